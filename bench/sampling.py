@@ -1,0 +1,254 @@
+"""What the stop rule saves: full budget, ray.data.llm, and ours, on the same pool and engine.
+
+    python bench/sampling.py [--problems 48] [--budget 8] [--keep-max 2] [--skip-engine]
+
+Part 1 replays draws: a scripted engine with a U-shaped pass rate, Beta(0.6, 0.3), budget 32, keep
+1 to 3. Part 2 runs the packaged model on problems of the laptop pool:
+  full    every problem's whole budget, through our sampler
+  ray     the same attempts through ray.data.llm, one row per attempt
+  ours    the stop rule, its own draws; attempts beside what one-by-one sampling of them needs
+  replay  the stop rule on the draws of `full`: its kept set must be that of the full budget
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import pyarrow as pa
+import ray
+
+from limo_ray import cli, config, models
+from limo_ray.curate.config import CurateConfig
+from limo_ray.curate.sources import read
+from limo_ray.engine import EngineConfig, SamplingConfig
+from limo_ray.prompts import SYSTEM, question_messages
+from limo_ray.records import Verdict, problem_id
+from limo_ray.sampler import SAMPLED, Board, SamplerConfig, judge_key, sample
+from limo_ray.sampling import Stage, StopRule
+from limo_ray.store import AttemptLog, Store
+from limo_ray.target import order
+from limo_ray.verify import verify
+
+ROOT = Path(__file__).parent.parent
+LOG = "b" * 16
+
+
+def run(
+    rows: list[dict[str, Any]], rule: StopRule, engine: EngineConfig, sampling: SamplingConfig,
+    folder: str, speculative_share: float = 0.02,
+) -> dict[str, Any]:  # fmt: skip
+    """One pass of our sampler; what it kept and what it cost."""
+    stage = Stage(name="bench", rule=rule, sampling=sampling, fingerprint=LOG)
+    board: Any = ray.remote(Board).options(num_cpus=0).remote()
+    settings = SamplerConfig(flush_s=2, speculative_share=speculative_share)
+    data = sample(
+        ray.data.from_arrow(pa.Table.from_pylist(rows, schema=SAMPLED)), engine, [stage],
+        Store(folder), system=SYSTEM, board=board, config=settings,
+    )  # fmt: skip
+    kept = {row["id"] for row in data.take_all() if row["alive"]}
+    stats = next(iter(ray.get(board.snapshot.remote()).values()))
+    ray.kill(board)
+    totals = stats["stages"]["bench"]
+    return {
+        "kept": kept,
+        "attempts": totals["needed"] + totals["speculative"],
+        "speculative": totals["speculative"],
+        "tokens": totals["tokens"].get("completion", 0),
+        "seconds": stats["seconds"],
+    }
+
+
+def outcomes(rows: list[dict[str, Any]], folder: str) -> dict[str, dict[int, bool]]:
+    """By problem and draw, whether it was correct."""
+    fold = AttemptLog(Store(folder), LOG).fold()
+    found = {}
+    for row in rows:
+        prior = fold.prior(row["id"], judge_key(row["answer"], row["domain"]))
+        found[row["id"]] = {i: v == Verdict.CORRECT for i, v in prior.verdicts.items()}
+    return found
+
+
+def kept_by_full_budget(draws: dict[str, dict[int, bool]], rule: StopRule) -> set[str]:
+    return {
+        name for name, known in draws.items()
+        if rule.keep_min <= sum(known[i] for i in range(rule.budget)) <= rule.keep_max
+    }  # fmt: skip
+
+
+def one_by_one(draws: dict[str, dict[int, bool]], rule: StopRule) -> int:
+    """Attempts that drawing in order, one at a time, needs until each problem is decided."""
+    total = 0
+    for known in draws.values():
+        finished = 0
+        while rule.decide(sum(known[i] for i in range(finished)), finished) is None:
+            finished += 1
+        total += finished
+    return total
+
+
+def replayed(count: int, folder: str) -> None:
+    rule = StopRule(budget=32, keep_min=1, keep_max=3)
+    engine = EngineConfig(
+        model="scripted", kind="scripted", device="cpu", num_cpus=0.5, max_num_seqs=64, seed=1
+    )
+    sampling = SamplingConfig(max_tokens=10_000)
+    rows = []
+    for number in range(count):
+        question = f"What is {number} plus one?"
+        name = problem_id(question)
+        rows.append(
+            {
+                "id": name, "question": question, "answer": str(number + 1), "source": "",
+                "domain": "math", "metadata": "{}", "file": "", "line": number,
+                "order": order(0, name), "alive": True, "outcomes": "[]",
+            }
+        )  # fmt: skip
+    full = run(rows, replace(rule, early=False), engine, sampling, f"{folder}/full")
+    ours = run(rows, rule, engine, sampling, f"{folder}/ours", speculative_share=0)
+    need = one_by_one(outcomes(rows, f"{folder}/full"), rule)
+    print(f"replayed draws: {count} problems, Beta(0.6, 0.3), budget 32, keep 1 to 3")
+    print(f"  full budget   {full['attempts']:7,} attempts, {full['tokens']:9,} tokens")
+    print(f"  one by one    {need:7,} attempts")
+    print(
+        f"  ours          {ours['attempts']:7,} attempts, {ours['tokens']:9,} tokens: "
+        f"{full['attempts'] / ours['attempts']:.2f} times fewer attempts, "
+        f"{full['tokens'] / ours['tokens']:.2f} times fewer tokens"
+    )
+    print(f"  kept sets     {_agree(ours['kept'], full['kept'])}\n")
+
+
+def _agree(one: set[str], other: set[str]) -> str:
+    if one == other:
+        return f"identical, {len(one)} problems"
+    return f"DIFFER in {len(one ^ other)} of {len(one | other)} problems"
+
+
+def laptop_rows(count: int, seed: int) -> tuple[list[dict[str, Any]], CurateConfig]:
+    """The first problems of the laptop pool in its seeded order."""
+    settings = config.load(CurateConfig, [str(ROOT / "conf/curate/laptop.yaml")])
+    pool = {row["id"]: row for row in read(settings.sources, seed=seed).take_all()}
+    chosen = sorted((r for r in pool.values() if not r["reason"]),
+                    key=lambda row: order(seed, row["id"]))[:count]  # fmt: skip
+    rows = [
+        {name: row[name] for name in SAMPLED.names if name in row}
+        | {"order": order(seed, row["id"]), "alive": True, "outcomes": "[]"}
+        for row in chosen
+    ]
+    return rows, settings
+
+
+def with_ray_data_llm(
+    rows: list[dict[str, Any]], rule: StopRule, engine: EngineConfig, sampling: SamplingConfig
+) -> dict[str, Any]:
+    """ray.data.llm on one row per attempt; verdicts are given afterwards, outside the clock."""
+    from ray.data.llm import build_processor, vLLMEngineProcessorConfig
+
+    from limo_ray.engine import _cpu_environment
+
+    _cpu_environment(engine)  # the same threads and OpenMP as ours gets
+    import os
+
+    names = ("VLLM_CPU_OMP_THREADS_BIND", "VLLM_CPU_KVCACHE_SPACE", "LD_PRELOAD")
+    environment = {name: os.environ[name] for name in names if name in os.environ}
+    processor = build_processor(
+        vLLMEngineProcessorConfig(
+            model_source=models.resolve(engine.model),
+            engine_kwargs={
+                "dtype": engine.dtype, "max_num_seqs": engine.max_num_seqs,
+                "max_model_len": engine.max_model_len, "enforce_eager": engine.eager,
+                "distributed_executor_backend": "mp",
+            },
+            batch_size=32, concurrency=1, max_concurrent_batches=8,
+            accelerator_type=None, resources_per_bundle={"CPU": 1},
+            runtime_env={"env_vars": environment},
+            chat_template_stage={"num_cpus": 0.1}, tokenize_stage={"num_cpus": 0.1},
+            detokenize_stage={"num_cpus": 0.1},
+        ),
+        preprocess=lambda row: {
+            "messages": question_messages(row["question"], SYSTEM),
+            "sampling_params": {"temperature": sampling.temperature, "top_p": sampling.top_p,
+                                "max_tokens": sampling.max_tokens},
+        },
+        postprocess=lambda row: {
+            "id": row["id"], "answer": row["answer"], "domain": row["domain"],
+            "text": row["generated_text"], "tokens": row["num_generated_tokens"],
+            "at": time.time(), "took": row["time_taken_llm"],
+        },
+    )  # fmt: skip
+    attempts = [
+        {name: row[name] for name in ("id", "question", "answer", "domain")}
+        for row in rows for _ in range(rule.budget)
+    ]  # fmt: skip
+    done = processor(ray.data.from_items(attempts, override_num_blocks=16)).take_all()
+    correct: dict[str, int] = dict.fromkeys((row["id"] for row in rows), 0)
+    for row in done:
+        correct[row["id"]] += verify(row["answer"], row["text"], row["domain"]) == "correct"
+    first = min(row["at"] - row["took"] for row in done)
+    return {
+        "kept": {n for n, c in correct.items() if rule.keep_min <= c <= rule.keep_max},
+        "attempts": len(done),
+        "tokens": sum(row["tokens"] for row in done),
+        "seconds": max(row["at"] for row in done) - first,
+    }
+
+
+def real(arguments: argparse.Namespace, folder: str) -> None:
+    rows, settings = laptop_rows(arguments.problems, seed=3)
+    engine = settings.engines["smollm2"]
+    sampling = replace(settings.difficulty.strong.sampling, loop_count=0)
+    rule = StopRule(budget=arguments.budget, keep_min=1, keep_max=arguments.keep_max)
+    print(f"real engine: {len(rows)} problems of the laptop pool, budget {rule.budget}, "
+          f"keep {rule.keep_min} to {rule.keep_max}", flush=True)  # fmt: skip
+
+    def show(name: str, found: dict[str, Any]) -> None:
+        print(f"  {name:12} {found['attempts']:6,} attempts {found['tokens']:8,} tokens "
+              f"{found['seconds']:6.0f} s {found['tokens'] / found['seconds']:6.0f} tokens/s "
+              f"{len(found['kept']):4} kept", flush=True)  # fmt: skip
+
+    full = run(rows, replace(rule, early=False), engine, sampling, f"{folder}/real-full", 0)
+    show("full budget", full)
+    show("ray.data.llm", with_ray_data_llm(rows, rule, engine, sampling))
+    ours = run(rows, rule, engine, sampling, f"{folder}/real-ours")
+    show("ours", ours)
+    need = one_by_one(outcomes(rows, f"{folder}/real-ours"), rule)
+    draws = outcomes(rows, f"{folder}/real-full")
+    theory = one_by_one(draws, rule)
+    print(f"  attempts: ours drew {ours['attempts'] / need:.3f} of what one-by-one sampling of the "
+          f"same draws needs ({need:,}); {ours['speculative']} were speculative")  # fmt: skip
+    print(f"  tokens: {full['tokens'] / ours['tokens']:.2f} times fewer than the full budget "
+          f"(attempts, on the draws of the full budget, in theory: "
+          f"{full['attempts'] / theory:.2f} times fewer)")  # fmt: skip
+    replay = replace(
+        engine, kind="replay", script={"log": f"{folder}/real-full/attempts/{LOG}"}, num_cpus=0.5
+    )
+    again = run(rows, rule, replay, sampling, f"{folder}/real-replay", 0)
+    print(f"  replay of the full budget's draws: {again['attempts']:,} attempts, kept sets "
+          f"{_agree(again['kept'], kept_by_full_budget(draws, rule))}")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--problems", type=int, default=48)
+    parser.add_argument("--budget", type=int, default=8)
+    parser.add_argument("--keep-max", type=int, default=2)
+    parser.add_argument("--scripted-problems", type=int, default=600)
+    parser.add_argument("--skip-engine", action="store_true")
+    arguments = parser.parse_args()
+    cli.start_ray()
+    folder = tempfile.mkdtemp(prefix="limo_ray-sampling-")
+    replayed(arguments.scripted_problems, folder)
+    if not arguments.skip_engine:
+        real(arguments, folder)
+    ray.shutdown()
+    shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

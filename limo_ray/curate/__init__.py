@@ -1,0 +1,1 @@
+"""Curation: from a pool of problems to a published set of examples."""

@@ -1,0 +1,137 @@
+"""The schema of conf/curate: everything that a curation can be told."""
+
+from dataclasses import dataclass, field
+
+from limo_ray.curate.quality import QualityConfig
+from limo_ray.curate.select import SelectionConfig
+from limo_ray.curate.sources import SourceConfig
+from limo_ray.engine import EngineConfig, SamplingConfig
+from limo_ray.prompts import SYSTEM
+from limo_ray.sampler import SamplerConfig
+from limo_ray.sampling import StopRule
+
+
+@dataclass(kw_only=True, slots=True)
+class StageConfig:
+    engine: str = "???"
+    """Which of `engines` draws the attempts."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    """How they are drawn."""
+    rule: StopRule = field(default_factory=StopRule)
+    """How many, and which problems are kept."""
+
+
+@dataclass(kw_only=True, slots=True)
+class DifficultyConfig:
+    weak: StageConfig | None = None
+    """Stage 1: problems that a weak model solves are dropped. null leaves it out."""
+    strong: StageConfig = field(default_factory=StageConfig)
+    """Stage 2: problems that a strong model solves seldom, but does solve, are kept."""
+    stop_after_kept: int = 0
+    """Sample the pool in a seeded random order until this many are kept; 0 samples all of it."""
+    per: str = "all"
+    """What stop_after_kept counts: all, or each source, or each domain."""
+    overlap: bool = True
+    """Engines of all stages run at once; false: one after the other (small clusters)."""
+
+    def check(self) -> None:
+        if self.stop_after_kept < 0:
+            raise ValueError(f"stop_after_kept: {self.stop_after_kept} must not be negative")
+        if self.per not in ("all", "source", "domain"):
+            raise ValueError(f"per: {self.per!r} is none of all, source, domain")
+
+
+@dataclass(kw_only=True, slots=True)
+class TeacherConfig:
+    name: str = "???"
+    """Named in each example."""
+    engine: str = "???"
+    """Which of `engines` writes the chains."""
+    attempts: int = 4
+    """Chains drawn for each kept problem."""
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    """How they are drawn."""
+
+    def check(self) -> None:
+        if not 1 <= self.attempts <= 4096:
+            raise ValueError(f"attempts: {self.attempts} must be between 1 and 4096")
+        if self.name in ("weak", "strong"):
+            raise ValueError(f"name: {self.name!r} is the name of a difficulty stage")
+
+
+@dataclass(kw_only=True, slots=True)
+class ChainsConfig:
+    teachers: list[TeacherConfig] = field(default_factory=list)
+    """Models that write chains for the kept problems."""
+    reuse_strong: bool = True
+    """Attempts of the strong stage are chains as well."""
+    only_correct: bool = True
+    """Only chains that the verifier judged correct. The paper names no such gate."""
+    think: str = "keep"
+    """keep or strip the <think> part of a chain."""
+
+    def check(self) -> None:
+        if self.think not in ("keep", "strip"):
+            raise ValueError(f"think: {self.think!r} is none of keep, strip")
+        names = [teacher.name for teacher in self.teachers]
+        if len(set(names)) < len(names):
+            raise ValueError(f"teachers: names must differ, got {', '.join(names)}")
+        if not self.teachers and not self.reuse_strong:
+            raise ValueError("teachers: none, and reuse_strong is off: there would be no chains")
+
+
+@dataclass(kw_only=True, slots=True)
+class CurateConfig:
+    name: str = "curate"
+    """Of the run directory: <store>/runs/<name>."""
+    store: str = "store"
+    """Folder or URI (s3://, gs://) of runs and attempt log."""
+    seed: int = 0
+    """Of the order in which the pool is sampled."""
+    system: str = SYSTEM
+    """System prompt of every attempt and every example."""
+    licence: str = "other"
+    """Written into the dataset card: what the sources allow."""
+    sources: list[SourceConfig] = field(default_factory=list)
+    """The pool. Of duplicates the one from the earlier source stays."""
+    gold_check: bool = True
+    """Drop problems whose answer the verifier does not accept against itself."""
+    engines: dict[str, EngineConfig] = field(default_factory=dict)
+    """Models by name; stages on one engine share its replicas."""
+    difficulty: DifficultyConfig = field(default_factory=DifficultyConfig)
+    chains: ChainsConfig = field(default_factory=ChainsConfig)
+    quality: QualityConfig = field(default_factory=QualityConfig)
+    selection: SelectionConfig = field(default_factory=SelectionConfig)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+
+    def check(self) -> None:
+        if not self.sources:
+            raise ValueError("sources: none given")
+        if not self.name or "/" in self.name:
+            raise ValueError(f"name: {self.name!r} must be a folder name")
+        used = {"difficulty.strong.engine": self.difficulty.strong.engine}
+        if self.difficulty.weak:
+            used["difficulty.weak.engine"] = self.difficulty.weak.engine
+        for place, teacher in enumerate(self.chains.teachers):
+            used[f"chains.teachers[{place}].engine"] = teacher.engine
+        for key, name in used.items():
+            if name not in self.engines:
+                known = ", ".join(self.engines) or "none"
+                raise ValueError(f"{key}: {name!r} is none of engines ({known})")
+        for key, sampling, engine in self._samplings():
+            longest = self.engines[engine].max_model_len
+            if sampling.max_tokens > longest:
+                raise ValueError(
+                    f"{key}.sampling.max_tokens: {sampling.max_tokens} is more than "
+                    f"engines.{engine}.max_model_len ({longest})"
+                )
+
+    def _samplings(self) -> list[tuple[str, SamplingConfig, str]]:
+        found = [
+            ("difficulty.strong", self.difficulty.strong.sampling, self.difficulty.strong.engine)
+        ]
+        if weak := self.difficulty.weak:
+            found.append(("difficulty.weak", weak.sampling, weak.engine))
+        for place, teacher in enumerate(self.chains.teachers):
+            found.append((f"chains.teachers[{place}]", teacher.sampling, teacher.engine))
+        return found

@@ -1,0 +1,258 @@
+"""Difficulty sampling: which problems of the pool are hard but solvable, and chains for those.
+
+The stages (weak model, strong model, teachers) are passes of attempts; stages on one engine share
+its replicas. With `overlap` all engines run at once, each problem going on as soon as it is
+decided; without, one engine's stages end before the next engine starts.
+"""
+
+import itertools
+import json
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+from ray.data import Dataset
+
+from limo_ray import models
+from limo_ray.curate.config import CurateConfig
+from limo_ray.engine import EngineConfig, SamplingConfig
+from limo_ray.progress import Progress
+from limo_ray.rejudge import rejudge
+from limo_ray.sampler import SAMPLED, Board, sample
+from limo_ray.sampling import Stage, StopRule, sampling_fingerprint
+from limo_ray.store import AttemptLog, Store, scan
+from limo_ray.target import Target, Yield, buckets, extrapolate
+
+log = logging.getLogger(__name__)
+
+# What the driver keeps of every decided problem; of the kept ones the text too.
+DECIDED_ROWS_PER_PART = 50_000
+
+
+@dataclass(kw_only=True, slots=True)
+class Pass:
+    """Stages that share an engine."""
+
+    engine_name: str
+    engine: EngineConfig
+    stages: list[Stage]
+
+
+@dataclass(kw_only=True, slots=True)
+class Sampled:
+    """What difficulty sampling came to."""
+
+    stages: list[Stage]
+    stats: dict[str, Any]
+    """Running totals of the samplers, by stage name (see Sampler._stats)."""
+    seconds: float
+    cutoffs: dict[str, int]
+    """By group: the order after which problems count as not sampled."""
+    yields: list[Yield]
+
+
+def passes(config: CurateConfig, device: str, *, identify: bool = True) -> list[Pass]:
+    """The stages in order, neighbours on the same engine together.
+
+    `identify` false leaves out the fingerprints, which need the models at hand.
+    """
+    planned = []
+    if weak := config.difficulty.weak:
+        planned.append((weak.engine, "weak", weak.rule, weak.sampling, True))
+    strong = config.difficulty.strong
+    planned.append((strong.engine, "strong", strong.rule, strong.sampling, True))
+    for teacher in config.chains.teachers:
+        rule = StopRule(budget=teacher.attempts, keep_min=0, keep_max=teacher.attempts, early=False)
+        planned.append((teacher.engine, teacher.name, rule, teacher.sampling, False))
+    result = []
+    for name, several in itertools.groupby(planned, key=lambda stage: stage[0]):
+        engine = resolve(config.engines[name], device)
+        stages = [
+            Stage(
+                name=stage,
+                rule=rule,
+                sampling=sampling,
+                fingerprint=_fingerprint(config, engine, sampling) if identify else "",
+                gate=gate,
+            )
+            for _, stage, rule, sampling, gate in several
+        ]
+        result.append(Pass(engine_name=name, engine=engine, stages=stages))
+    return result
+
+
+def resolve(engine: EngineConfig, device: str) -> EngineConfig:
+    """The engine with `auto` replaced by the device that the cluster has."""
+    values = {name: getattr(engine, name) for name in engine.__dataclass_fields__}
+    if engine.device == "auto":
+        values["device"] = device
+    return EngineConfig(**values)
+
+
+def _fingerprint(config: CurateConfig, engine: EngineConfig, sampling: SamplingConfig) -> str:
+    if engine.kind == "vllm":
+        identity = models.identity(engine.model, engine.revision)
+    else:
+        identity = json.dumps([engine.kind, engine.seed, dict(engine.script)], sort_keys=True)
+    return sampling_fingerprint(
+        identity, config.system, engine.dtype, engine.max_model_len, sampling
+    )
+
+
+def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: str) -> Sampled:
+    """Samples the pool and writes every decided problem to `<run>/decided/part-*.parquet`.
+
+    Args:
+        pool: folder of Parquet files with the columns of POOL and `order`.
+        run: the run directory.
+        store: holds the attempt logs.
+        device: gpu or cpu, for engines whose device is auto.
+    """
+    started = time.time()
+    planned = passes(config, device)
+    group_by = "" if config.difficulty.per == "all" else config.difficulty.per
+    counts = _pool_counts(pool, group_by)
+    targets = {}
+    if wanted := config.difficulty.stop_after_kept:
+        targets = {group: Target(wanted, place) for group, place in counts.items()}
+    board: Any = (
+        ray.remote(Board).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
+    )
+    stages = [stage for one in planned for stage in one.stages]
+    for fingerprint in {stage.fingerprint for stage in stages}:
+        rejudge(pool, AttemptLog(store, fingerprint))
+    data = _alive(pool, sort=bool(targets))
+    for one in planned:
+        data = sample(
+            data,
+            one.engine,
+            one.stages,
+            store,
+            system=config.system,
+            board=board,
+            config=config.sampler,
+            group_by=group_by,
+        )
+        if not config.difficulty.overlap and one is not planned[-1]:
+            data = data.materialize()
+    run.delete("decided")
+    total = int(sum(place.sum() for place in counts.values()))
+    with Progress(board, stages, total, config.difficulty.stop_after_kept) as progress:
+        rows = _until_met(data, targets, group_by, board, progress)
+        try:
+            for part, chunk in enumerate(_chunks(rows, DECIDED_ROWS_PER_PART)):
+                table = pa.Table.from_pylist(chunk, schema=SAMPLED)
+                run.write_table(f"decided/part-{part:06d}.parquet", table)
+        except KeyboardInterrupt:
+            ray.get(board.stop.remote(set(), True))  # samplers write what they have, then stop
+            progress.wait_for_halt(timeout_s=15)
+            raise
+        stats = progress.last()
+    ray.kill(board)
+    cutoffs = {
+        group: cutoff
+        for group, target in targets.items()
+        if (cutoff := target.cutoff()) is not None
+    }
+    return Sampled(
+        stages=stages,
+        stats=stats,
+        seconds=time.time() - started,
+        cutoffs=cutoffs,
+        yields=_yields(run, counts, cutoffs, group_by) if targets else [],
+    )
+
+
+def _alive(pool: Store, *, sort: bool) -> Dataset:
+    """The pool's live rows in the schema that the sampler takes, in their order if asked."""
+    paths = [pool.path(name) for name in pool.files("")]
+    columns = [*SAMPLED.names[:-2], "reason"]
+    data = ray.data.read_parquet(paths, filesystem=pool.filesystem).select_columns(columns)
+
+    def live(table: pa.Table) -> pa.Table:
+        table = table.filter(pa.compute.is_null(table["reason"])).drop_columns(["reason"])
+        table = table.append_column("alive", pa.array([True] * len(table), pa.bool_()))
+        table = table.append_column("outcomes", pa.array(["[]"] * len(table), pa.string()))
+        return table.select(SAMPLED.names).cast(SAMPLED)
+
+    data = data.map_batches(live, batch_size=None, batch_format="pyarrow", num_cpus=0.1)
+    return data.sort("order") if sort else data
+
+
+def _pool_counts(pool: Store, group_by: str) -> dict[str, np.ndarray]:
+    """Live problems per order bucket, for each group; reads two small columns."""
+    columns = ["order", "reason", *([group_by] if group_by else [])]
+    counts: dict[str, np.ndarray] = {}
+    for batch in scan(pool, columns):
+        batch = batch.filter(pa.compute.is_null(batch["reason"]))
+        orders = batch["order"].to_numpy()
+        groups = np.array(batch[group_by].to_pylist() if group_by else [""] * len(orders))
+        for group in np.unique(groups):
+            counts[str(group)] = counts.get(str(group), 0) + buckets(orders[groups == group])
+    return counts
+
+
+def _until_met(
+    data: Dataset, targets: dict[str, Target], group_by: str, board: Any, progress: Progress
+) -> Iterator[dict[str, Any]]:
+    """The decided rows as they come, until every group has the keepers it wants."""
+    met: set[str] = set()
+    batches: Any = data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    for batch in batches:
+        for row in batch.to_pylist():
+            group = row[group_by] if group_by else ""
+            if targets:
+                targets[group].add(row["order"], row["alive"])
+                if group not in met and targets[group].cutoff() is not None:
+                    met.add(group)
+                    ray.get(board.stop.remote(met, met == targets.keys()))
+            yield row
+        if targets and met == targets.keys():
+            progress.wait_for_halt(timeout_s=60)
+            return
+
+
+def _chunks(rows: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+    while chunk := list(itertools.islice(rows, size)):
+        yield chunk
+
+
+def counts_as_sampled(row: dict[str, Any], cutoffs: dict[str, int], group_by: str) -> bool:
+    """False for a problem that comes after the last keeper that its group wanted."""
+    cutoff = cutoffs.get(row[group_by] if group_by else "")
+    return cutoff is None or row["order"] <= cutoff
+
+
+def _yields(
+    run: Store, counts: dict[str, np.ndarray], cutoffs: dict[str, int], group_by: str
+) -> list[Yield]:
+    sampled = dict.fromkeys(counts, 0)
+    kept = dict.fromkeys(counts, 0)
+    columns = ["order", "alive", *([group_by] if group_by else [])]
+    for batch in scan(run.within("decided"), columns):
+        for row in batch.to_pylist():
+            if counts_as_sampled(row, cutoffs, group_by):
+                group = row[group_by] if group_by else ""
+                sampled[group] += 1
+                kept[group] += row["alive"]
+    return [
+        extrapolate(group or "all", int(counts[group].sum()), sampled[group], kept[group])
+        for group in sorted(counts)
+    ]
+
+
+def manifest_stage(stage: Stage, engine_name: str, model: str) -> dict[str, Any]:
+    """A stage's settings for the manifest."""
+    return {
+        "name": stage.name,
+        "engine": engine_name,
+        "model": model,
+        "fingerprint": stage.fingerprint,
+        "rule": asdict(stage.rule),
+        "sampling": asdict(stage.sampling),
+    }

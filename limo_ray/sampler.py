@@ -1,0 +1,523 @@
+"""The sampler: one engine, kept busy with the attempts that are needed, all of them logged.
+
+`sample` is a stage of a Ray Data pipeline: problems go in, decided problems come out. Inside, one
+`Sampler` actor per engine replica shares the engine's slots among hundreds of problems, judges
+each completion, and writes it to the attempt log before the problem leaves. What the log already
+holds is never drawn again: the same command resumes, whatever was killed.
+"""
+
+import asyncio
+import atexit
+import hashlib
+import json
+import logging
+import math
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, Dataset
+
+from limo_ray import engine as engines
+from limo_ray.engine import EngineConfig, EngineError, Request
+from limo_ray.prompts import question_messages
+from limo_ray.records import PROBLEM, Attempt, Problem
+from limo_ray.records import fingerprint as hash_of
+from limo_ray.sampling import Decision, Scheduler, Stage, Task
+from limo_ray.store import AttemptLog, Fold, LogWriter, Store
+from limo_ray.verify import VERSION, Health, Verifier, final_verdict
+
+log = logging.getLogger(__name__)
+
+REPORT_S = 1.0
+
+
+@dataclass(kw_only=True, slots=True)
+class SamplerConfig:
+    flush_s: float = 3.0
+    """Seconds between two parts of the attempt log: what a kill can cost at the most."""
+    speculative_share: float = 0.05
+    """Largest share of attempts that may be drawn past certain need while an engine would idle."""
+    verify_workers: int = 1
+    """Processes per engine for answers that need the slow checker."""
+    verify_timeout_s: float = 5.0
+    """Seconds that one check may take before it is killed (verdict TIMEOUT)."""
+    max_error_share: float = 0.05
+    """The job stops when more than this share of all verdicts are TIMEOUT or ERROR."""
+    max_engine_deaths: int = 3
+    """Times that each engine may die and be started again before the job stops."""
+
+    def check(self) -> None:
+        if self.flush_s <= 0:
+            raise ValueError(f"flush_s: {self.flush_s} must be positive")
+        if not 0 <= self.speculative_share < 1:
+            raise ValueError(f"speculative_share: {self.speculative_share} must be in [0, 1)")
+        if self.verify_workers < 1:
+            raise ValueError(f"verify_workers: {self.verify_workers} must be at least 1")
+        if not 0 < self.max_error_share <= 1:
+            raise ValueError(f"max_error_share: {self.max_error_share} must be in (0, 1]")
+
+
+# What a sampler takes and gives: the problem, where it came from, its place in the seeded order,
+# and what the stages so far came to. Text is emptied once a problem is dropped.
+SAMPLED = pa.schema(
+    [
+        *PROBLEM,
+        pa.field("file", pa.string()),
+        pa.field("line", pa.int64()),
+        pa.field("order", pa.int64()),
+        pa.field("alive", pa.bool_()),
+        pa.field("outcomes", pa.string()),
+    ]
+)
+
+
+def judge_key(answer: str, domain: str) -> str:
+    """What a verdict depends on besides the completion: gold answer, domain, verifier version."""
+    return hash_of([VERSION, domain, answer])
+
+
+class Board:
+    """Shared knowledge of one job, as a Ray actor: progress, retries, and the word to stop."""
+
+    def __init__(self) -> None:
+        self.folds: dict[str, list[Any]] = {}
+        self.stats: dict[str, dict[str, Any]] = {}
+        self.claims: set[bytes] = set()
+        self.stopped: set[str] = set()
+        self.halt = False
+
+    def offer(self, fingerprint: str, fold: list[Any]) -> None:
+        """Keeps a log's state for the samplers: one reference, so that nodes share the arrays."""
+        self.folds[fingerprint] = fold
+
+    def fold(self, fingerprint: str) -> list[Any]:
+        return self.folds.get(fingerprint, [])
+
+    def claim(self, key: str) -> bool:
+        """True when a batch was handed out before: the sampler that had it is dead."""
+        short = hashlib.blake2b(key.encode(), digest_size=8).digest()
+        again = short in self.claims
+        self.claims.add(short)
+        return again
+
+    def report(self, worker: str, stats: dict[str, Any]) -> tuple[bool, set[str]]:
+        """Takes a sampler's running totals; tells it whether to halt, and the groups to leave."""
+        self.stats[worker] = stats | {"at": time.time()}
+        return self.halt, self.stopped
+
+    def stop(self, groups: set[str], halt: bool) -> None:
+        self.stopped, self.halt = groups, halt
+
+    def snapshot(self) -> dict[str, dict[str, Any]]:
+        return self.stats
+
+
+def sample(
+    problems: Dataset,
+    engine: EngineConfig,
+    stages: list[Stage],
+    store: Store,
+    *,
+    system: str,
+    board: Any,
+    config: SamplerConfig,
+    group_by: str = "",
+) -> Dataset:
+    """Draws attempts at each problem until every stage's rule has decided it.
+
+    Args:
+        problems: rows of SAMPLED; those that are not alive pass through.
+        engine: one pool of replicas; `device` is resolved (gpu or cpu), not auto.
+        stages: passed in turn by each problem, all on this engine.
+        store: holds the attempt log.
+        system: the system prompt.
+        board: handle of a `Board` actor.
+        group_by: column whose values are the groups that `Board.stop` names; "" for none.
+
+    Returns:
+        The rows with `alive` and `outcomes` brought up to date, in any order. Problems that were
+        given up on the board's word are left out. Nothing runs before the Dataset is consumed.
+    """
+    batch = max(1, min(64, engine.max_num_seqs // 8))
+    # Three times the slots: some problems of a batch end long before its last one.
+    in_flight = max(4, math.ceil(3 * engine.max_num_seqs / batch))
+    pool = ActorPoolStrategy(
+        min_size=engine.min_replicas,
+        max_size=engine.max_replicas,
+        max_tasks_in_flight_per_actor=in_flight,
+        max_concurrent_calls_per_actor=in_flight,
+        enable_true_multi_threading=True,
+    )
+    for stage in stages:
+        fold = ray.put(AttemptLog(store, stage.fingerprint).fold())
+        ray.get(board.offer.remote(stage.fingerprint, [fold]))
+    return problems.repartition(target_num_rows_per_block=batch).map_batches(
+        Sampler,
+        fn_constructor_kwargs={
+            "engine": engine,
+            "stages": stages,
+            "store": store,
+            "system": system,
+            "board": board,
+            "config": config,
+            "group_by": group_by,
+        },
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=pool,
+        **_placement(engine),
+    )
+
+
+def _placement(engine: EngineConfig) -> dict[str, Any]:
+    """What each replica asks of Ray: logical CPUs and GPUs, or a placement group of its own."""
+    if engine.bundles:
+        from ray.util.placement_group import placement_group
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        def own_group() -> dict[str, Any]:
+            group = placement_group(engine.bundles, strategy=engine.bundle_strategy)
+            return {
+                "scheduling_strategy": PlacementGroupSchedulingStrategy(
+                    placement_group=group, placement_group_capture_child_tasks=True
+                )
+            }
+
+        return {"num_cpus": engine.num_cpus, "ray_remote_args_fn": own_group}
+    asked: dict[str, Any] = {"num_cpus": engine.num_cpus}
+    if engine.device == "gpu":
+        asked["num_gpus"] = engine.tensor_parallel * engine.pipeline_parallel
+    if engine.resources:
+        asked["resources"] = dict(engine.resources)
+    return asked
+
+
+class Sampler:
+    """One engine replica at work. Called by several threads at once, a batch of problems each."""
+
+    def __init__(
+        self,
+        engine: EngineConfig,
+        stages: list[Stage],
+        store: Store,
+        system: str,
+        board: Any,
+        config: SamplerConfig,
+        group_by: str = "",
+    ) -> None:
+        self.stages = stages
+        self.store = store
+        self.system = system
+        self.board = board
+        self.config = config
+        self.group_by = group_by
+        self.logs = [AttemptLog(store, stage.fingerprint) for stage in stages]
+        self.folds = [self._fold(stage.fingerprint) for stage in stages]
+        self.writers = [LogWriter(each) for each in self.logs]
+        self.engine_config = engine
+        self.scheduler = Scheduler(stages, config.speculative_share)
+        self.verifier = Verifier(workers=config.verify_workers, timeout_s=config.verify_timeout_s)
+        self.health = Health(max_error_share=config.max_error_share)
+        self.slots = engine.max_num_seqs + max(1, engine.max_num_seqs // 16)  # a few wait inside
+        self.engine: engines.Engine | None = None
+        self.worker = f"{ray.get_runtime_context().get_node_id()[:8]}-{id(self):x}"
+        self.started = time.time()
+        self.verdicts = [Counter[str]() for _ in stages]
+        self.tokens = [Counter[str]() for _ in stages]
+        self.decisions = [Counter[str]() for _ in stages]
+        self.open = 0  # requests in the engine
+        self.logged = self.durable = 0  # attempts handed to the log, and written by it
+        self.deaths = 0
+        self.halted = False
+        self.left: set[str] = set()
+        self.failure: BaseException | None = None
+        self.prompts: dict[str, list[int]] = {}
+        self.draws: dict[str, dict[int, asyncio.Task[None]]] = {}
+        self.waiting: dict[str, asyncio.Future[bool]] = {}
+        self.loop = asyncio.new_event_loop()
+        self.wake = asyncio.Event()
+        self.flushed = asyncio.Event()
+        threading.Thread(target=self._work, name="sampler", daemon=True).start()
+        atexit.register(self._flush_all)  # SIGTERM ends a worker by an orderly exit
+
+    def _fold(self, fingerprint: str) -> Fold:
+        """The log's state at the start of the job, or as it is now if the board lost that."""
+        found = ray.get(self.board.fold.remote(fingerprint))
+        return ray.get(found[0]) if found else AttemptLog(self.store, fingerprint).fold()
+
+    def _work(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        for job in (self._pump(), self._flusher(), self._reporter()):
+            self.loop.create_task(job).add_done_callback(self._ended)
+        self.loop.run_forever()
+
+    def _ended(self, job: "asyncio.Task[None]") -> None:
+        if not job.cancelled() and (error := job.exception()):
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """Ends every batch with the error, so that the job ends with it too."""
+        if self.failure:
+            return
+        self.failure = error
+        self.flushed.set()
+        self._flush_all()  # what was drawn until now is not lost
+        for future in self.waiting.values():
+            if not future.done():
+                future.set_exception(self.failure)
+
+    # A batch, from Ray's threads.
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        rows = batch.to_pylist()
+        alive = [row for row in rows if row["alive"]]
+        if alive:
+            key = f"{self.stages[0].name}:{alive[0]['id']}"
+            if ray.get(self.board.claim.remote(key)):
+                self.folds = [each.fold() for each in self.logs]
+            job = asyncio.run_coroutine_threadsafe(self._batch(alive), self.loop)
+            ended = job.result()
+            rows = [row for row in rows if not row["alive"] or row["id"] in ended]
+            for row in alive:
+                if task := ended.get(row["id"]):
+                    _bring_up_to_date(row, task, self.stages)
+        return pa.Table.from_pylist(rows, schema=SAMPLED)
+
+    async def _batch(self, rows: list[dict[str, Any]]) -> dict[str, Task]:
+        """The tasks of the batch that were decided; a halt leaves out the others."""
+        tasks = {}
+        for row in rows:
+            problem = Problem(**{name: row[name] for name in PROBLEM.names})
+            task = Task(problem=problem, order=row["order"])
+            tasks[problem.id] = task
+            self.waiting[problem.id] = self.loop.create_future()
+            if self.failure:
+                self.waiting[problem.id].set_exception(self.failure)
+            elif self.halted or self._group(problem) in self.left:
+                self.waiting[problem.id].set_result(False)
+            else:
+                self._admit(task)
+        self.wake.set()
+        try:
+            decided = {name: await self.waiting[name] for name in tasks}
+        finally:
+            for name in tasks:
+                self.waiting.pop(name).cancel()
+                self.prompts.pop(name, None)
+        await self._written()
+        return {name: task for name, task in tasks.items() if decided[name]}
+
+    def _group(self, problem: Problem) -> str:
+        return str(getattr(problem, self.group_by)) if self.group_by else ""
+
+    def _admit(self, task: Task) -> None:
+        problem = task.problem
+        prior = self.folds[task.stage].prior(problem.id, judge_key(problem.answer, problem.domain))
+        self.scheduler.admit(task, prior.verdicts)
+        self._settle(task)
+
+    def _settle(self, task: Task) -> None:
+        """Takes a decision if there is one: attempts past it are aborted, the next stage begins."""
+        decision = self.scheduler.decision(task)
+        if decision is None:
+            return
+        counts = self.scheduler.counts[task.stage]
+        for draw in self.draws.pop(task.problem.id, {}).values():
+            counts.aborted += draw.cancel()
+        self.decisions[task.stage][decision] += 1
+        if self.scheduler.advance(task, decision):
+            self._admit(task)
+        elif not self.waiting[task.problem.id].done():
+            self.waiting[task.problem.id].set_result(True)
+
+    # The engine's slots.
+
+    async def _pump(self) -> None:
+        """Starts draws whenever slots are free."""
+        starved = 0.0
+        while True:
+            self.wake.clear()
+            idle = starved > 0 and time.monotonic() - starved > 1.0
+            while self.open < self.slots and not self.halted and not self.failure:
+                chosen = self.scheduler.next_draw(idle)
+                if chosen is None:
+                    starved = starved or time.monotonic()
+                    break
+                starved = 0.0
+                if self.engine is None:
+                    await self._start_engine()
+                task, draw = chosen
+                if task.ended:  # given up while the engine started
+                    self.scheduler.fail(task, draw)
+                    continue
+                self.open += 1
+                job = self.loop.create_task(self._draw(task, draw))
+                self.draws.setdefault(task.problem.id, {})[draw] = job
+                job.add_done_callback(self._ended)
+            try:
+                await asyncio.wait_for(self.wake.wait(), timeout=0.5)
+            except TimeoutError:
+                continue
+
+    async def _start_engine(self) -> None:
+        if any(map(len, self.folds)):
+            await asyncio.sleep(3 * REPORT_S)  # the log may hold enough: then a halt is on its way
+            if self.halted:
+                return
+        self.engine = engines.create(self.engine_config)
+        await self.engine.start()
+        self.started = time.time()
+
+    async def _draw(self, task: Task, draw: int) -> None:
+        engine = self.engine
+        assert engine is not None
+        problem, place = task.problem, task.stage
+        stage = self.stages[place]
+        if problem.id not in self.prompts:
+            messages = question_messages(problem.question, self.system)
+            self.prompts[problem.id] = engine.render(messages)
+        try:
+            completion = await engine.generate(
+                Request(
+                    problem=problem,
+                    index=draw,
+                    prompt=self.prompts[problem.id],
+                    sampling=stage.sampling,
+                )
+            )
+        except EngineError as error:
+            if not task.ended:
+                self.scheduler.fail(task, draw)
+            self._revive(engine, error)
+            return
+        finally:
+            self.open -= 1
+            self.wake.set()
+        judged = await self.verifier.averify(
+            problem.answer,
+            completion.text,
+            problem.domain,
+            complete=completion.finish_reason != "length",
+        )
+        verdict = final_verdict(judged.verdict, completion.finish_reason)
+        self.health.add(verdict)
+        self.writers[place].append(
+            Attempt(
+                problem_id=problem.id,
+                index=draw,
+                completion=completion.text,
+                finish_reason=completion.finish_reason,
+                prompt_tokens=completion.prompt_tokens,
+                completion_tokens=completion.completion_tokens,
+                verdict=verdict,
+                extracted=judged.extracted,
+                judge=judge_key(problem.answer, problem.domain),
+            )
+        )
+        self.logged += 1
+        self.verdicts[place][verdict] += 1
+        self.tokens[place]["prompt"] += completion.prompt_tokens
+        self.tokens[place]["completion"] += completion.completion_tokens
+        self.draws.get(problem.id, {}).pop(draw, None)
+        self.scheduler.finish(task, draw, verdict)
+        self._settle(task)
+        self.wake.set()
+
+    def _revive(self, dead: engines.Engine, error: EngineError) -> None:
+        """Lets the pump start a new engine for one that died; its draws are drawn again."""
+        if self.engine is not dead:
+            return  # another of its draws said so before
+        self.engine = None
+        self.deaths += 1
+        dead.shutdown()
+        if self.deaths > self.config.max_engine_deaths:
+            raise EngineError(f"{error} ({self.deaths} times: giving up)") from error
+        log.warning("%s: starting it again (%d)", error, self.deaths)
+
+    # The log and the board.
+
+    def _flush_all(self) -> int:
+        return sum(writer.flush() for writer in self.writers)
+
+    async def _flusher(self) -> None:
+        failures = 0
+        while True:
+            await asyncio.sleep(self.config.flush_s)
+            logged = self.logged
+            try:
+                await asyncio.to_thread(self._flush_all)
+            except OSError as error:
+                failures += 1
+                log.warning("attempt log not written (%s): will try again", error)
+                if failures * self.config.flush_s > 600:
+                    raise
+                continue
+            failures = 0
+            self.durable = logged
+            self.flushed.set()
+            self.flushed = asyncio.Event()
+
+    async def _written(self) -> None:
+        """Returns when everything logged so far is in the store."""
+        logged = self.logged
+        while self.durable < logged and not self.failure:
+            await self.flushed.wait()
+
+    async def _reporter(self) -> None:
+        """Once a second: running totals to the board, its word back."""
+        while True:
+            halt, left = await self.board.report.remote(self.worker, self._stats())
+            if halt and not self.halted:
+                self.halted = True
+                self._give_up(lambda problem: True)
+                await asyncio.to_thread(self._flush_all)
+            if left - self.left:
+                self.left = set(left)
+                self._give_up(lambda problem: self._group(problem) in self.left)
+            await asyncio.sleep(REPORT_S)
+
+    def _give_up(self, unwanted: Callable[[Problem], bool]) -> None:
+        for task in [t for t in self.scheduler.active.values() if unwanted(t.problem)]:
+            for draw in self.draws.pop(task.problem.id, {}).values():
+                self.scheduler.counts[task.stage].aborted += draw.cancel()
+            self.scheduler.leave(task)
+            if not self.waiting[task.problem.id].done():
+                self.waiting[task.problem.id].set_result(False)
+
+    def _stats(self) -> dict[str, Any]:
+        return {
+            "pid": os.getpid(),
+            "halted": self.halted,
+            "engine": self.engine is not None,
+            "open": self.open,
+            "seconds": time.time() - self.started if self.engine else 0.0,
+            "stages": {
+                stage.name: {
+                    **asdict(self.scheduler.counts[place]),
+                    "verdicts": dict(self.verdicts[place]),
+                    "tokens": dict(self.tokens[place]),
+                    "decisions": dict(self.decisions[place]),
+                }
+                for place, stage in enumerate(self.stages)
+            },
+        }
+
+
+def _bring_up_to_date(row: dict[str, Any], task: Task, stages: list[Stage]) -> None:
+    """Writes a task's outcomes into its row."""
+    gates = {stage.name for stage in stages if stage.gate}
+    row["outcomes"] = json.dumps(
+        json.loads(row["outcomes"] or "[]") + [asdict(outcome) for outcome in task.outcomes]
+    )
+    row["alive"] = all(
+        outcome.decision == Decision.KEEP for outcome in task.outcomes if outcome.stage in gates
+    )
+    if not row["alive"]:
+        row["question"] = row["answer"] = row["metadata"] = ""

@@ -1,0 +1,119 @@
+"""Engines that need no model: made-up completions, and the replay of an attempt log.
+
+The scripted engine gives every problem a pass rate of its own and every draw an outcome that
+depends on (seed, problem, index) alone, so that two runs, in whatever order, draw the same. Fast
+tests, simulations and the benchmark of the stop rule use it; nothing else does.
+"""
+
+import asyncio
+import functools
+import hashlib
+import json
+from dataclasses import dataclass
+from random import Random
+
+from limo_ray.engine import Completion, EngineConfig, EngineError, Request
+
+
+@dataclass(kw_only=True, slots=True)
+class ScriptConfig:
+    alpha: float = 0.6
+    """Pass rates are drawn from Beta(alpha, beta): a U shape below 1, as real pools have."""
+    beta: float = 0.3
+    """See alpha."""
+    tokens: int = 40
+    """Mean completion length, in tokens; lengths are exponential."""
+    seconds_per_token: float = 0.0
+    """Time per token and sequence; 0 answers at once."""
+    unparsed: float = 0.0
+    """Share of completions without an answer."""
+    fail: str = ""
+    """Refuse to start, for this reason."""
+    log: str = ""
+    """replay: folder of the attempts to replay (one sampling fingerprint of an attempt log)."""
+
+
+class ScriptedEngine:
+    def __init__(self, config: EngineConfig) -> None:
+        self.config = config
+        self.script = ScriptConfig(**config.script)
+        self._slots = asyncio.Semaphore(config.max_num_seqs)
+
+    async def start(self) -> None:
+        if self.script.fail:
+            raise EngineError(self.script.fail)
+
+    def render(self, messages: list[dict[str, str]]) -> list[int]:
+        """One made-up token per word."""
+        return list(range(sum(len(turn["content"].split()) for turn in messages)))
+
+    def pass_rate(self, problem_id: str) -> float:
+        draw = _random(self.config.seed, problem_id)
+        return draw.betavariate(self.script.alpha, self.script.beta)
+
+    async def generate(self, request: Request) -> Completion:
+        async with self._slots:
+            completion = self._completion(request)
+            await asyncio.sleep(completion.completion_tokens * self.script.seconds_per_token)
+        return completion
+
+    def _completion(self, request: Request) -> Completion:
+        problem = request.problem
+        draw = _random(self.config.seed, problem.id, request.index)
+        correct = draw.random() < self.pass_rate(problem.id)
+        gold = json.loads(problem.answer)["answer"] if problem.domain == "gym" else problem.answer
+        tokens = 1 + round(draw.expovariate(1 / self.script.tokens))
+        words = ["Let me check this step, since it might be wrong; therefore I verify it."]
+        words += ["Perhaps another way helps."] * (tokens // 8)
+        if draw.random() >= self.script.unparsed:
+            words.append(rf"The final answer is \boxed{{{gold if correct else 'x_{wrong}'}}}.")
+        cut = tokens > request.sampling.max_tokens
+        return Completion(
+            text=" ".join(words[:-1] if cut else words),
+            finish_reason="length" if cut else "stop",
+            prompt_tokens=len(request.prompt),
+            completion_tokens=min(tokens, request.sampling.max_tokens),
+        )
+
+    def shutdown(self) -> None:
+        pass
+
+
+class ReplayEngine(ScriptedEngine):
+    """Gives back, for (problem, index), the completion that an attempt log holds.
+
+    Raises KeyError for a draw that the log does not hold.
+    """
+
+    async def start(self) -> None:
+        self._draws = _load(self.script.log)
+
+    def _completion(self, request: Request) -> Completion:
+        text, reason, tokens = self._draws[request.problem.id, request.index]
+        return Completion(
+            text=text,
+            finish_reason=reason,
+            prompt_tokens=len(request.prompt),
+            completion_tokens=tokens,
+        )
+
+
+@functools.lru_cache(maxsize=1)
+def _load(folder: str) -> dict[tuple[str, int], tuple[str, str, int]]:
+    from limo_ray.store import Store
+
+    columns = ["problem_id", "index", "completion", "finish_reason", "completion_tokens"]
+    rows = Store(folder).read_parts("", columns).to_pylist()
+    return {
+        (row["problem_id"], row["index"]): (
+            row["completion"],
+            row["finish_reason"],
+            row["completion_tokens"],
+        )
+        for row in rows
+    }
+
+
+def _random(*parts: object) -> Random:
+    text = ":".join(map(str, parts))
+    return Random(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big"))

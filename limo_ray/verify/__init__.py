@@ -1,0 +1,44 @@
+"""The verifier: is this completion's answer the gold one?
+
+    verify("1/2", r"... so it is \\boxed{0.5}.")          -> Verdict.CORRECT
+    with Verifier(workers=2) as v: v.verify_many([...])   -> the same, with a hard limit of time
+
+`verify` is pure and thread-safe and has no time limit; `Verifier` decides easy pairs in process and
+kills what runs over. Both give the same verdicts.
+"""
+
+from limo_ray.records import Verdict
+from limo_ray.verify.domains import DOMAINS, easy, extract, hard, show, unverifiable
+from limo_ray.verify.health import Health, VerificationError, final_verdict
+from limo_ray.verify.pool import Judged, Verifier
+
+# Part of the judge's fingerprint: raise it whenever a verdict or an extracted answer can change.
+VERSION = "1"
+
+__all__ = [
+    "DOMAINS",
+    "VERSION",
+    "Health",
+    "Judged",
+    "Verdict",
+    "VerificationError",
+    "Verifier",
+    "extract",
+    "final_verdict",
+    "show",
+    "unverifiable",
+    "verify",
+]
+
+
+def verify(answer: str, completion: str, domain: str = "math", *, complete: bool = True) -> Verdict:
+    """Judge one completion against a gold answer.
+
+    Returns CORRECT, WRONG, UNPARSED (no answer in the completion) or ERROR (malformed gold answer,
+    or a checker that failed). Pure, thread-safe, no signals, and so without a time limit.
+    """
+    extracted = extract(completion, domain, complete=complete)
+    if extracted is None:
+        return Verdict.UNPARSED
+    verdict = easy(answer, extracted, domain)
+    return hard(answer, extracted, domain) if verdict is None else verdict

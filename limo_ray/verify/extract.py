@@ -1,0 +1,175 @@
+r"""The final answer of a completion: what was boxed, else what was announced, else what came last.
+
+Everything here is linear in the length of the text: completions are written by models, and some
+of them are megabytes of braces.
+"""
+
+import re
+from collections import deque
+
+# Without a box, the answer is looked for in so many characters at the end.
+TAIL = 10_000
+# No answer is longer than this; a longer "answer" is a chain that forgot to close its brace.
+LONGEST = 5_000
+# Boxes that are empty or not closed are passed over, but not more of them than this.
+PASSED_OVER = 20
+# An announced answer of more words than this is a sentence around the answer.
+WORDS = 4
+
+_BOX = re.compile(r"\\(?:boxed|fbox)\s{0,20}")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+# A box that is only named, or left open: "\\boxed{}", "\\boxed{?}", "\\boxed{\\phantom{2}}".
+_BLANK = re.compile(r"(?:\\phantom\{[^{}]*\}|\\(?:square|quad|[lc]?dots|[ ,;])|[\s.?_…])*")
+_SEPARATOR = re.compile(r"\b(?:and|or)\b|,|;")
+_TAG = re.compile(r"<answer>", re.IGNORECASE)
+_ANNOUNCED = re.compile(
+    r"(?:final\s+answer(?:[^.\n]{0,100}?\s(?:is|are)\b|\s*:)|\banswer\s+(?:is|are)\b|\banswer\s*:"
+    r"|^####)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_STOP = re.compile(r"[.!?](?:\s|$)")
+_MATHS = re.compile(
+    r"\$\$([^$]{1,1000})\$\$|\$([^$\n]{1,1000})\$|\\\((.{1,1000}?)\\\)|\\\[(.{1,1000}?)\\\]",
+    re.DOTALL,
+)
+_NUMBER = re.compile(
+    r"(?<![\w.])-?(?:"
+    r"\d{1,2}:\d{2}(?:\s?(?:\\text\{)?\s?[ap]\.?m\b\.?\}?)?"  # 4:30 p.m.
+    r"|(?:\d{1,9}\s?)?\\[dtc]?frac\s?\{[^{}]{1,50}\}\s?\{[^{}]{1,50}\}(?:\s?\\?%)?"
+    r"|[$€£]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?(?:\s?\\?%)?)",
+    re.IGNORECASE,
+)
+
+
+def region(completion: str) -> str:
+    """The part of a completion that may hold its answer: what follows the last ``</think>``."""
+    return completion.rpartition("</think>")[2] if "</think>" in completion else completion
+
+
+def boxed(text: str) -> str | None:
+    r"""Contents of the last ``\boxed{...}`` that is closed and not empty; None if there is none.
+
+    Boxes that stand together ("\boxed{1} and \boxed{2}") are one answer, joined by commas, by
+    math-verify's rule: less than 10 characters apart, or less than 70 with a separator between.
+    """
+    # Nearly always there is one box, with no braces in it.
+    at = text.find("box")
+    if at < 0:
+        return None
+    closing = text.find("}", at)
+    if closing >= 0 and text.startswith("\\boxed{", at - 1) and text.find("box", at + 3) < 0:
+        content = text[at + 6 : closing].strip()
+        if "{" not in content and not content.endswith("\\") and not _BLANK.fullmatch(content):
+            return content
+    found: list[str] = []
+    end = len(text)
+    start_of_next = -1
+    passed_over = 0
+    while (at := max(text.rfind("\\boxed", 0, end), text.rfind("\\fbox", 0, end))) >= 0:
+        end = at
+        opening = _opening(text, at)
+        closing = _closing(text, opening) if opening >= 0 else -1
+        content = text[opening + 1 : closing].strip() if closing >= 0 else ""
+        if _BLANK.fullmatch(content):
+            passed_over += 1
+            if passed_over > PASSED_OVER:
+                break
+            continue
+        if found:
+            if closing > start_of_next or len(found) == PASSED_OVER:
+                break  # the box around the one just read
+            between = text[closing + 1 : start_of_next]
+            together = len(between) < 10 or (
+                found[-1] != content and len(between) < 70 and _SEPARATOR.search(between)
+            )
+            if not together:
+                break
+        if not found or found[-1] != content:
+            found.append(content)
+        start_of_next = at
+    return ",".join(reversed(found)) if found else None
+
+
+def _opening(text: str, at: int) -> int:
+    """Index of the brace that opens the box at `at`; -1 when none follows."""
+    after = _BOX.match(text, at)
+    return after.end() if after and text.startswith("{", after.end()) else -1
+
+
+def _closing(text: str, opening: int) -> int:
+    """Index of the brace that closes the one at `opening`; -1 when it is not closed in time."""
+    depth = 0
+    for token in _BRACE.finditer(text, opening, opening + LONGEST):
+        if token[0] == "{":
+            depth += 1
+        elif token[0] == "}":
+            depth -= 1
+            if depth == 0:
+                return token.start()
+    return -1
+
+
+def announced(text: str, *, complete: bool = True) -> str | None:
+    """What is in the last <answer>, or follows the last "answer is", "answer:", "####".
+
+    With `complete=False` it must be seen to end: by a closing tag, a stop, or a new line.
+    """
+    if tag := _last(_TAG, text):
+        inner, closing, _ = text[tag.end() :].partition("</answer>")
+        if inner.strip() and (complete or closing):
+            return inner.strip()[:LONGEST]
+    phrase = _last(_ANNOUNCED, text)
+    if phrase is None:
+        return None
+    return _first_answer(text[phrase.end() : phrase.end() + 2_000], complete)
+
+
+def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
+    """The last match in the text."""
+    matches = deque(pattern.finditer(text), maxlen=1)
+    return matches[0] if matches else None
+
+
+def _first_answer(text: str, complete: bool) -> str | None:
+    """The answer that a phrase such as "the answer is" announces: its maths, else its sentence."""
+    text = text.lstrip(" :*\n\t")
+    line, newline, _ = text.partition("\n")
+    maths = _MATHS.search(text)
+    if maths and not text[: maths.start()].strip(" *:"):
+        return _inside(maths)
+    sentence, *rest = _STOP.split(line, maxsplit=1)
+    if not (complete or rest or newline):
+        return None
+    sentence = sentence.strip(" *.")
+    if sentence.count(" ") >= WORDS:
+        # "that there are 5 apples": the first value in the sentence, if there is one soon.
+        found = _MATHS.search(sentence, 0, 200) or _NUMBER.search(sentence, 0, 200)
+        if found:
+            return _inside(found) if found.re is _MATHS else found[0].strip()
+    return sentence or None
+
+
+def _inside(maths: re.Match[str]) -> str:
+    return next(group for group in maths.groups() if group is not None).strip()
+
+
+def last_expression(text: str) -> str | None:
+    """The last maths between dollars or brackets, or the last number, whichever ends later."""
+    text = text[-TAIL:]
+    maths, number = _last(_MATHS, text), _last(_NUMBER, text)
+    if maths and (number is None or number.start() < maths.end()):
+        return _inside(maths) or None
+    return number[0].strip() if number else None
+
+
+def final_answer(completion: str, *, complete: bool = True) -> str | None:
+    """The answer of a completion, or None.
+
+    With `complete=False` (the completion ran into a limit) only an explicit answer counts: the last
+    expression of an unfinished chain is no answer.
+    """
+    text = region(completion)
+    answer = boxed(text) or announced(text[-TAIL:], complete=complete)
+    if answer is None and complete:
+        answer = last_expression(text)
+    return answer

@@ -1,0 +1,23 @@
+"""One local Ray for the whole test session, and the engine that needs no model."""
+
+import os
+
+import pytest
+
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+
+
+@pytest.fixture(scope="session")
+def local_ray():
+    import ray
+
+    from limo_ray import cli
+
+    if not ray.is_initialized():
+        ray.init(
+            num_cpus=2, include_dashboard=False, object_store_memory=300 * 2**20,
+            logging_level="warning",
+        )  # fmt: skip
+    cli.quiet()
+    yield ray
+    ray.shutdown()

@@ -1,0 +1,169 @@
+"""The real engine on the packaged model, and why an engine does not start."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from limo_ray import models, reaper
+from limo_ray.causes import explain
+from limo_ray.engine import EngineConfig, EngineError, Request, SamplingConfig, create
+from limo_ray.prompts import question_messages
+from limo_ray.records import Problem
+
+CONFIG = EngineConfig(
+    model=models.PACKAGED, device="cpu", dtype="bfloat16", max_num_seqs=8, max_model_len=256,
+    kv_cache_gib=0.5, eager=True,
+)  # fmt: skip
+PROBLEM = Problem(id="0" * 32, question="What is 3 + 4?", answer="7", source="test")
+
+
+@pytest.mark.parametrize(
+    ("output", "cause"),
+    [
+        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", "out of memory"),
+        ("ValueError: No available memory for the cache blocks. Try", "KV cache"),
+        ("OSError: no/such is not a local folder and is not a valid model identifier",
+         "model not found"),
+        ("ValueError: Bfloat16 is only supported on GPUs with compute capability", "wrong dtype"),
+        ("ValueError: User-specified max_model_len (9) is greater than the derived max_model_len "
+         "(8)", "longer than the model's context"),
+        ("(EngineCore pid=7) ERROR 11-23 07:00:00 [core.py:9] KeyError: 'odd'", "KeyError: 'odd'"),
+    ],
+)  # fmt: skip
+def test_the_cause_is_found_in_what_the_processes_print(output: str, cause: str) -> None:
+    page = f"INFO starting\nTraceback (most recent call last):\n  File x\n{output}\nmore"
+    told = explain("Engine core initialization failed. See root cause above.", page)
+    assert cause in told
+    assert "\n" not in told
+
+
+def test_an_unknown_cause_is_the_exception_itself() -> None:
+    assert explain("something odd", "") == "something odd"
+
+
+def test_identity_follows_the_weights(tmp_path: Path) -> None:
+    def folder(name: str, weights: bytes, template: str = "{{ x }}") -> str:
+        path = tmp_path / name
+        path.mkdir()
+        (path / "config.json").write_text("{}")
+        (path / "chat_template.jinja").write_text(template)
+        (path / "model.safetensors").write_bytes(weights)
+        return str(path)
+
+    one = models.identity(folder("one", b"a" * 100))
+    assert one == models.identity(folder("same", b"a" * 100))
+    assert one != models.identity(folder("weights", b"a" * 99 + b"b"))
+    assert one != models.identity(folder("template", b"a" * 100, "{{ y }}"))
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"has no config\.json"):
+        models.resolve(str(tmp_path))
+    with pytest.raises(ValueError, match="does not exist"):
+        models.resolve(str(tmp_path / "none"))
+
+
+def test_children_end_when_their_owner_is_killed(tmp_path: Path) -> None:
+    code = (
+        "import subprocess, sys, time; from limo_ray.reaper import Guard;"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']);"
+        "Guard(); print(child.pid, flush=True); time.sleep(600)"
+    )
+    environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": os.getcwd()}
+    owner = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    child = psutil.Process(int(owner.stdout.readline()))
+    owner.send_signal(signal.SIGKILL)
+    owner.wait()
+    assert not psutil.wait_procs([child], timeout=20)[1], "the child outlived its owner"
+
+
+def test_orphans_of_a_dead_owner_are_ended_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reaper, "records_folder", lambda: tmp_path)
+    orphan = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    identity = [orphan.pid, psutil.Process(orphan.pid).create_time()]
+    other = [orphan.pid, identity[1] - 1000]  # an id given anew is another process
+    (tmp_path / "1.json").write_text(f'{{"owner": [999999999, 0], "children": [{other}]}}')
+    assert reaper.reap_orphans() == 0
+    (tmp_path / "2.json").write_text(f'{{"owner": [999999999, 0], "children": [{identity}]}}')
+    (tmp_path / "3.json").write_text("half a rec")
+    assert reaper.reap_orphans() == 1
+    assert orphan.wait(timeout=10) == -signal.SIGKILL
+
+
+@pytest.mark.engine
+def test_a_wrong_model_ends_with_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "no_such_type"}')
+    broken = EngineConfig(model=str(tmp_path), device="cpu", eager=True)
+    with pytest.raises(EngineError) as caught:
+        asyncio.run(create(broken).start())
+    assert str(tmp_path) in str(caught.value)
+    assert "no_such_type" in str(caught.value)
+
+
+@pytest.mark.engine
+def test_the_engine_draws_loops_aborts_and_dies_cleanly() -> None:
+    """One engine for all of it: a start takes a minute."""
+
+    async def live() -> None:
+        engine = create(CONFIG)
+        await engine.start()
+        prompt = engine.render(question_messages(PROBLEM.question))
+
+        def draw(index: int, **sampling: object):
+            settings = SamplingConfig(**{"temperature": 0.8, "max_tokens": 24} | sampling)
+            return engine.generate(
+                Request(problem=PROBLEM, index=index, prompt=prompt, sampling=settings)
+            )
+
+        several = await asyncio.gather(*(draw(index) for index in range(12)))
+        assert len({completion.text for completion in several}) > 1
+        assert all(0 < completion.completion_tokens <= 24 for completion in several)
+        assert {completion.finish_reason for completion in several} <= {"stop", "length"}
+
+        greedy = await asyncio.gather(*(draw(index, temperature=0.0) for index in range(2)))
+        assert greedy[0].text == greedy[1].text
+
+        # a prompt that makes a small model repeat itself
+        looped = engine.render([{"role": "user", "content": "Say: na na na na na na na na na"}])
+        settings = SamplingConfig(temperature=0.0, max_tokens=200, loop_count=3)
+        request = Request(problem=PROBLEM, index=0, prompt=looped, sampling=settings)
+        assert (await engine.generate(request)).finish_reason in ("loop", "stop")
+
+        long = SamplingConfig(temperature=0.0, max_tokens=200)
+        filled = Request(problem=PROBLEM, index=0, prompt=[1] * 300, sampling=long)
+        assert (await engine.generate(filled)).completion_tokens == 0
+
+        aborted = asyncio.create_task(draw(99, max_tokens=200))
+        await asyncio.sleep(0.3)
+        assert aborted.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await aborted
+
+        children = psutil.Process().children(recursive=True)
+        core = [child for child in children if "EngineCore" in child.name()]
+        pending = asyncio.create_task(draw(100, max_tokens=200))
+        await asyncio.sleep(0.3)
+        for process in core or children:
+            process.kill()
+        with pytest.raises(EngineError, match="died"):
+            await pending
+        engine.shutdown()
+
+    asyncio.run(live())
+    deadline = time.time() + 20
+    while time.time() < deadline:
+        if not any("VLLM" in child.name() for child in psutil.Process().children(recursive=True)):
+            return
+        time.sleep(0.2)
+    raise AssertionError("an engine process is left")

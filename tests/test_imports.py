@@ -1,0 +1,57 @@
+"""The walls: which package may be imported where, and that schemas load without heavy ones."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+WALLS = {
+    "omegaconf": ["limo_ray/config.py"],
+    "vllm": ["limo_ray/engine.py", "limo_ray/serve/"],
+    "math_verify": ["limo_ray/verify/"],
+    "sympy": ["limo_ray/verify/"],
+    "deepspeed": ["limo_ray/train/"],
+    "ray.serve": ["limo_ray/serve/"],
+}
+
+
+def imported(file: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+@pytest.mark.parametrize("package", WALLS)
+def test_a_package_is_imported_only_behind_its_wall(package: str) -> None:
+    for file in sorted((ROOT / "limo_ray").rglob("*.py")):
+        inside = str(file.relative_to(ROOT))
+        if any(inside.startswith(place) for place in WALLS[package]):
+            continue
+        found = [n for n in imported(file) if n == package or n.startswith(package + ".")]
+        assert not found, f"{inside} imports {found}"
+
+
+@pytest.mark.parametrize(
+    "module", ["limo_ray.sampling", "limo_ray.target", "limo_ray.curate.select", "limo_ray.report"]
+)
+def test_pure_modules_need_no_ray_torch_or_vllm(module: str) -> None:
+    code = (
+        f"import sys, {module}; "
+        "print([name for name in ('ray', 'torch', 'vllm') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_jobs_are_thin() -> None:
+    for job in (ROOT / "jobs").glob("*.py"):
+        assert len(job.read_text().splitlines()) < 20, job

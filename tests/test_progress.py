@@ -1,0 +1,40 @@
+"""What the lines on a terminal say, from what samplers report."""
+
+from limo_ray.engine import SamplingConfig
+from limo_ray.progress import Progress
+from limo_ray.sampling import Stage, StopRule
+
+
+def stage(name: str, rule: StopRule, gate: bool = True) -> Stage:
+    return Stage(name=name, rule=rule, sampling=SamplingConfig(), fingerprint="", gate=gate)
+
+
+def report(**stages: dict) -> dict:
+    return {"halted": False, "engine": True, "open": 3, "seconds": 10.0, "at": 0.0,
+            "stages": stages}  # fmt: skip
+
+
+def counts(needed: int, decisions: dict[str, int], tokens: int = 0, reused: int = 0) -> dict:
+    return {
+        "needed": needed, "speculative": 0, "aborted": 0, "reused": reused,
+        "verdicts": {"correct": 2}, "tokens": {"completion": tokens}, "decisions": decisions,
+    }  # fmt: skip
+
+
+def test_totals_are_summed_over_samplers_and_savings_shown() -> None:
+    stages = [
+        stage("weak", StopRule(budget=4, keep_min=0, keep_max=0)),
+        stage("strong", StopRule(budget=32)),
+        stage("teacher", StopRule(budget=2, keep_min=0, keep_max=2, early=False), gate=False),
+    ]
+    progress = Progress(None, stages, total=100, wanted=4)
+    one = report(weak=counts(10, {"keep": 3, "drop_easy": 2}, 500),
+                 strong=counts(20, {"keep": 1, "drop_hard": 1}, 1500))  # fmt: skip
+    two = report(strong=counts(12, {"drop_easy": 2}, 1000, reused=32))
+    progress.workers = {"a": one, "b": two}
+    rows = {row[0]: row[1:] for row in progress.rows()}
+    assert rows["strong"] == ["4", "1", "32", "32", "50%", "4", "2,500"]
+    line = progress.line()
+    assert "6 of 100 problems decided, 1 kept of 4 wanted" in line
+    assert "2 engine(s), 300 tokens/s" in line
+    assert "teacher" not in line, "a stage that has done nothing yet is not worth a line"

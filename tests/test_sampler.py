@@ -1,0 +1,183 @@
+"""The sampler in a real Ray Data pipeline, on the scripted engine."""
+
+import json
+import os
+import signal
+import time
+
+import pyarrow as pa
+import pytest
+from ray.exceptions import RayError
+
+from limo_ray.engine import EngineConfig, EngineError, SamplingConfig
+from limo_ray.records import problem_id
+from limo_ray.sampler import SAMPLED, Board, SamplerConfig, sample
+from limo_ray.sampling import Stage, StopRule
+from limo_ray.scripted import ScriptedEngine
+from limo_ray.store import Store
+from limo_ray.target import order
+
+RULE = StopRule(budget=8, keep_min=1, keep_max=3)
+ENGINE = EngineConfig(
+    model="scripted", kind="scripted", device="cpu", num_cpus=0.5, max_num_seqs=16, seed=3
+)
+
+
+def pool(count: int) -> pa.Table:
+    rows = []
+    for number in range(count):
+        question = f"What is {number} + {number}?"
+        name = problem_id(question)
+        rows.append(
+            {
+                "id": name, "question": question, "answer": str(2 * number), "source": "sums",
+                "domain": "math", "metadata": "{}", "file": "", "line": number,
+                "order": order(0, name), "alive": True, "outcomes": "[]",
+            }
+        )  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=SAMPLED)
+
+
+def stage(rule: StopRule = RULE, fingerprint: str = "f" * 16) -> Stage:
+    sampling = SamplingConfig(max_tokens=500)
+    return Stage(name="strong", rule=rule, sampling=sampling, fingerprint=fingerprint)
+
+
+def run(
+    ray, rows: pa.Table, store: Store, stages: list[Stage], engine=ENGINE, meanwhile=None, **config
+):
+    board = ray.remote(Board).options(num_cpus=0).remote()
+    other = meanwhile.remote(board) if meanwhile else None
+    settings = SamplerConfig(**{"flush_s": 0.2, "speculative_share": 0.0} | config)
+    data = sample(
+        ray.data.from_arrow(rows), engine, stages, store, system="", board=board, config=settings
+    )
+    decided = {row["id"]: row for row in data.take_all()}
+    stats = list(ray.get(board.snapshot.remote()).values())
+    assert other is None or ray.get(other), "the sampler's process was not ended"
+    ray.kill(board)
+    return decided, stats
+
+
+def expected(rows: pa.Table, rule: StopRule, engine=ENGINE) -> tuple[set[str], int]:
+    """The kept set of the full budget, and the draws of one-by-one sampling, on the same script."""
+    from limo_ray.engine import Request
+    from limo_ray.records import PROBLEM, Problem
+
+    scripted = ScriptedEngine(engine)
+    kept, draws = set(), 0
+    for row in rows.to_pylist():
+        problem = Problem(**{name: row[name] for name in PROBLEM.names})
+        outcomes = []
+        for index in range(rule.budget):
+            request = Request(problem=problem, index=index, prompt=[], sampling=stage().sampling)
+            outcomes.append(f"boxed{{{problem.answer}}}" in scripted._completion(request).text)
+        correct = sum(outcomes)
+        if rule.keep_min <= correct <= rule.keep_max:
+            kept.add(problem.id)
+        draws += next(
+            n for n in range(rule.budget + 1) if rule.decide(sum(outcomes[:n]), n) is not None
+        )
+    return kept, draws
+
+
+def kept(decided: dict) -> set[str]:
+    return {name for name, row in decided.items() if row["alive"]}
+
+
+def logged(store: Store, fingerprint: str = "f" * 16) -> list[tuple[str, int]]:
+    table = store.read_parts(f"attempts/{fingerprint}", ["problem_id", "index"])
+    return sorted(zip(table["problem_id"].to_pylist(), table["index"].to_pylist(), strict=True))
+
+
+def test_kept_set_is_that_of_the_full_budget_and_no_attempt_is_needless(local_ray, tmp_path):
+    rows, store = pool(120), Store(str(tmp_path))
+    decided, _ = run(local_ray, rows, store, [stage()])
+    wanted, draws = expected(rows, RULE)
+    assert len(decided) == 120
+    assert kept(decided) == wanted
+    assert 0 < len(wanted) < 120
+    attempts = logged(store)
+    assert len(attempts) == len(set(attempts)) == draws
+
+    again, stats = run(local_ray, rows, store, [stage()])
+    assert kept(again) == wanted
+    assert logged(store) == attempts, "the log knows everything: nothing is drawn again"
+    assert stats[0]["engine"] is False, "nor is an engine started"
+
+    # a larger budget reuses every attempt
+    wider = StopRule(budget=12, keep_min=1, keep_max=4)
+    decided, _ = run(local_ray, rows, store, [stage(wider)])
+    wanted, _ = expected(rows, wider)
+    assert kept(decided) == wanted
+    more = logged(store)
+    assert set(attempts) < set(more)
+    assert len(more) == len(set(more))
+
+
+def test_dropped_rows_lose_their_text_and_say_why(local_ray, tmp_path):
+    rows = pool(40)
+    weak = Stage(name="weak", rule=StopRule(budget=2, keep_min=0, keep_max=0),
+                 sampling=SamplingConfig(max_tokens=500), fingerprint="a" * 16)  # fmt: skip
+    decided, _ = run(local_ray, rows, Store(str(tmp_path)), [weak, stage()])
+    dropped = [row for row in decided.values() if not row["alive"]]
+    assert dropped
+    assert all(row["question"] == "" for row in dropped)
+    for row in decided.values():
+        outcomes = json.loads(row["outcomes"])
+        assert outcomes[0]["stage"] == "weak"
+        passed = outcomes[0]["decision"] == "keep"
+        assert len(outcomes) == (2 if passed else 1)
+        assert row["alive"] == all(outcome["decision"] == "keep" for outcome in outcomes)
+
+
+SLOW = EngineConfig(
+    model="scripted", kind="scripted", device="cpu", num_cpus=0.5, max_num_seqs=16, seed=3,
+    script={"seconds_per_token": 0.01},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+def test_an_ended_sampler_costs_at_most_what_was_not_flushed(local_ray, tmp_path, sent):
+    """SIGTERM is what a preempted node sends: then even that is written."""
+    rows, store = pool(100), Store(str(tmp_path))
+    flush_s = 0.5 if sent == signal.SIGKILL else 4.0
+    end = _end_the_sampler(local_ray, sent)
+    decided, _ = run(local_ray, rows, store, [stage()], SLOW, end, flush_s=flush_s)
+    wanted, draws = expected(rows, RULE, SLOW)
+    assert kept(decided) == wanted
+    attempts = logged(store)
+    assert len(attempts) == len(set(attempts)) == draws, "a logged attempt was drawn again"
+    parts = (tmp_path / "attempts" / ("f" * 16)).glob("*.parquet")
+    writers = {path.name.rpartition("-")[0] for path in parts}
+    assert len(writers) == 2, "the first sampler left no part"
+
+
+def _end_the_sampler(ray, sent: signal.Signals):
+    """Ends the sampler's process once it has given 40 verdicts."""
+
+    @ray.remote(num_cpus=0)
+    def end(board) -> int:
+        deadline = time.time() + 60
+        while time.time() < deadline:
+            time.sleep(0.05)
+            for worker in ray.get(board.snapshot.remote()).values():
+                if sum(worker["stages"]["strong"]["verdicts"].values()) >= 40:
+                    os.kill(worker["pid"], sent)
+                    return worker["pid"]
+        return 0
+
+    return end
+
+
+def test_an_engine_that_cannot_start_ends_the_job_with_its_reason(local_ray, tmp_path):
+    broken = EngineConfig(
+        model="scripted", kind="scripted", device="cpu", num_cpus=0.5,
+        script={"fail": "model not found"},
+    )  # fmt: skip
+    from limo_ray.cli import reason
+
+    with pytest.raises(RayError) as caught:
+        run(local_ray, pool(4), Store(str(tmp_path)), [stage()], engine=broken)
+    assert "model not found" in reason(caught.value)
+    assert EngineError.__name__ in str(caught.value)

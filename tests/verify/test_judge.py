@@ -1,0 +1,112 @@
+"""The optional judge, against a small server of the same interface."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from limo_ray.verify import Verdict, VerificationError
+from limo_ray.verify.judge import Judge, JudgeConfig, read
+
+
+@pytest.mark.parametrize(
+    ("reply", "verdict"),
+    [
+        ("CORRECT", Verdict.CORRECT),
+        ("INCORRECT", Verdict.WRONG),
+        (" **Correct.**\n", Verdict.CORRECT),
+        ("'incorrect'", Verdict.WRONG),
+        ("<think>it looks incorrect, no, correct</think>\nINCORRECT", Verdict.WRONG),
+        ("The answer is correct", Verdict.ERROR),
+        ("CORRECT INCORRECT", Verdict.ERROR),
+        ("not correct", Verdict.ERROR),
+        ("", Verdict.ERROR),
+    ],
+)
+def test_only_one_word_counts(reply: str, verdict: Verdict) -> None:
+    assert read(reply) is verdict
+
+
+class Server(ThreadingHTTPServer):
+    """Gives its replies in turn: a status and a text."""
+
+    replies: list[tuple[int, str]]
+    requests: list[dict[str, object]]
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.requests.append({"path": self.path, **json.loads(body), **self.headers})
+        status, text = self.server.replies.pop(0)
+        reply = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(reply)))
+        self.end_headers()
+        self.wfile.write(reply)
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server(("127.0.0.1", 0), Handler) as server:
+        server.replies, server.requests = [], []
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def judge(server: Server, **options: object) -> Judge:
+    url = f"http://127.0.0.1:{server.server_port}/v1"
+    return Judge(JudgeConfig(url=url, model="judge-32b", wait_s=0.01, **options))  # type: ignore[arg-type]
+
+
+def test_it_asks_once_and_remembers(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    server.replies = [(200, "INCORRECT"), (200, "CORRECT")]
+    asked = judge(server)
+    assert asked.judge("Why?", "because", "no reason") is Verdict.WRONG
+    assert asked.judge("Why?", "because", "no reason") is Verdict.WRONG
+    assert asyncio.run(asked.ajudge("Why?", "because", "since \ud800")) is Verdict.CORRECT
+    assert asked.judge("Why?", "because", None) is Verdict.UNPARSED
+    assert len(server.requests) == 2
+    request = server.requests[0]
+    assert request["path"] == "/v1/chat/completions"
+    assert request["model"] == "judge-32b"
+    assert request["temperature"] == 0
+    assert request["Authorization"] == "Bearer sk-test"
+    assert "no reason" in str(request["messages"])
+
+
+def test_it_tries_again(server: Server) -> None:
+    server.replies = [(500, ""), (429, ""), (200, "hm"), (200, "correct")]
+    assert judge(server).judge("q", "a", "b") is Verdict.CORRECT
+
+
+def test_it_gives_up(server: Server) -> None:
+    server.replies = [(503, "")] * 2
+    assert judge(server, attempts=2).judge("q", "a", "b") is Verdict.ERROR
+    assert server.replies == []
+
+
+def test_no_server_is_an_error() -> None:
+    nowhere = JudgeConfig(url="http://127.0.0.1:9/v1", model="m", attempts=1)
+    assert Judge(nowhere).judge("q", "a", "b") is Verdict.ERROR
+
+
+def test_a_refusal_stops_the_run(server: Server) -> None:
+    server.replies = [(401, "")]
+    with pytest.raises(VerificationError, match="401"):
+        judge(server).judge("q", "a", "b")
+
+
+def test_the_address_is_checked() -> None:
+    with pytest.raises(ValueError, match="url"):
+        Judge(JudgeConfig(url="file:///etc/passwd", model="m"))

@@ -1,0 +1,254 @@
+"""The verifier with a hard limit of time, from every place that it is called from."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from limo_ray.verify import Judged, Verdict, Verifier, verify
+
+# Pairs that need a worker: (answer, completion, right).
+HARD = [
+    ("1+\\sqrt{2}", "\\boxed{\\sqrt{3+2\\sqrt{2}}}", True),
+    ("\\lfloor x \\rfloor", "\\boxed{\\lceil 2x \\rceil}", False),
+    ("\\log_2 8", "\\boxed{3}", True),
+    ("x \\in [-2,7]", "\\boxed{[-2,7]}", True),
+]
+# One single call in C that nothing but a kill can end: a huge power, as both answers have it.
+ENDLESS = ("\\binom{10^{10}}{5}+x", "\\boxed{\\binom{10000000000}{5000000000}}", "math")
+SLEEP = json.dumps({"tests": ["assert True"]})
+ROOT = Path(__file__).parents[2]
+
+
+def program(text: str) -> str:
+    return f"```python\n{text}\n```"
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs (a zombie does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def descendants(pid: int) -> list[int]:
+    """Processes that a process started, and those that they started."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if parent == pid:
+            child = int(stat.parent.name)
+            found += [child, *descendants(child)]
+    return found
+
+
+@pytest.fixture(scope="module")
+def verifier() -> Iterator[Verifier]:
+    with Verifier(workers=2, timeout_s=1.0) as shared:
+        shared.start()
+        yield shared
+
+
+def expected() -> list[Verdict]:
+    return [Verdict.CORRECT if right else Verdict.WRONG for *_, right in HARD]
+
+
+def test_easy_pairs_start_no_process() -> None:
+    before = set(descendants(os.getpid()))
+    with Verifier() as v:
+        assert v.judge("1/2", "\\boxed{0.5}") == Judged(Verdict.CORRECT, "0.5")
+        assert v.judge("5", "hm") == Judged(Verdict.UNPARSED, None)
+        nines = [("5", f"\\boxed{{{n}}}", "math") for n in range(9)]
+        assert v.verify_many(nines).count(Verdict.CORRECT) == 1
+        assert set(descendants(os.getpid())) <= before
+
+
+def test_the_same_as_verify(verifier: Verifier) -> None:
+    assert verifier.verify_many([(a, c, "math") for a, c, _ in HARD]) == expected()
+    assert [verify(a, c) for a, c, _ in HARD] == expected()
+    assert verifier.judge(*HARD[0][:2]).extracted == "\\sqrt{3+2\\sqrt{2}}"
+
+
+def test_repeated_pairs_are_worked_out_once(verifier: Verifier) -> None:
+    verifier.clear()
+    pairs = [(a, c, "math") for a, c, _ in HARD] * 500
+    began = time.monotonic()
+    assert verifier.verify_many(pairs) == expected() * 500
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_what_runs_over_is_killed(verifier: Verifier) -> None:
+    verifier.clear()
+    began = time.monotonic()
+    assert verifier.judge(*ENDLESS).verdict is Verdict.TIMEOUT
+    assert time.monotonic() - began < verifier.timeout_s + 1
+    # The worker is back at once, and what was killed is gone.
+    assert verifier.verify_many([(a, c, "math") for a, c, _ in HARD]) == expected()
+    time.sleep(0.2)
+    busy = [pid for pid in descendants(os.getpid()) if cpu_seconds(pid, over=0.3) > 0.2]
+    assert busy == []
+
+
+def cpu_seconds(pid: int, over: float) -> float:
+    """Processor time that a process uses in the given time."""
+
+    def used() -> int:
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except FileNotFoundError:
+            return 0
+        return int(fields[11]) + int(fields[12])
+
+    before = used()
+    time.sleep(over)
+    return (used() - before) / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_program_that_runs_over(verifier: Verifier) -> None:
+    began = time.monotonic()
+    judged = verifier.judge(SLEEP, program("while True: pass"), "code")
+    assert judged.verdict is Verdict.TIMEOUT
+    assert time.monotonic() - began < verifier.timeout_s + 1
+    assert verifier.judge(SLEEP, program("x = 1"), "code").verdict is Verdict.CORRECT
+
+
+def test_a_crash_is_an_error_and_is_survived(verifier: Verifier) -> None:
+    """A worker's fork that is killed from outside, as the kernel does when memory runs out."""
+    verifier.clear()
+    done: list[Verdict] = []
+    slow = threading.Thread(target=lambda: done.append(verifier.judge(*ENDLESS).verdict))
+    slow.start()
+    time.sleep(0.5)
+    for supervisor in descendants(os.getpid()):
+        for fork in descendants(supervisor):
+            os.kill(fork, signal.SIGKILL)
+    slow.join()
+    assert done == [Verdict.ERROR]
+    for supervisor in descendants(os.getpid()):
+        if Path(f"/proc/{supervisor}/cmdline").read_bytes().count(b"limo_ray.verify.worker"):
+            os.kill(supervisor, signal.SIGKILL)
+    assert verifier.verify_many([(a, c, "math") for a, c, _ in HARD]) == expected()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_memory_is_bounded() -> None:
+    before = set(descendants(os.getpid()))
+    with Verifier(memory_mb=200) as v:
+        assert v.judge("\\log_2 8", "\\boxed{3}").verdict is Verdict.CORRECT
+        supervisor, fork = sorted(set(descendants(os.getpid())) - before)
+        limits = Path(f"/proc/{fork}/limits").read_text()
+        size = int(Path(f"/proc/{supervisor}/statm").read_text().split()[0]) * os.sysconf(
+            "SC_PAGE_SIZE"
+        )
+    limit = int(next(line for line in limits.splitlines() if "address space" in line).split()[3])
+    assert size <= limit <= size + 220 * 2**20
+
+
+def test_threads(verifier: Verifier) -> None:
+    verifier.clear()
+    with ThreadPoolExecutor(8) as threads:
+        judged = threads.map(lambda pair: verifier.judge(*pair[:2]).verdict, HARD * 8)
+    assert list(judged) == expected() * 8
+
+
+def test_asyncio_is_not_held_up(verifier: Verifier) -> None:
+    verifier.clear()
+
+    async def main() -> tuple[list[Judged], int]:
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                await asyncio.sleep(0.02)
+                ticks += 1
+
+        ticking = asyncio.create_task(tick())
+        judged = await asyncio.gather(
+            verifier.averify(*ENDLESS), *(verifier.averify(a, c) for a, c, _ in HARD)
+        )
+        ticking.cancel()
+        return judged, ticks
+
+    judged, ticks = asyncio.run(main())
+    assert [j.verdict for j in judged] == [Verdict.TIMEOUT, *expected()]
+    assert ticks > 20
+
+
+def test_an_unfinished_chain(verifier: Verifier) -> None:
+    assert verifier.judge("7", "3 + 4 = 7 and", complete=False).verdict is Verdict.UNPARSED
+    assert verifier.judge("7", "3 + 4 = 7 and").verdict is Verdict.CORRECT
+    judged = asyncio.run(verifier.averify("7", "3 + 4 = 7 and", complete=False))
+    assert judged == Judged(Verdict.UNPARSED, None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_no_process_outlives_a_killed_owner(tmp_path: Path) -> None:
+    script = tmp_path / "owner.py"
+    script.write_text(
+        textwrap.dedent(
+            f"""
+            import threading, time
+            from limo_ray.verify import Verifier
+            # No `if __name__ == "__main__"`: a worker must not run the job's script again.
+            v = Verifier(workers=2, timeout_s=600)
+            v.start()
+            threading.Thread(target=v.judge, args={ENDLESS!r}, daemon=True).start()
+            program = ({SLEEP!r}, {program("while True: pass")!r}, "code")
+            threading.Thread(target=v.judge, args=program, daemon=True).start()
+            time.sleep(1)
+            print("running", flush=True)
+            time.sleep(600)
+            """
+        )
+    )
+    owner = subprocess.Popen(
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert owner.stdout is not None
+    assert owner.stdout.readline() == "running\n"
+    children = descendants(owner.pid)
+    assert len(children) >= 5  # two supervisors, two forks, the program
+    owner.kill()
+    owner.wait()
+    owner.stdout.close()
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and any(alive(pid) for pid in children):
+        time.sleep(0.05)
+    assert [pid for pid in children if alive(pid)] == []
+
+
+def test_closed_is_closed() -> None:
+    v = Verifier()
+    with v:
+        assert v.judge("\\log_2 8", "\\boxed{3}").verdict is Verdict.CORRECT
+        children = descendants(os.getpid())
+    assert not set(children) & set(descendants(os.getpid())) or not v._idle.qsize()
+    with pytest.raises(RuntimeError, match="closed"):
+        v.judge("\\log_2 16", "\\boxed{4}")
+
+
+@pytest.mark.parametrize(
+    ("options", "name"), [({"workers": 0}, "workers"), ({"timeout_s": 0}, "timeout_s")]
+)
+def test_options_are_checked(options: dict[str, int], name: str) -> None:
+    with pytest.raises(ValueError, match=name):
+        Verifier(**options)
