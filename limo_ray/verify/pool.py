@@ -135,6 +135,10 @@ class Verifier:
                 verdicts[i] = future.result()
         return [Verdict(v) for v in verdicts if v is not None]
 
+    def unverifiable(self, answer: str, domain: str = "math") -> str | None:
+        """Why a gold answer cannot be used, or None. One that takes too long cannot be used."""
+        return self._pool().submit(self._check, answer, domain).result()
+
     def clear(self) -> None:
         """Forget the cached verdicts."""
         with self._lock:
@@ -184,6 +188,13 @@ class Verifier:
             self._remember((answer, extracted, domain), verdict)
         return verdict
 
+    def _check(self, answer: str, domain: str) -> str | None:
+        worker = self._idle.get()
+        try:
+            return worker.check(answer, domain)
+        finally:
+            self._idle.put(worker)
+
 
 class _Worker:
     """One supervisor process, started when first needed and again when it died."""
@@ -213,15 +224,28 @@ class _Worker:
 
     def judge(self, answer: str, extracted: str, domain: str) -> Verdict:
         """Have one pair worked out: its verdict, TIMEOUT past the limit, ERROR after a crash."""
+        return Verdict(self._ask(answer, extracted, domain))
+
+    def check(self, answer: str, domain: str) -> str | None:
+        """Have one gold answer looked at: why it cannot be used, or None."""
+        reply = self._ask(answer, None, domain)
+        if reply == Verdict.TIMEOUT.value:
+            return f"its check took longer than {self.timeout_s:g} s"
+        if reply == Verdict.ERROR.value:
+            return "its check ended its process"
+        reason: str | None = json.loads(reply)
+        return reason
+
+    def _ask(self, answer: str, extracted: str | None, domain: str) -> str:
         request = json.dumps([self.timeout_s, answer, extracted, domain]).encode()
         # A process that was killed from outside before it began is no fault of the pair: once more.
         if not self._begin(request) and not self._begin(request):
-            return Verdict.ERROR
+            return Verdict.ERROR.value
         reply = self._reply(self.timeout_s + GRACE_S)
         if reply:
-            return Verdict(reply)
+            return reply
         self.kill()
-        return Verdict.TIMEOUT if reply is None else Verdict.ERROR
+        return (Verdict.TIMEOUT if reply is None else Verdict.ERROR).value
 
     def _begin(self, request: bytes) -> bool:
         """Hand a request over; False when the process is gone or does not take it."""

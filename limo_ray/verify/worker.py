@@ -1,9 +1,10 @@
 """The verifier's worker process: `python -m limo_ray.verify.worker MEMORY_MB`, see `pool`.
 
 It reads requests (4 bytes of length, then JSON [timeout_s, answer, extracted, domain]) and writes
-two lines for each: "started", then a verdict. The pair is worked out in a fork, which has a limit
-of memory and is killed with all it started when it runs over. The supervisor itself never touches
-an answer; it has one thread, so that forking is safe, and has sympy imported, so that it is fast.
+two lines for each: "started", then a verdict; or, where `extracted` is null, why the gold answer
+cannot be used (a JSON string, or null). The work is done in a fork, which has a limit of memory and
+is killed with all it started when it runs over. The supervisor itself never touches an answer; it
+has one thread, so that forking is safe, and has sympy imported, so that it is fast.
 """
 
 import gc
@@ -18,10 +19,12 @@ import sys
 import time
 
 from limo_ray.records import Verdict
-from limo_ray.verify.domains import hard
+from limo_ray.verify.domains import FAILURES, hard, unverifiable
 from limo_ray.verify.sandbox import die_with_parent, forbid
 
 CLEAN_UP_S = 0.4
+REASON = 300  # characters of a reason; with its escapes it fits one atomic write to a pipe
+LOST = (Verdict.TIMEOUT.value, Verdict.ERROR.value)  # replies after which a fork is not used again
 TASKS = 2_000  # a fork ends after this many pairs: sympy's caches grow
 LIBRARY = {"math": "math_verify", "choice": "math_verify", "gym": "reasoning_gym"}
 
@@ -69,7 +72,7 @@ class Fork:
 
 
 def _serve(requests: int, replies: int, memory_mb: int, trusted: bool) -> None:
-    """The fork's life: read a request, write a verdict."""
+    """The fork's life: read a request, write the reply."""
     if sys.platform == "linux":
         with open("/proc/self/statm", encoding="ascii") as f:
             now = int(f.read().split()[0]) * resource.getpagesize()
@@ -81,12 +84,23 @@ def _serve(requests: int, replies: int, memory_mb: int, trusted: bool) -> None:
     peak_kb = _peak_kb()
     while (request := _read(requests)) is not None:
         seconds, answer, extracted, domain = json.loads(request)
+        if extracted is None:
+            os.write(replies, json.dumps(_unverifiable(answer, domain)).encode() + b"\n")
+            continue
         verdict = hard(answer, extracted, domain, seconds)
         grown_mb = (_peak_kb() - peak_kb) / 1024
         if verdict is Verdict.WRONG and grown_mb > memory_mb / 4:
             # Deep in a library, an exception for want of memory may have passed for a "no".
             verdict = Verdict.ERROR
         os.write(replies, verdict.value.encode() + b"\n")
+
+
+def _unverifiable(answer: str, domain: str) -> str | None:
+    try:
+        reason = unverifiable(answer, domain)
+    except FAILURES as e:  # MemoryError too
+        reason = f"its check failed: {type(e).__name__}: {e}"
+    return reason and reason[:REASON]
 
 
 def _peak_kb() -> int:
@@ -151,19 +165,19 @@ def main(memory_mb: int) -> None:
         os.write(replies, b"started\n")
         # A program's run ends by itself at the limit, and cleans up: it is given the time for that.
         limit_s = timeout_s + (CLEAN_UP_S if domain == "code" else 0)
-        verdict = _ask(fork, request, limit_s, requests, owner)
-        if verdict is None or not verdict.judged:
+        reply = _ask(fork, request, limit_s, requests, owner)
+        if reply is None or reply in LOST:
             fork.kill()
             fork = None
-        if verdict is None:
+        if reply is None:
             break
-        os.write(replies, verdict.value.encode() + b"\n")
+        os.write(replies, reply.encode() + b"\n")
     if fork is not None:
         fork.kill()
 
 
-def _ask(fork: Fork, request: bytes, limit_s: float, owner_pipe: int, owner: int) -> Verdict | None:
-    """The fork's verdict, TIMEOUT, or ERROR when it died; None when the owner is gone."""
+def _ask(fork: Fork, request: bytes, limit_s: float, owner_pipe: int, owner: int) -> str | None:
+    """The fork's reply, "timeout", or "error" when it died; None when the owner is gone."""
     deadline = time.monotonic() + limit_s
     fork.tasks += 1
     message = struct.pack(">I", len(request)) + request
@@ -177,16 +191,16 @@ def _ask(fork: Fork, request: bytes, limit_s: float, owner_pipe: int, owner: int
         if owner_pipe in events or os.getppid() != owner:
             return None
         if fork.replies in events:
-            reply = os.read(fork.replies, 64)
-            return Verdict(reply.decode().strip()) if reply else Verdict.ERROR
+            reply = os.read(fork.replies, select.PIPE_BUF)
+            return reply.decode().strip() if reply else Verdict.ERROR.value
         if message and fork.requests in events:
             try:
                 message = message[os.write(fork.requests, message) :]
             except BrokenPipeError:
-                return Verdict.ERROR
+                return Verdict.ERROR.value
             if not message:
                 poll.unregister(fork.requests)
-    return Verdict.TIMEOUT
+    return Verdict.TIMEOUT.value
 
 
 if __name__ == "__main__":
