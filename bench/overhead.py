@@ -37,7 +37,7 @@ from limo_ray.store import Store
 def engine_config(slots: int) -> EngineConfig:
     return EngineConfig(
         model=models.PACKAGED, device="cpu", dtype="bfloat16", max_num_seqs=slots,
-        max_model_len=512, kv_cache_gib=1.0, eager=True,
+        max_model_len=512, kv_cache_gib=1, eager=True,
     )  # fmt: skip
 
 

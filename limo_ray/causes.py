@@ -33,6 +33,7 @@ CAUSES = [
     ),
     (r"No CUDA GPUs are available|Found no NVIDIA driver", "no GPU on this node"),
 ]
+INVALID = re.compile(r"^ *Value error, (.+?)(?: \[type=|$)", re.M)  # pydantic, of a setting
 RAISED = re.compile(r"^(?:\(.*?\) )?(?:ERROR .*?\] )?(\w*(?:Error|Exception): .+)$", re.M)
 
 
@@ -48,5 +49,7 @@ def explain(error: str, output: str) -> str:
         if found := re.search(f".*(?:{pattern}).*", text):
             line = re.sub(r"^.*?\] ", "", found.group(0)).strip()
             return f"{cause} ({line[:300]})"
+    if found := INVALID.search(text):
+        return found.group(1)[:400].strip()
     raised = RAISED.findall(text)
     return (raised[-1] if raised else error.strip().splitlines()[-1])[:400].strip()

@@ -48,8 +48,8 @@ class EngineConfig:
     """Longest prompt plus completion, in tokens."""
     gpu_memory: float = 0.9
     """Share of each GPU's memory that the engine may take."""
-    kv_cache_gib: float = 4.0
-    """Memory for the KV cache on CPU, in GiB."""
+    kv_cache_gib: int = 4
+    """Memory for the KV cache on CPU, in whole GiB."""
     cpu_threads: str = ""
     """Cores for the CPU engine, such as 0-1; empty for all that this process may use."""
     eager: bool = False
@@ -81,7 +81,9 @@ class EngineConfig:
                 f"min_replicas: {self.min_replicas} must be between 1 and "
                 f"max_replicas ({self.max_replicas})"
             )
-        for name in ("tensor_parallel", "pipeline_parallel", "max_num_seqs", "max_model_len"):
+        for name in (
+            "tensor_parallel", "pipeline_parallel", "max_num_seqs", "max_model_len", "kv_cache_gib",
+        ):  # fmt: skip
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)} must be at least 1")
         if not 0 < self.gpu_memory <= 1:
@@ -180,7 +182,7 @@ class VllmEngine:
         self.config = config
         self._vllm: Any = None
         self._tokenizer: Any = None
-        self._params: dict[int, Any] = {}
+        self._params: dict[str, Any] = {}
         self._guard: reaper.Guard | None = None
 
     async def start(self) -> None:
@@ -273,8 +275,8 @@ class VllmEngine:
         """vLLM's parameters; made once per config where nothing in them is the request's own."""
         config = request.sampling
         shared = self.config.device == "cpu" and room >= config.max_tokens
-        if shared and id(config) in self._params:
-            return self._params[id(config)]
+        if shared and repr(config) in self._params:
+            return self._params[repr(config)]
         from vllm import SamplingParams
         from vllm.sampling_params import RepetitionDetectionParams, RequestOutputKind
 
@@ -296,7 +298,7 @@ class VllmEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         if shared:
-            self._params[id(config)] = params
+            self._params[repr(config)] = params
         return params
 
     def shutdown(self) -> None:
@@ -321,7 +323,7 @@ def _cpu_environment(config: EngineConfig) -> None:
     """
     threads = config.cpu_threads or ",".join(map(str, sorted(os.sched_getaffinity(0))))
     os.environ["VLLM_CPU_OMP_THREADS_BIND"] = threads
-    os.environ["VLLM_CPU_KVCACHE_SPACE"] = f"{config.kv_cache_gib:g}"
+    os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(config.kv_cache_gib)
     openmp = Path(sys.prefix) / "lib" / "libiomp5.so"
     if openmp.exists() and "libiomp" not in os.environ.get("LD_PRELOAD", ""):
         preload = [str(openmp), os.environ.get("LD_PRELOAD", "")]

@@ -6,12 +6,14 @@ waits for the owner's end of a pipe to close and ends what the record names. Whe
 was killed, `reap_orphans` does the same at the next engine start on that node.
 """
 
+import contextlib
 import json
 import logging
 import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import psutil
@@ -82,7 +84,14 @@ def reap(record: Path) -> int:
 
 
 def reap_orphans() -> int:
-    """Ends the engine processes of every dead owner on this node; returns how many."""
+    """Ends the engine processes of every dead owner on this node; returns how many.
+
+    What engines printed when they started is kept for a week.
+    """
+    for printed in records_folder().glob("*.log"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - printed.stat().st_mtime > 7 * 86_400:
+                printed.unlink()
     return sum(reap(record) for record in records_folder().glob("*.json"))
 
 
