@@ -34,8 +34,8 @@ PROBLEM = Problem(id="0" * 32, question="What is 3 + 4?", answer="7", source="te
         ("ValueError: Bfloat16 is only supported on GPUs with compute capability", "wrong dtype"),
         ("ValueError: User-specified max_model_len (9) is greater than the derived max_model_len "
          "(8)", "longer than the model's context"),
-        ("1 validation error for VllmConfig\n  Value error, bad literal '0.5' [type=value_error, in]\n"
-         "    For further information visit https://errors", "bad literal '0.5'"),
+        ("1 validation error for VllmConfig\n  Value error, bad: '0.5' [type=value_error, in]\n"
+         "    For further information visit https://errors", "bad: '0.5'"),
         ("(EngineCore pid=7) ERROR 11-23 07:00:00 [core.py:9] KeyError: 'odd'", "KeyError: 'odd'"),
     ],
 )  # fmt: skip
