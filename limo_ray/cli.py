@@ -74,7 +74,7 @@ def main(
         return 0
     except configs.ConfigError as error:
         return _wrong(str(error))
-    except (ValueError, EngineError, VerificationError) as error:
+    except (ValueError, OSError, EngineError, VerificationError) as error:
         return _failed(str(error))
     except RayError as error:
         return _failed(reason(error))

@@ -195,11 +195,6 @@ class VllmEngine:
             with _child_output(logfile):
                 from transformers import AutoTokenizer
                 from vllm import AsyncEngineArgs
-
-                # One warns, per engine, that token ids are not its newest form of a prompt; the
-                # other prints pages on an engine's end, which comes as EngineDeadError anyway.
-                logging.getLogger("vllm.v1.engine.input_processor").setLevel(logging.ERROR)
-                logging.getLogger("vllm.v1.engine.async_llm").setLevel(logging.CRITICAL)
                 from vllm.v1.engine.async_llm import AsyncLLM
 
                 model = models.resolve(self.config.model)
@@ -212,6 +207,10 @@ class VllmEngine:
             raise EngineError(
                 f"engine for {self.config.model} did not start: {explain(str(error), output)}"
             ) from error
+        # After the start, which sets all levels anew. From here on what matters is an exception:
+        # vLLM tells each step of its end, and an engine's death (EngineDeadError) in pages.
+        logging.getLogger("vllm").setLevel(logging.ERROR)
+        logging.getLogger("vllm.v1.engine.async_llm").setLevel(logging.CRITICAL)
         self._guard = reaper.Guard()
 
     def _arguments(self, model: str) -> dict[str, Any]:

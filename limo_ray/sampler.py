@@ -17,7 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -31,7 +31,7 @@ from limo_ray.records import PROBLEM, Attempt, Problem
 from limo_ray.records import fingerprint as hash_of
 from limo_ray.sampling import Decision, Scheduler, Stage, Task
 from limo_ray.store import AttemptLog, Fold, LogWriter, Store
-from limo_ray.verify import VERSION, Health, Verifier, final_verdict
+from limo_ray.verify import VERSION, Health, JudgeConfig, Verifier, final_verdict
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +50,8 @@ class SamplerConfig:
     """Seconds that one check may take before it is killed (verdict TIMEOUT)."""
     max_error_share: float = 0.05
     """The job stops when more than this share of all verdicts are TIMEOUT or ERROR."""
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
+    """A model that is asked before an answer in words is called wrong; off without a url."""
     max_engine_deaths: int = 3
     """Times that each engine may die and be started again before the job stops."""
 
@@ -78,9 +80,12 @@ SAMPLED = pa.schema(
 )
 
 
-def judge_key(answer: str, domain: str) -> str:
-    """What a verdict depends on besides the completion: gold answer, domain, verifier version."""
-    return hash_of([VERSION, domain, answer])
+def judge_key(answer: str, domain: str, judge: JudgeConfig | None = None) -> str:
+    """What a verdict depends on besides the completion: gold answer, domain, verifier, judge."""
+    parts = [VERSION, domain, answer]
+    if judge and judge.rules_on(answer, domain):
+        parts.append(judge.model)
+    return hash_of(parts)
 
 
 class Board:
@@ -223,7 +228,9 @@ class Sampler:
         self.writers = [LogWriter(each) for each in self.logs]
         self.engine_config = engine
         self.scheduler = Scheduler(stages, config.speculative_share)
-        self.verifier = Verifier(workers=config.verify_workers, timeout_s=config.verify_timeout_s)
+        self.verifier = Verifier(
+            workers=config.verify_workers, timeout_s=config.verify_timeout_s, judge=config.judge
+        )
         self.health = Health(max_error_share=config.max_error_share)
         self.slots = engine.max_num_seqs + max(1, engine.max_num_seqs // 16)  # a few wait inside
         self.engine: engines.Engine | None = None
@@ -317,9 +324,12 @@ class Sampler:
     def _group(self, problem: Problem) -> str:
         return str(getattr(problem, self.group_by)) if self.group_by else ""
 
+    def _judge_key(self, problem: Problem) -> str:
+        return judge_key(problem.answer, problem.domain, self.config.judge)
+
     def _admit(self, task: Task) -> None:
         problem = task.problem
-        prior = self.folds[task.stage].prior(problem.id, judge_key(problem.answer, problem.domain))
+        prior = self.folds[task.stage].prior(problem.id, self._judge_key(problem))
         self.scheduler.admit(task, prior.verdicts)
         self._settle(task)
 
@@ -405,6 +415,7 @@ class Sampler:
             completion.text,
             problem.domain,
             complete=completion.finish_reason != "length",
+            question=problem.question,
         )
         verdict = final_verdict(judged.verdict, completion.finish_reason)
         self.health.add(verdict)
@@ -418,7 +429,7 @@ class Sampler:
                 completion_tokens=completion.completion_tokens,
                 verdict=verdict,
                 extracted=judged.extracted,
-                judge=judge_key(problem.answer, problem.domain),
+                judge=self._judge_key(problem),
             )
         )
         self.logged += 1

@@ -151,7 +151,7 @@ def scan(folder: Store, columns: list[str] | None = None) -> Iterator[pa.RecordB
 
 @dataclass(slots=True)
 class Prior:
-    """What the log knows of one problem: judged draws, and draws judged under another key."""
+    """What the log knows of one problem: verdicts by draw, and draws that want a new verdict."""
 
     verdicts: dict[int, Verdict]
     stale: set[int]
@@ -174,7 +174,10 @@ class Fold:
         return len(self.high)
 
     def prior(self, problem_id: str, judge: str) -> Prior:
-        """The attempts logged for a problem: of each draw the first with this judge key counts."""
+        """The attempts logged for a problem: of each draw the first with this judge key counts.
+
+        One whose checker failed (ERROR) counts until a later row has a verdict.
+        """
         high, low = int(problem_id[:16], 16), int(problem_id[16:], 16)
         start = np.searchsorted(self.high, np.uint64(high), side="left")
         end = np.searchsorted(self.high, np.uint64(high), side="right")
@@ -186,9 +189,11 @@ class Fold:
                 continue
             draw = int(self.index[row])
             seen.add(draw)
-            if int(self.judge[row]) == wanted:
-                verdicts.setdefault(draw, VERDICTS[self.verdict[row]])
-        return Prior(verdicts, seen - verdicts.keys())
+            open_still = verdicts.get(draw, Verdict.ERROR) is Verdict.ERROR
+            if open_still and int(self.judge[row]) == wanted:
+                verdicts[draw] = VERDICTS[self.verdict[row]]
+        sound = {draw for draw, verdict in verdicts.items() if verdict is not Verdict.ERROR}
+        return Prior(verdicts, seen - sound)
 
 
 def _halves(column: pa.ChunkedArray, width: int) -> np.ndarray:
@@ -231,7 +236,8 @@ class AttemptLog:
         first: dict[tuple[str, int, str], Attempt] = {}
         for row in rows:
             key = (row["problem_id"], row["index"], row["judge"])
-            first.setdefault(key, Attempt(**row | {"verdict": Verdict(row["verdict"])}))
+            if key not in first or first[key].verdict is Verdict.ERROR:
+                first[key] = Attempt(**row | {"verdict": Verdict(row["verdict"])})
         return list(first.values())
 
 

@@ -9,10 +9,15 @@ from limo_ray.records import Verdict
 from limo_ray.sampler import judge_key
 from limo_ray.sampling import Stage
 from limo_ray.store import AttemptLog, Store
+from limo_ray.verify import JudgeConfig
 
 
 def collect(
-    problems: list[dict[str, Any]], stages: list[Stage], store: Store, config: ChainsConfig
+    problems: list[dict[str, Any]],
+    stages: list[Stage],
+    store: Store,
+    config: ChainsConfig,
+    judge: JudgeConfig,
 ) -> list[dict[str, Any]]:
     """The chains of kept problems that pass the gate.
 
@@ -20,13 +25,14 @@ def collect(
         problems: kept rows, with the columns of a Problem.
         stages: those whose attempts count as chains; a stage's name is the teacher's.
         store: holds their logs.
+        judge: whose verdicts count.
 
     Returns:
         One dict per chain: problem_id, teacher, index, solution, tokens, verdict. A chain that
         ran into the token limit or into a loop is no candidate even without the gate, and of
         equal texts for a problem only the first is.
     """
-    judges = {row["id"]: judge_key(row["answer"], row["domain"]) for row in problems}
+    judges = {row["id"]: judge_key(row["answer"], row["domain"], judge) for row in problems}
     chains = []
     seen: set[tuple[str, str]] = set()
     for stage in stages:

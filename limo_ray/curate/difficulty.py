@@ -125,7 +125,7 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
     )
     stages = [stage for one in planned for stage in one.stages]
     for fingerprint in {stage.fingerprint for stage in stages}:
-        rejudge(pool, AttemptLog(store, fingerprint))
+        rejudge(pool, AttemptLog(store, fingerprint), config.sampler.judge)
     data = _alive(pool, sort=bool(targets))
     for one in planned:
         data = sample(

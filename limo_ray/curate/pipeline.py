@@ -15,7 +15,6 @@ from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
-import ray
 from ray.data import Dataset
 
 from limo_ray import config as configs
@@ -116,7 +115,7 @@ def candidates(
     if config.chains.reuse_strong:
         teachers.add("strong")
     stages = [stage for stage in sampled.stages if stage.name in teachers]
-    chains = collect(problems, stages, store, config.chains)
+    chains = collect(problems, stages, store, config.chains, config.sampler.judge)
     columns = score([chain["solution"] for chain in chains], config.quality)
     rows = {row["id"]: row for row in problems}
     for place, chain in enumerate(chains):
@@ -160,8 +159,3 @@ def plan(config: CurateConfig, device: str) -> str:
     lines.append(f"selection   {config.selection.method}, {config.selection.k} examples")
     lines.append(f"output      {config.store}/runs/{config.name}")
     return "\n".join(lines)
-
-
-def device_of_cluster() -> str:
-    """gpu where the connected Ray cluster has any, or can grow one it says so; else cpu."""
-    return "gpu" if ray.cluster_resources().get("GPU", 0) > 0 else "cpu"

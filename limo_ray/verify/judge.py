@@ -4,8 +4,10 @@
     judge.judge(question, answer, extracted)          -> Verdict
     await judge.ajudge(question, answer, extracted)
 
-Off unless somebody makes one. Its reply must be one word: "INCORRECT" is not "correct", and
-anything else is no judgement. Replies are cached; failures of the endpoint are tried again.
+Off unless a config names one; a `Verifier` then asks it where the gold answer is words and the
+rules say that another answer is not the same. Its reply must be one word: "INCORRECT" is not
+"correct", and anything else is no judgement. Replies are cached; failures of the endpoint are tried
+again.
 """
 
 import asyncio
@@ -17,6 +19,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from limo_ray.records import Verdict
@@ -36,6 +39,8 @@ Reply with one word: CORRECT if they agree, INCORRECT if they do not."""
 
 _LONGEST = 4_000  # characters of each part of the prompt
 _WORD = re.compile(r"[\s*\"'`.]*(correct|incorrect)[\s*\"'`.!]*", re.IGNORECASE)
+_COMMAND = re.compile(r"\\(?:begin|end|operatorname) ?\{[^{}]*\}|\\[a-zA-Z]+")
+_SPOKEN = re.compile(r"(?!(?:sin|cos|tan|log|exp|sqrt)\b)[^\W\d_]{3,}")
 _RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
 
 
@@ -43,9 +48,9 @@ _RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
 class JudgeConfig:
     """Where the judge is, and how patiently it is asked."""
 
-    url: str
-    """Base address of the endpoint, such as http://localhost:8000/v1."""
-    model: str
+    url: str = ""
+    """Base address of the endpoint, such as http://localhost:8000/v1; empty for no judge."""
+    model: str = ""
     """Name of the model there."""
     key_variable: str = "OPENAI_API_KEY"
     """Environment variable that holds the key; nothing is sent when it is not set."""
@@ -55,24 +60,42 @@ class JudgeConfig:
     """Requests for one judgement, before it is an ERROR."""
     wait_s: float = 1.0
     """Seconds before the second request; doubled before each further one."""
+    concurrency: int = 16
+    """Requests under way at once, per engine."""
     cache: int = 100_000
     """Judgements remembered."""
+
+    def check(self) -> None:
+        if self.url and not self.url.startswith(("http://", "https://")):
+            raise ValueError(f"url: {self.url!r} must start with http:// or https://")
+        if self.url and not self.model:
+            raise ValueError("model: none given for the judge")
+        for name in ("attempts", "concurrency"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)} must be at least 1")
+
+    def rules_on(self, answer: str, domain: str) -> bool:
+        """Whether this judge has a say on a gold answer: it is on, and the answer is words."""
+        return bool(self.url) and domain == "math" and is_words(answer)
+
+
+def is_words(answer: str) -> bool:
+    r"""Whether a gold answer is words: "track team" or "\text{even}", not "\frac{\pi}{2}"."""
+    return _SPOKEN.search(_COMMAND.sub(" ", answer)) is not None
 
 
 class Judge:
     """Asks a model whether two answers agree. Thread-safe."""
 
     def __init__(self, cfg: JudgeConfig) -> None:
-        if cfg.attempts < 1:
-            raise ValueError(f"attempts must be at least 1, got {cfg.attempts}")
-        if not cfg.url.startswith(("http://", "https://")):
-            raise ValueError(f"url must start with http:// or https://, got {cfg.url!r}")
+        cfg.check()
         self.cfg = cfg
+        self._threads = ThreadPoolExecutor(cfg.concurrency, "judge")
         self._cache: OrderedDict[tuple[str, str, str], Verdict] = OrderedDict()
         self._lock = threading.Lock()
 
     def judge(self, question: str, answer: str, extracted: str | None) -> Verdict:
-        """CORRECT or WRONG; UNPARSED without an answer; TIMEOUT or ERROR when the judge gives none.
+        """CORRECT or WRONG; UNPARSED without an answer; ERROR when the judge gives no judgement.
 
         Raises VerificationError when the endpoint refuses the request as such (no such model, no
         valid key): every other request would end the same way.
@@ -95,9 +118,7 @@ class Judge:
                         f"the judge at {self.cfg.url} refused the request: {e.code} {reason}"
                     ) from e
                 verdict = Verdict.ERROR
-            except TimeoutError:
-                verdict = Verdict.TIMEOUT
-            except (OSError, ValueError):  # no connection, or a reply that is no completion
+            except (OSError, ValueError):  # no connection, no reply, or one that is no completion
                 verdict = Verdict.ERROR
             if verdict.judged:
                 with self._lock:
@@ -109,7 +130,8 @@ class Judge:
 
     async def ajudge(self, question: str, answer: str, extracted: str | None) -> Verdict:
         """`judge` for asyncio."""
-        return await asyncio.to_thread(self.judge, question, answer, extracted)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self.judge, question, answer, extracted)
 
     def _ask(self, question: str, answer: str, extracted: str) -> Verdict:
         parts = {"question": question, "answer": answer, "extracted": extracted}

@@ -28,6 +28,7 @@ from typing import NamedTuple, Self
 
 from limo_ray.records import Verdict
 from limo_ray.verify.domains import easy, extract
+from limo_ray.verify.judge import Judge, JudgeConfig
 
 START_S = 120.0  # a worker that is not ready after this (imports on a busy machine) has failed
 REMEMBERED = 1_000  # characters of an extracted answer; verdicts on longer ones are not kept
@@ -45,7 +46,8 @@ class Verifier:
     """Judges completions with at most `workers` processes and `timeout_s` seconds for a hard pair.
 
     Use it as a context manager, from any thread, from asyncio, inside Ray tasks and actors. The
-    last `cache` verdicts are kept, by (answer, extracted answer, domain).
+    last `cache` verdicts are kept, by (answer, extracted answer, domain). Where `judge` names an
+    endpoint, `judge` and `averify` ask it before they call an answer in words WRONG.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class Verifier:
         *,
         memory_mb: int = 2048,
         cache: int = 200_000,
+        judge: JudgeConfig | None = None,
     ) -> None:
         if workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}")
@@ -63,6 +66,7 @@ class Verifier:
         self.workers = workers
         self.timeout_s = timeout_s
         self.memory_mb = memory_mb
+        self._judge = Judge(judge) if judge and judge.url else None
         self._size = cache
         self._cache: OrderedDict[tuple[str, str, str], Verdict] = OrderedDict()
         self._lock = threading.Lock()
@@ -99,22 +103,48 @@ class Verifier:
                 self._idle.put(worker)
 
     def judge(
-        self, answer: str, completion: str, domain: str = "math", *, complete: bool = True
+        self,
+        answer: str,
+        completion: str,
+        domain: str = "math",
+        *,
+        complete: bool = True,
+        question: str = "",
     ) -> Judged:
-        """The verdict on one completion, with the answer that was judged."""
+        """The verdict on one completion, with the answer that was judged.
+
+        `complete=False`: the completion ran into a limit. `question` is for the judge endpoint.
+        """
         judged = self._quick(answer, completion, domain, complete)
-        if isinstance(judged, Judged):
-            return judged
-        return Judged(self._submit(answer, judged, domain).result(), judged)
+        if not isinstance(judged, Judged):
+            judged = Judged(self._submit(answer, judged, domain).result(), judged)
+        if self._judge and self._contested(judged, answer, domain):
+            return Judged(self._judge.judge(question, answer, judged.extracted), judged.extracted)
+        return judged
 
     async def averify(
-        self, answer: str, completion: str, domain: str = "math", *, complete: bool = True
+        self,
+        answer: str,
+        completion: str,
+        domain: str = "math",
+        *,
+        complete: bool = True,
+        question: str = "",
     ) -> Judged:
-        """`judge` for asyncio: hard pairs are awaited without holding up the event loop."""
+        """`judge` for asyncio: nothing that takes long holds up the event loop."""
         judged = self._quick(answer, completion, domain, complete)
-        if isinstance(judged, Judged):
-            return judged
-        return Judged(await asyncio.wrap_future(self._submit(answer, judged, domain)), judged)
+        if not isinstance(judged, Judged):
+            verdict = await asyncio.wrap_future(self._submit(answer, judged, domain))
+            judged = Judged(verdict, judged)
+        if self._judge and self._contested(judged, answer, domain):
+            verdict = await self._judge.ajudge(question, answer, judged.extracted)
+            return Judged(verdict, judged.extracted)
+        return judged
+
+    def _contested(self, judged: Judged, answer: str, domain: str) -> bool:
+        """Whether the judge endpoint has the last word on a verdict of the rules."""
+        assert self._judge is not None
+        return judged.verdict is Verdict.WRONG and self._judge.cfg.rules_on(answer, domain)
 
     def verify_many(self, pairs: Iterable[Sequence[str]]) -> list[Verdict]:
         """Verdicts of (answer, completion, domain) triples, in order."""
