@@ -30,10 +30,11 @@ _PI = re.compile(r"(?<![\\a-zA-Z])pi(?![a-zA-Z])")
 _REWRITES = (
     (re.compile(r"\\?[$€£¥₹]|\\displaystyle"), ""),
     # A separator of thousands: 10\,000 10{,}000 10,\!000
-    (re.compile(r"(?<=\d)(?:\\,|\{,\}(?:\\!)?|,\\!|~|\\ |\\;|\\:)(?=\d{3}(?!\d))", re.ASCII), ""),
+    (re.compile(r"(?<=[0-9])(?:\\[,:; ]|\{,\}(?:\\!)?|, ?\\! ?|~)(?=[0-9]{3}(?![0-9]))"), ""),
     (re.compile(r"\\(?:text(?:rm|bf|it|normal)|mathrm|mathbf|mathit)(?=\s*\{)"), r"\\text"),
     (re.compile(r"(\\text ?\{[^{}]*\}) ?\^ ?\{ ?(\d) ?\}$"), r"\1^\2"),  # \text{cm}^{2}
-    (re.compile(r"(\\[dtc]?frac ?\{[^{}]*\}) ?(\d)(?!\d)"), r"\1{\2}"),  # \frac{270}7
+    (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
+    (re.compile(r"(\\frac ?\{[^{}]*\}) ?(\d)(?!\d)"), r"\1{\2}"),  # \frac{270}7
     (re.compile(r",? ?(?:\u6216|\u548c) ?"), ", "),  # or, and, in Chinese
 )
 _SYMBOLS = {

@@ -27,6 +27,8 @@ from limo_ray.verify import extract
         (r"\boxed{5} then \boxed{6", "5"),  # a box that is not closed is no box
         ("The final answer is $x = 3$. I hope it is correct.", "x = 3"),
         ("The final answer is 12.", "12"),
+        ("The final answer is $\\$18.90$.", r"\$18.90"),
+        ("It is $5 + 3 = 8$, not \\$9 or \\$7", "$7"),
         ("**Final answer:** 3.5", "3.5"),
         ("so the answer is: 7 apples.", "7 apples"),
         ("Answer: \\(\\frac{3}{4}\\)", r"\frac{3}{4}"),
