@@ -161,7 +161,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--slots", type=int, default=64)
     arguments = parser.parse_args()
-    cli.start_ray()
+    cli.start_ray(log_to_driver=False)
     sampling = SamplingConfig(temperature=0, max_tokens=arguments.tokens)
     folder = tempfile.mkdtemp(prefix="limo_ray-overhead-")
     board = ray.remote(Board).options(num_cpus=0).remote()

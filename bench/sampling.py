@@ -4,13 +4,16 @@
 
 Part 1 replays draws: a scripted engine with a U-shaped pass rate, Beta(0.6, 0.3), budget 32, keep
 1 to 3. Part 2 runs the packaged model on problems of the laptop pool:
-  full    every problem's whole budget, through our sampler
+  bare    every problem's whole budget, as requests to AsyncLLM and nothing else
+  full    the same, through our sampler
   ray     the same attempts through ray.data.llm, one row per attempt
   ours    the stop rule, its own draws; attempts beside what one-by-one sampling of them needs
   replay  the stop rule on the draws of `full`: its kept set must be that of the full budget
 """
 
 import argparse
+import asyncio
+import os
 import shutil
 import sys
 import tempfile
@@ -27,9 +30,9 @@ import ray
 from limo_ray import cli, config, models
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.sources import read
-from limo_ray.engine import EngineConfig, SamplingConfig
+from limo_ray.engine import EngineConfig, Request, SamplingConfig, create
 from limo_ray.prompts import SYSTEM, question_messages
-from limo_ray.records import Verdict, problem_id
+from limo_ray.records import PROBLEM, Problem, Verdict, problem_id
 from limo_ray.sampler import SAMPLED, Board, SamplerConfig, judge_key, sample
 from limo_ray.sampling import Stage, StopRule
 from limo_ray.store import AttemptLog, Store
@@ -144,6 +147,33 @@ def laptop_rows(count: int, seed: int) -> tuple[list[dict[str, Any]], CurateConf
     return rows, settings
 
 
+@ray.remote(num_cpus=0)
+def with_bare_engine(
+    rows: list[dict[str, Any]], budget: int, config: EngineConfig, sampling: SamplingConfig
+) -> dict[str, Any]:
+    """The engine alone, all attempts asked for at once."""
+
+    async def draw() -> dict[str, Any]:
+        engine = create(config)
+        await engine.start()
+        requests = []
+        for row in rows:
+            problem = Problem(**{name: row[name] for name in PROBLEM.names})
+            prompt = engine.render(question_messages(problem.question, SYSTEM))
+            requests += [
+                Request(problem=problem, index=index, prompt=prompt, sampling=sampling)
+                for index in range(budget)
+            ]
+        started = time.perf_counter()
+        done = await asyncio.gather(*map(engine.generate, requests))
+        seconds = time.perf_counter() - started
+        engine.shutdown()
+        tokens = sum(completion.completion_tokens for completion in done)
+        return {"attempts": len(done), "tokens": tokens, "seconds": seconds}
+
+    return asyncio.run(draw())
+
+
 def with_ray_data_llm(
     rows: list[dict[str, Any]], rule: StopRule, engine: EngineConfig, sampling: SamplingConfig
 ) -> dict[str, Any]:
@@ -153,10 +183,9 @@ def with_ray_data_llm(
     from limo_ray.engine import _cpu_environment
 
     _cpu_environment(engine)  # the same threads and OpenMP as ours gets
-    import os
-
     names = ("VLLM_CPU_OMP_THREADS_BIND", "VLLM_CPU_KVCACHE_SPACE", "LD_PRELOAD")
     environment = {name: os.environ[name] for name in names if name in os.environ}
+    environment["VLLM_LOGGING_LEVEL"] = "ERROR"
     processor = build_processor(
         vLLMEngineProcessorConfig(
             model_source=models.resolve(engine.model),
@@ -166,7 +195,7 @@ def with_ray_data_llm(
                 "distributed_executor_backend": "mp",
             },
             batch_size=32, concurrency=1, max_concurrent_batches=8,
-            accelerator_type=None, resources_per_bundle={"CPU": 1},
+            placement_group_config={"bundle_per_worker": {"CPU": 0.5}},
             runtime_env={"env_vars": environment},
             chat_template_stage={"num_cpus": 0.1}, tokenize_stage={"num_cpus": 0.1},
             detokenize_stage={"num_cpus": 0.1},
@@ -207,11 +236,15 @@ def real(arguments: argparse.Namespace, folder: str) -> None:
     print(f"real engine: {len(rows)} problems of the laptop pool, budget {rule.budget}, "
           f"keep {rule.keep_min} to {rule.keep_max}", flush=True)  # fmt: skip
 
-    def show(name: str, found: dict[str, Any]) -> None:
-        print(f"  {name:12} {found['attempts']:6,} attempts {found['tokens']:8,} tokens "
-              f"{found['seconds']:6.0f} s {found['tokens'] / found['seconds']:6.0f} tokens/s "
-              f"{len(found['kept']):4} kept", flush=True)  # fmt: skip
+    bare = ray.get(with_bare_engine.remote(rows, rule.budget, engine, sampling))
 
+    def show(name: str, found: dict[str, Any]) -> None:
+        rate, peak = (each["tokens"] / each["seconds"] for each in (found, bare))
+        print(f"  {name:12} {found['attempts']:6,} attempts {found['tokens']:8,} tokens "
+              f"{found['seconds']:6.0f} s {rate:6.0f} tokens/s ({rate / peak:.2f} of bare) "
+              f"{len(found.get('kept', [])) or '-':>4} kept", flush=True)  # fmt: skip
+
+    show("bare engine", bare)
     full = run(rows, replace(rule, early=False), engine, sampling, f"{folder}/real-full", 0)
     show("full budget", full)
     show("ray.data.llm", with_ray_data_llm(rows, rule, engine, sampling))
@@ -241,7 +274,7 @@ def main() -> None:
     parser.add_argument("--scripted-problems", type=int, default=600)
     parser.add_argument("--skip-engine", action="store_true")
     arguments = parser.parse_args()
-    cli.start_ray()
+    cli.start_ray(log_to_driver=False)
     folder = tempfile.mkdtemp(prefix="limo_ray-sampling-")
     replayed(arguments.scripted_problems, folder)
     if not arguments.skip_engine:

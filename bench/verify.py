@@ -1,6 +1,7 @@
 r"""Verdicts per second and core, and their agreement, against math-verify called plainly.
 
-    python bench/verify.py                     both, over the completions in ../shared/data
+    python bench/verify.py                     both, over the completions in ../shared/data, or a
+                                               sample that the packaged model makes (minutes, once)
     python bench/verify.py --limit 20          the first 20 problems only
     python bench/verify.py --adversarial 1000  hostile strings: the longest wait, and memory
     python bench/verify.py --make sample.jsonl --model FOLDER    completions of a small model
@@ -29,6 +30,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from limo_ray import models  # noqa: E402
 from limo_ray.verify import Verdict, Verifier, extract, verify  # noqa: E402
 from limo_ray.verify.domains import easy, forget  # noqa: E402
 
@@ -178,11 +180,14 @@ def make(path: Path, model: str, problems: int, attempts: int) -> None:
 
     from limo_ray.prompts import SYSTEM
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(model, padding_side="left")
-    network: Any = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16)
+    folder = models.resolve(model)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder, padding_side="left")
+    network: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
     kinds = ["basic_arithmetic", "gcd", "fraction_simplification", "simple_equations"]
     torch.manual_seed(0)
-    with path.open("w", encoding="utf-8") as file:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    with part.open("w", encoding="utf-8") as file:
         for i in range(problems):
             row = reasoning_gym.create_dataset(kinds[i % len(kinds)], size=1, seed=i)[0]
             chat = [
@@ -196,6 +201,7 @@ def make(path: Path, model: str, problems: int, attempts: int) -> None:
                 drawn[:, tokens["input_ids"].shape[1] :], skip_special_tokens=True
             )
             file.write(json.dumps({"gt": str(row["answer"]), "code": texts}) + "\n")
+    part.rename(path)
 
 
 def main() -> int:
@@ -207,20 +213,23 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--timeout", type=float, default=1.0, help="seconds, with --adversarial")
     parser.add_argument("--make", type=Path, metavar="FILE", help="sample completions into a file")
-    parser.add_argument("--model", help="folder of the model, with --make")
+    parser.add_argument("--model", default=models.PACKAGED, help="with --make")
     parser.add_argument("--problems", type=int, default=40, help="with --make")
     parser.add_argument("--attempts", type=int, default=8, help="with --make")
     args = parser.parse_args()
     logging.disable(logging.CRITICAL)
     if args.make:
-        if not args.model:
-            parser.error("--make needs --model")
         make(args.make, args.model, args.problems, args.attempts)
         return 0
     if args.adversarial:
         return min(1, adversarial(args.adversarial, args.seed, args.timeout))
+    if args.data == DATA and not DATA.exists():
+        args.data = models.CACHE / "bench" / "completions.jsonl"
+        if not args.data.exists():
+            print(f"making {args.data} with {args.model}: some minutes", flush=True)
+            make(args.data, args.model, args.problems, args.attempts)
     if not args.data.exists():
-        parser.error(f"{args.data} is not there: make a sample with --make FILE --model FOLDER")
+        parser.error(f"{args.data} is not there")
     problems = load(args.data, args.limit)
     several = [(gold, completion) for gold, texts in problems for completion in texts]
     single = [(gold, texts[0]) for gold, texts in problems if texts]

@@ -86,7 +86,7 @@ def main(
             ray.shutdown()
 
 
-def start_ray() -> None:
+def start_ray(*, log_to_driver: bool = True) -> None:
     """Connects to the cluster that this runs in, or starts a local one on this machine's cores."""
     if ray.is_initialized():
         return
@@ -97,7 +97,7 @@ def start_ray() -> None:
     ray.init(
         address=os.environ.get("RAY_ADDRESS"),
         include_dashboard=False if not os.environ.get("RAY_ADDRESS") else None,
-        log_to_driver=True,
+        log_to_driver=log_to_driver,
         logging_level=logging.WARNING,
     )
     quiet()

@@ -319,6 +319,7 @@ class Sampler:
                 self.waiting.pop(name).cancel()
                 self.prompts.pop(name, None)
         await self._written()
+        await self._report()  # what the job reads at its end includes every batch
         return {name: task for name, task in tasks.items() if decided[name]}
 
     def _group(self, problem: Problem) -> str:
@@ -481,10 +482,14 @@ class Sampler:
         while self.durable < logged and not self.failure:
             await self.flushed.wait()
 
+    async def _report(self) -> tuple[bool, set[str]]:
+        halt, left = await self.board.report.remote(self.worker, self._stats())
+        return halt, left
+
     async def _reporter(self) -> None:
         """Once a second: running totals to the board, its word back."""
         while True:
-            halt, left = await self.board.report.remote(self.worker, self._stats())
+            halt, left = await self._report()
             if halt and not self.halted:
                 self.halted = True
                 self._give_up(lambda problem: True)

@@ -131,9 +131,11 @@ def headline(
         spent = sum(used(s) for s in stages)
         full = sum(s["attempts"]["full_budget"] for s in stages)
         sentences.append(
-            f"It took {number(spent)} attempts where the full budget is {number(full)}: "
-            f"{full / spent:.1f} times fewer."
+            f"These took {number(spent)} attempts, {1 - spent / full:.0%} fewer than their full "
+            f"budget of {number(full)}."
         )
+        if beyond := sum(s["attempts"].get("beyond") or 0 for s in stages):
+            sentences.append(f"{number(beyond)} more were under way when the target was reached.")
     return sentences
 
 

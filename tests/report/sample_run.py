@@ -216,6 +216,7 @@ def _sample(
             "reused": reused,
             "speculative": total // 25,
             "aborted": 3,
+            "beyond": 7,
             "used": total,
             "full_budget": len(rates) * rule.budget,
         },

@@ -63,7 +63,10 @@ def test_headline_tells_the_result_and_the_saving(run: Run) -> None:
     assert f"<h1>{selected} of {pool} problems selected.</h1>" in page
     full = sum(s["attempts"]["full_budget"] for s in manifest["sampling"])
     used = sum(s["attempts"]["drawn"] + s["attempts"]["reused"] for s in manifest["sampling"])
-    assert f"{used:,} attempts where the full budget is {full:,}" in page
+    fewer = 1 - used / full
+    beyond = 7 * len(manifest["sampling"])
+    assert f"{beyond} more were under way when the target was reached." in page
+    assert f"{used:,} attempts, {fewer:.0%} fewer than their full budget of {full:,}." in page
 
 
 def test_a_ledger_that_does_not_add_up_is_said(run: Run) -> None:
