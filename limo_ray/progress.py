@@ -63,7 +63,8 @@ class Progress:
         for stage in self.stages:
             sums: Counter[str] = Counter()
             nested: dict[str, Counter[str]] = {
-                "verdicts": Counter(), "tokens": Counter(), "decisions": Counter()
+                "verdicts": Counter(), "priors": Counter(), "tokens": Counter(),
+                "decisions": Counter(),
             }  # fmt: skip
             for worker in self.workers.values():
                 for name, value in worker["stages"].get(stage.name, {}).items():

@@ -31,7 +31,14 @@ from limo_ray.records import PROBLEM, Attempt, Problem
 from limo_ray.records import fingerprint as hash_of
 from limo_ray.sampling import Decision, Scheduler, Stage, Task
 from limo_ray.store import AttemptLog, Fold, LogWriter, Store
-from limo_ray.verify import VERSION, Health, JudgeConfig, Verifier, final_verdict
+from limo_ray.verify import (
+    VERSION,
+    Health,
+    JudgeConfig,
+    VerificationError,
+    Verifier,
+    final_verdict,
+)
 
 log = logging.getLogger(__name__)
 
@@ -237,6 +244,7 @@ class Sampler:
         self.worker = f"{ray.get_runtime_context().get_node_id()[:8]}-{id(self):x}"
         self.started = time.time()
         self.verdicts = [Counter[str]() for _ in stages]
+        self.priors = [Counter[str]() for _ in stages]  # verdicts that the log knew
         self.tokens = [Counter[str]() for _ in stages]
         self.decisions = [Counter[str]() for _ in stages]
         self.open = 0  # requests in the engine
@@ -331,6 +339,13 @@ class Sampler:
     def _admit(self, task: Task) -> None:
         problem = task.problem
         prior = self.folds[task.stage].prior(problem.id, self._judge_key(problem))
+        try:
+            for verdict in prior.verdicts.values():
+                self.priors[task.stage][verdict] += 1
+                self.health.add(verdict)  # a bad run does not become a good one by being resumed
+        except VerificationError as error:
+            self._fail(error)
+            return
         self.scheduler.admit(task, prior.verdicts)
         self._settle(task)
 
@@ -518,6 +533,7 @@ class Sampler:
                 stage.name: {
                     **asdict(self.scheduler.counts[place]),
                     "verdicts": dict(self.verdicts[place]),
+                    "priors": dict(self.priors[place]),
                     "tokens": dict(self.tokens[place]),
                     "decisions": dict(self.decisions[place]),
                 }

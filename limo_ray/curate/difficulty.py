@@ -22,11 +22,13 @@ from limo_ray import models
 from limo_ray.curate.config import CurateConfig
 from limo_ray.engine import EngineConfig, SamplingConfig
 from limo_ray.progress import Progress
+from limo_ray.records import Verdict
 from limo_ray.rejudge import rejudge
 from limo_ray.sampler import SAMPLED, Board, sample
 from limo_ray.sampling import Stage, StopRule, sampling_fingerprint
 from limo_ray.store import AttemptLog, Store, scan
 from limo_ray.target import Target, Yield, buckets, extrapolate
+from limo_ray.verify import Health
 
 log = logging.getLogger(__name__)
 
@@ -126,25 +128,25 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
     stages = [stage for one in planned for stage in one.stages]
     for fingerprint in {stage.fingerprint for stage in stages}:
         rejudge(pool, AttemptLog(store, fingerprint), config.sampler.judge)
-    data = _alive(pool, sort=bool(targets))
-    for one in planned:
-        data = sample(
-            data,
-            one.engine,
-            one.stages,
-            store,
-            system=config.system,
-            board=board,
-            config=config.sampler,
-            group_by=group_by,
-        )
-        if not config.difficulty.overlap and one is not planned[-1]:
-            data = data.materialize()
     run.delete("decided")
     total = int(sum(place.sum() for place in counts.values()))
     with Progress(board, stages, total, config.difficulty.stop_after_kept) as progress:
-        rows = _until_met(data, targets, group_by, board, progress)
         try:
+            data = _alive(pool, sort=bool(targets))
+            for one in planned:
+                data = sample(
+                    data,
+                    one.engine,
+                    one.stages,
+                    store,
+                    system=config.system,
+                    board=board,
+                    config=config.sampler,
+                    group_by=group_by,
+                )
+                if not config.difficulty.overlap and one is not planned[-1]:
+                    data = data.materialize()
+            rows = _until_met(data, targets, group_by, board, progress)
             for part, chunk in enumerate(_chunks(rows, DECIDED_ROWS_PER_PART)):
                 table = pa.Table.from_pylist(chunk, schema=SAMPLED)
                 run.write_table(f"decided/part-{part:06d}.parquet", table)
@@ -154,6 +156,7 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
             raise
         stats = progress.last()
     ray.kill(board)
+    _check_verdicts(stats, config.sampler.max_error_share)
     cutoffs = {
         group: cutoff
         for group, target in targets.items()
@@ -166,6 +169,15 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
         cutoffs=cutoffs,
         yields=_yields(run, counts, cutoffs, group_by) if targets else [],
     )
+
+
+def _check_verdicts(stats: dict[str, Any], max_error_share: float) -> None:
+    """Raises VerificationError for a run that was too short for the samplers to stop it."""
+    for totals in stats.values():
+        health = Health(max_error_share, min_count=20)
+        for counts in (totals["verdicts"], totals["priors"]):
+            health.counts.update({Verdict(name): count for name, count in counts.items()})
+        health.check()
 
 
 def _alive(pool: Store, *, sort: bool) -> Dataset:

@@ -32,7 +32,8 @@ from limo_ray.verify.judge import Judge, JudgeConfig
 
 START_S = 120.0  # a worker that is not ready after this (imports on a busy machine) has failed
 REMEMBERED = 1_000  # characters of an extracted answer; verdicts on longer ones are not kept
-GRACE_S = 0.8  # the supervisor kills at the limit; it is killed itself this much later
+GRACE_S = 0.8  # the supervisor kills at the limit; this much later its reply is not waited for
+LATE_S = 10.0  # a supervisor that is late even by this is killed
 
 
 class Judged(NamedTuple):
@@ -233,6 +234,7 @@ class _Worker:
         self.timeout_s = timeout_s
         self.memory_mb = memory_mb
         self.process: subprocess.Popen[bytes] | None = None
+        self.owes = False  # a reply that came too late to be waited for
 
     def start(self) -> None:
         """Start the process if there is none, and wait until it has imported what it needs."""
@@ -274,11 +276,17 @@ class _Worker:
         reply = self._reply(self.timeout_s + GRACE_S)
         if reply:
             return reply
+        if reply is None:  # starved on a busy machine: a new process would take longer still
+            self.owes = True
+            return Verdict.TIMEOUT.value
         self.kill()
-        return (Verdict.TIMEOUT if reply is None else Verdict.ERROR).value
+        return Verdict.ERROR.value
 
     def _begin(self, request: bytes) -> bool:
         """Hand a request over; False when the process is gone or does not take it."""
+        if self.owes and not self._reply(LATE_S):
+            self.kill()
+        self.owes = False
         self.start()
         assert self.process is not None and self.process.stdin is not None
         try:
@@ -302,7 +310,7 @@ class _Worker:
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
-        self.process = None
+        self.process, self.owes = None, False
 
     def _reply(self, seconds: float) -> str | None:
         """One line from the process; "" when it has ended, None when the time is over."""

@@ -14,12 +14,14 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from ray.exceptions import RayError
 
-from limo_ray import config
+from limo_ray import cli, config
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.pipeline import curate
-from limo_ray.records import problem_id
+from limo_ray.records import ATTEMPT, problem_id
 from limo_ray.store import Store
+from limo_ray.verify import VerificationError
 from tests.curate import messy_pool
 
 ROOT = Path(__file__).parent.parent.parent
@@ -295,6 +297,35 @@ def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "no.jsonl" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_failing_checker_stops_the_run_and_keeps_what_was_drawn(
+    local_ray, tmp_path: Path
+) -> None:
+    pool, store = tmp_path / "words.jsonl", tmp_path / "store"
+    rows = [{"question": f"Which animal is number {n}?", "answer": "blue whale"} for n in range(30)]
+    pool.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    dead = "sampler.judge={url: 'http://127.0.0.1:9/v1', model: judge, attempts: 1}"
+    for _ in range(2):  # the second time on verdicts that the log holds
+        with pytest.raises((VerificationError, RayError)) as caught:
+            run(pool, store, dead)
+        assert "the verifier failed on" in cli.reason(caught.value)
+    before = logged(store)
+    assert before and not (store / "runs/laptop/examples.parquet").exists()
+    # without the judge the logged attempts are judged again
+    result = run(pool, store)
+    assert "30 rows read" in result.summary()
+    assert len(set(logged(store))) >= len(set(before))
+    assert not {"error", "timeout"} & {verdict for *_, verdict in verdicts(store)}
+
+
+def verdicts(store: Path) -> list[tuple[str, int, str]]:
+    """Of every logged attempt the last verdict."""
+    found = {}
+    for folder in sorted((store / "attempts").iterdir()):
+        for row in Store(str(folder)).read_parts("", list(ATTEMPT.names)).to_pylist():
+            found[folder.name, row["problem_id"], row["index"]] = row["verdict"]
+    return [(name, index, verdict) for (_, name, index), verdict in found.items()]
 
 
 def test_row_schema_of_examples_is_stable(undisturbed: Path) -> None:

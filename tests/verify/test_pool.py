@@ -155,6 +155,22 @@ def test_a_crash_is_an_error_and_is_survived(verifier: Verifier) -> None:
     assert verifier.verify_many([(a, c, "math") for a, c, _ in HARD]) == expected()
 
 
+def test_a_late_worker_is_not_waited_for_and_not_lost() -> None:
+    """A supervisor that gets no processor time, as on a machine with too much to do."""
+    before = set(supervisors())
+    with Verifier(timeout_s=0.5) as v:
+        assert v.judge("\\log_2 8", "\\boxed{3}").verdict is Verdict.CORRECT
+        [supervisor] = set(supervisors()) - before
+        late = threading.Timer(0.1, os.kill, (supervisor, signal.SIGSTOP))
+        late.start()
+        began = time.monotonic()
+        assert v.judge(*ENDLESS).verdict is Verdict.TIMEOUT
+        assert time.monotonic() - began < v.timeout_s + 1
+        threading.Timer(0.5, os.kill, (supervisor, signal.SIGCONT)).start()
+        assert v.judge("\\log_2 16", "\\boxed{4}").verdict is Verdict.CORRECT
+        assert set(supervisors()) - before == {supervisor}
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_memory_is_bounded() -> None:
     before = set(supervisors())
