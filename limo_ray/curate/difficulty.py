@@ -117,6 +117,7 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
     """
     started = time.time()
     planned = passes(config, device)
+    tell_of_missing_gpus(planned)
     group_by = "" if config.difficulty.per == "all" else config.difficulty.per
     counts = _pool_counts(pool, group_by)
     targets = {}
@@ -169,6 +170,17 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
         cutoffs=cutoffs,
         yields=_yields(run, counts, cutoffs, group_by) if targets else [],
     )
+
+
+def tell_of_missing_gpus(planned: list[Pass]) -> None:
+    """Warns that engines wait for the cluster to grow."""
+    if ray.cluster_resources().get("GPU", 0):
+        return
+    if names := [one.engine_name for one in planned if one.engine.device == "gpu"]:
+        log.warning(
+            "the cluster has no GPU now, and the engines %s ask for some: they start when it grows",
+            ", ".join(dict.fromkeys(names)),
+        )
 
 
 def _check_verdicts(stats: dict[str, Any], max_error_share: float) -> None:

@@ -18,6 +18,7 @@ from ray.exceptions import RayError
 
 from limo_ray import cli, config
 from limo_ray.curate.config import CurateConfig
+from limo_ray.curate.difficulty import passes, tell_of_missing_gpus
 from limo_ray.curate.pipeline import curate
 from limo_ray.records import ATTEMPT, problem_id
 from limo_ray.store import Store
@@ -283,6 +284,17 @@ def test_without_a_preset_the_cluster_decides_and_the_first_line_says_so() -> No
     first = done.stdout.splitlines()[0]
     assert first == "no preset named and the Ray cluster has no GPU: using conf/curate/laptop.yaml"
     assert "weak: 1 attempts" in done.stdout
+
+
+@pytest.mark.parametrize("preset", ["limo", "limo_v1", "s1"])
+def test_cluster_presets_ask_for_gpus_that_are_not_there_yet(
+    local_ray, preset: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = config.load(CurateConfig, [str(ROOT / f"conf/curate/{preset}.yaml")])
+    planned = passes(settings, "cpu", identify=False)
+    assert {one.engine.device for one in planned} == {"gpu"}
+    tell_of_missing_gpus(planned)
+    assert "the cluster has no GPU now, and the engines weak, strong" in caplog.text
 
 
 def test_a_failing_engine_is_one_line_and_exit_code_1(sums: Path, tmp_path: Path) -> None:
