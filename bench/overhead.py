@@ -25,11 +25,12 @@ import pyarrow as pa
 import ray
 
 from limo_ray import cli, models
+from limo_ray.board import Board
 from limo_ray.curate import gym
 from limo_ray.engine import Engine, EngineConfig, Request, SamplingConfig, create
 from limo_ray.prompts import SYSTEM, question_messages
 from limo_ray.records import Problem, problem_id
-from limo_ray.sampler import SAMPLED, Board, Sampler, SamplerConfig
+from limo_ray.sampler import SAMPLED, Sampler, SamplerConfig
 from limo_ray.sampling import Stage, StopRule
 from limo_ray.store import Store
 

@@ -28,12 +28,13 @@ import pyarrow as pa
 import ray
 
 from limo_ray import cli, config, models
+from limo_ray.board import Board
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.sources import read
 from limo_ray.engine import EngineConfig, Request, SamplingConfig, create
 from limo_ray.prompts import SYSTEM, question_messages
 from limo_ray.records import PROBLEM, Problem, Verdict, problem_id
-from limo_ray.sampler import SAMPLED, Board, SamplerConfig, judge_key, sample
+from limo_ray.sampler import SAMPLED, SamplerConfig, judge_key, sample
 from limo_ray.sampling import Stage, StopRule
 from limo_ray.store import AttemptLog, Store
 from limo_ray.target import order

@@ -14,6 +14,7 @@ list of completions. Every disagreement is printed with its reason; without one,
 """
 
 import argparse
+import asyncio
 import json
 import logging
 import os
@@ -25,12 +26,14 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from limo_ray import models  # noqa: E402
+from limo_ray.engine import EngineConfig, Request, SamplingConfig, create  # noqa: E402
+from limo_ray.prompts import SYSTEM, question_messages  # noqa: E402
+from limo_ray.records import Problem, problem_id  # noqa: E402
 from limo_ray.verify import Verdict, Verifier, extract, verify  # noqa: E402
 from limo_ray.verify.domains import easy, forget  # noqa: E402
 
@@ -175,33 +178,42 @@ def adversarial(count: int, seed: int, timeout_s: float) -> int:
 def make(path: Path, model: str, problems: int, attempts: int) -> None:
     """Write completions of a small model for sums, gcds and the like, for want of a data set."""
     import reasoning_gym
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from limo_ray.prompts import SYSTEM
-
-    folder = models.resolve(model)
-    tokenizer: Any = AutoTokenizer.from_pretrained(folder, padding_side="left")
-    network: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
     kinds = ["basic_arithmetic", "gcd", "fraction_simplification", "simple_equations"]
-    torch.manual_seed(0)
+    rows = [
+        reasoning_gym.create_dataset(kinds[i % len(kinds)], size=1, seed=i)[0]
+        for i in range(problems)
+    ]
+    texts = asyncio.run(complete([row["question"] for row in rows], model, attempts))
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
     with part.open("w", encoding="utf-8") as file:
-        for i in range(problems):
-            row = reasoning_gym.create_dataset(kinds[i % len(kinds)], size=1, seed=i)[0]
-            chat = [
-                {"role": "system", "content": SYSTEM},
-                {"role": "user", "content": row["question"]},
-            ]
-            prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-            tokens = tokenizer([prompt] * attempts, return_tensors="pt", add_special_tokens=False)
-            drawn = network.generate(**tokens, do_sample=True, temperature=0.8, max_new_tokens=192)
-            texts = tokenizer.batch_decode(
-                drawn[:, tokens["input_ids"].shape[1] :], skip_special_tokens=True
-            )
-            file.write(json.dumps({"gt": str(row["answer"]), "code": texts}) + "\n")
+        for row, drawn in zip(rows, texts, strict=True):
+            file.write(json.dumps({"gt": str(row["answer"]), "code": drawn}) + "\n")
     part.rename(path)
+
+
+async def complete(questions: list[str], model: str, attempts: int) -> list[list[str]]:
+    """Completions of each question by a model on this machine's processor."""
+    config = EngineConfig(
+        model=model, device="cpu", dtype="bfloat16", max_num_seqs=64, max_model_len=512,
+        kv_cache_gib=1, eager=True,
+    )  # fmt: skip
+    engine = create(config)
+    await engine.start()
+    sampling = SamplingConfig(temperature=0.8, max_tokens=192)
+    requests = []
+    for question in questions:
+        problem = Problem(id=problem_id(question), question=question, answer="", source="bench")
+        prompt = engine.render(question_messages(question, SYSTEM))
+        requests += [
+            Request(problem=problem, index=index, prompt=prompt, sampling=sampling)
+            for index in range(attempts)
+        ]
+    done = await asyncio.gather(*map(engine.generate, requests))
+    engine.shutdown()
+    texts = [completion.text for completion in done]
+    return [texts[i : i + attempts] for i in range(0, len(texts), attempts)]
 
 
 def main() -> int:

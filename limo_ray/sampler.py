@@ -8,7 +8,6 @@ holds is never drawn again: the same command resumes, whatever was killed.
 
 import asyncio
 import atexit
-import hashlib
 import json
 import logging
 import math
@@ -93,42 +92,6 @@ def judge_key(answer: str, domain: str, judge: JudgeConfig | None = None) -> str
     if judge and judge.rules_on(answer, domain):
         parts.append(judge.model)
     return hash_of(parts)
-
-
-class Board:
-    """Shared knowledge of one job, as a Ray actor: progress, retries, and the word to stop."""
-
-    def __init__(self) -> None:
-        self.folds: dict[str, list[Any]] = {}
-        self.stats: dict[str, dict[str, Any]] = {}
-        self.claims: set[bytes] = set()
-        self.stopped: set[str] = set()
-        self.halt = False
-
-    def offer(self, fingerprint: str, fold: list[Any]) -> None:
-        """Keeps a log's state for the samplers: one reference, so that nodes share the arrays."""
-        self.folds[fingerprint] = fold
-
-    def fold(self, fingerprint: str) -> list[Any]:
-        return self.folds.get(fingerprint, [])
-
-    def claim(self, key: str) -> bool:
-        """True when a batch was handed out before: the sampler that had it is dead."""
-        short = hashlib.blake2b(key.encode(), digest_size=8).digest()
-        again = short in self.claims
-        self.claims.add(short)
-        return again
-
-    def report(self, worker: str, stats: dict[str, Any]) -> tuple[bool, set[str]]:
-        """Takes a sampler's running totals; tells it whether to halt, and the groups to leave."""
-        self.stats[worker] = stats | {"at": time.time()}
-        return self.halt, self.stopped
-
-    def stop(self, groups: set[str], halt: bool) -> None:
-        self.stopped, self.halt = groups, halt
-
-    def snapshot(self) -> dict[str, dict[str, Any]]:
-        return self.stats
 
 
 def sample(

@@ -9,9 +9,10 @@ import pyarrow as pa
 import pytest
 from ray.exceptions import RayError
 
+from limo_ray.board import Board
 from limo_ray.engine import EngineConfig, EngineError, SamplingConfig
 from limo_ray.records import problem_id
-from limo_ray.sampler import SAMPLED, Board, SamplerConfig, sample
+from limo_ray.sampler import SAMPLED, SamplerConfig, sample
 from limo_ray.sampling import Stage, StopRule
 from limo_ray.scripted import ScriptedEngine
 from limo_ray.store import Store

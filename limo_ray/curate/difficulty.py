@@ -19,12 +19,13 @@ import ray
 from ray.data import Dataset
 
 from limo_ray import models
+from limo_ray.board import Board
 from limo_ray.curate.config import CurateConfig
 from limo_ray.engine import EngineConfig, SamplingConfig
 from limo_ray.progress import Progress
 from limo_ray.records import Verdict
 from limo_ray.rejudge import rejudge
-from limo_ray.sampler import SAMPLED, Board, sample
+from limo_ray.sampler import SAMPLED, sample
 from limo_ray.sampling import Stage, StopRule, sampling_fingerprint
 from limo_ray.store import AttemptLog, Store, scan
 from limo_ray.target import Target, Yield, buckets, extrapolate

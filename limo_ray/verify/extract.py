@@ -4,17 +4,22 @@ Everything here is linear in the length of the text: completions are written by 
 of them are megabytes of braces.
 """
 
+import itertools
 import re
 from collections import deque
 
 # Without a box, the answer is looked for in so many characters at the end.
 TAIL = 10_000
+# A number is first looked for in the lines of so many characters at the end.
+LINES = 200
 # No answer is longer than this; a longer "answer" is a chain that forgot to close its brace.
 LONGEST = 5_000
 # Boxes that are empty or not closed are passed over, but not more of them than this.
 PASSED_OVER = 20
 # An announced answer of more words than this is a sentence around the answer.
 WORDS = 4
+# A sentence of more words than this, without a value in it, is no answer at all.
+PROSE = 6
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s{0,20}")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
@@ -27,6 +32,12 @@ _ANNOUNCED = re.compile(
     r"|^####)",
     re.IGNORECASE | re.MULTILINE,
 )
+_FILLER = re.compile(
+    r"(?:(?:actually|always|clearly|exactly|indeed|just|now|obviously|only|simply|still|then|thus"
+    r"|equal to)\s+)+(?=\S)",
+    re.IGNORECASE,
+)
+_EQUALS = re.compile(r"\s*(?:=|\u2248|\bequals\b|\b(?:is|are)\s+equal\s+to\b)\s*")
 _STOP = re.compile(r"[.!?](?:\s|$)")
 _MATHS = re.compile(
     r"\$\$((?:[^$\\]|\\.){1,1000})\$\$|(?<!\\)\$((?:[^$\n\\]|\\.){1,1000})\$"  # \$ is a currency
@@ -39,6 +50,10 @@ _NUMBER = re.compile(
     r"|(?:\d{1,9}\s?)?\\[dtc]?frac\s?\{[^{}]{1,50}\}\s?\{[^{}]{1,50}\}(?:\s?\\?%)?"
     r"|[$€£]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?(?:\s?\\?%)?)",
     re.IGNORECASE,
+)
+# Arithmetic in plain text, which stands for its value: "k = 10920 * (1/840)".
+_ARITHMETIC = re.compile(
+    r"(?<![\w.)])\(?-?\d[\d.,]{0,20}(?:\s?[-+*/^\u00d7\u00f7]\s?\(?-?\d[\d.,]{0,20}\)?){1,20}%?"
 )
 
 
@@ -115,6 +130,9 @@ def announced(text: str, *, complete: bool = True) -> str | None:
 
     With `complete=False` it must be seen to end: by a closing tag, a stop, or a new line.
     """
+    # Finding a word is far cheaper than a pattern, and most texts have neither.
+    if not any(word in text for word in ("nswer", "NSWER", "####")):
+        return None
     if tag := _last(_TAG, text):
         inner, closing, _ = text[tag.end() :].partition("</answer>")
         if inner.strip() and (complete or closing):
@@ -125,9 +143,9 @@ def announced(text: str, *, complete: bool = True) -> str | None:
     return _first_answer(text[phrase.end() : phrase.end() + 2_000], complete)
 
 
-def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
-    """The last match in the text."""
-    matches = deque(pattern.finditer(text), maxlen=1)
+def _last(pattern: re.Pattern[str], text: str, start: int = 0) -> re.Match[str] | None:
+    """The last match in the text from `start` on."""
+    matches = deque(pattern.finditer(text, start), maxlen=1)
     return matches[0] if matches else None
 
 
@@ -142,12 +160,38 @@ def _first_answer(text: str, complete: bool) -> str | None:
     if not (complete or rest or newline):
         return None
     sentence = sentence.strip(" *.")
-    if sentence.count(" ") >= WORDS:
-        # "that there are 5 apples": the first value in the sentence, if there is one soon.
-        found = _MATHS.search(sentence, 0, 200) or _NUMBER.search(sentence, 0, 200)
-        if found:
-            return _inside(found) if found.re is _MATHS else found[0].strip()
-    return sentence or None
+    if filler := _FILLER.match(sentence):
+        sentence = sentence[filler.end() :]
+    if sentence.count(" ") < WORDS:
+        return _last_side(sentence) or sentence or None
+    # "that there are 5 apples": the first value in the sentence, if there is one soon.
+    found = _MATHS.search(sentence, 0, 200) or _NUMBER.search(sentence, 0, 200)
+    if found is None:
+        return sentence if sentence.count(" ") < PROSE else None
+    if found.re is _MATHS:
+        return _inside(found)
+    start = found.start() - sentence[: found.start()].endswith("(")
+    return _last_side(sentence[start:]) or _value_at(sentence[start:]) or found[0].strip()
+
+
+def _last_side(text: str) -> str | None:
+    """What equations that begin with a number come to: "3 + 1 = 2 + 2 = 4" to 4; else None."""
+    sides = _EQUALS.split(text)
+    value = None
+    for before, after in itertools.pairwise(sides):
+        if _value_at(before) != before:
+            break  # words: the equations end here
+        value = _value_at(after) or value
+    return value
+
+
+def _value_at(text: str) -> str | None:
+    """The arithmetic or the number that a text begins with, its brackets in pairs."""
+    arithmetic = _ARITHMETIC.match(text)
+    if arithmetic and arithmetic[0].count("(") == arithmetic[0].count(")"):
+        return arithmetic[0].strip()
+    number = _NUMBER.match(text)
+    return number[0].strip() if number else None
 
 
 def _inside(maths: re.Match[str]) -> str:
@@ -155,12 +199,20 @@ def _inside(maths: re.Match[str]) -> str:
 
 
 def last_expression(text: str) -> str | None:
-    """The last maths between dollars or brackets, or the last number, whichever ends later."""
+    """The last maths between dollars, or the last number or arithmetic, whichever ends later."""
     text = text[-TAIL:]
-    maths, number = _last(_MATHS, text), _last(_NUMBER, text)
+    maths = _last(_MATHS, text) if any(sign in text for sign in ("$", "\\(", "\\[")) else None
+    # The last lines nearly always have a number: the rest is read only where they have none.
+    lines = text.rfind("\n", 0, max(0, len(text) - LINES)) + 1
+    number = _last(_NUMBER, text, lines) or (_last(_NUMBER, text) if lines else None)
     if maths and (number is None or number.start() < maths.end()):
         return _inside(maths) or None
-    return number[0].strip() if number else None
+    if number is None:
+        return None
+    arithmetic = _last(_ARITHMETIC, text, text.rfind("\n", 0, number.start()) + 1)
+    if arithmetic and arithmetic.end() >= number.end():
+        return _value_at(arithmetic[0].strip(" .,")) or number[0].strip()
+    return number[0].strip()
 
 
 def final_answer(completion: str, *, complete: bool = True) -> str | None:

@@ -58,6 +58,10 @@ def _minutes(clock: re.Match[str]) -> int:
 def _statements(gold: str, said: str) -> bool | None:
     """Equations and inequalities between numbers, which are all true: the same ones, in order."""
     a, b = _RELATION.split(gold), _RELATION.split(said)
+    if len(a) == 1 and set(b[1::2]) == {"="}:
+        # Equations between numbers as the answer to a number: what they come to, the last side.
+        value, *_, last = numbers = [read(text.strip()) for text in (gold, *b[::2])]
+        return compare(value, last) if value and last and all(map(_rational, numbers)) else None
     if len(a) < 3 or len(b) < 3:
         return None
     sides = [read(side.strip()) for side in a[::2]], [read(side.strip()) for side in b[::2]]
