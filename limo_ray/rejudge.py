@@ -23,7 +23,8 @@ def rejudge(pool: Store, attempt_log: AttemptLog, judge: JudgeConfig) -> int:
     """Judges the log's stale attempts at the pool's live problems; returns how many there were.
 
     Args:
-        pool: folder of Parquet files with the columns id, question, answer, domain, reason.
+        pool: folder of Parquet files with the columns id, answer, domain, reason;
+            with a judge also question.
         attempt_log: its parts are read by Ray tasks, which write new ones.
         judge: asked about answers in words, if it is on.
     """
@@ -32,13 +33,15 @@ def rejudge(pool: Store, attempt_log: AttemptLog, judge: JudgeConfig) -> int:
         return 0
     known = set(np.unique(fold.high).tolist())
     stale: dict[str, tuple[str, str, str]] = {}
-    for batch in scan(pool, ["id", "question", "answer", "domain", "reason"]):
+    text = ["question"] if judge.url else []  # nobody else needs it
+    for batch in scan(pool, ["id", "answer", "domain", "reason", *text]):
         for row in batch.filter(pa.compute.is_null(batch["reason"])).to_pylist():
             if int(row["id"][:16], 16) not in known:
                 continue
             if fold.prior(row["id"], judge_key(row["answer"], row["domain"], judge)).stale:
                 asks = judge.rules_on(row["answer"], row["domain"])
-                stale[row["id"]] = (row["answer"], row["domain"], row["question"] * asks)
+                question = row["question"] if asks else ""
+                stale[row["id"]] = (row["answer"], row["domain"], question)
     if not stale:
         return 0
     log.info("judging the logged attempts at %d problems again", len(stale))

@@ -118,7 +118,7 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
     """
     started = time.time()
     planned = passes(config, device)
-    tell_of_missing_gpus(planned)
+    tell_of_missing_gpus(planned, device)
     group_by = "" if config.difficulty.per == "all" else config.difficulty.per
     counts = _pool_counts(pool, group_by)
     targets = {}
@@ -173,11 +173,10 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
     )
 
 
-def tell_of_missing_gpus(planned: list[Pass]) -> None:
-    """Warns that engines wait for the cluster to grow."""
-    if ray.cluster_resources().get("GPU", 0):
-        return
-    if names := [one.engine_name for one in planned if one.engine.device == "gpu"]:
+def tell_of_missing_gpus(planned: list[Pass], device: str) -> None:
+    """Warns that engines wait for a cluster to grow whose device is still the CPU."""
+    names = [one.engine_name for one in planned if one.engine.device == "gpu"]
+    if names and device == "cpu":
         log.warning(
             "the cluster has no GPU now, and the engines %s ask for some: they start when it grows",
             ", ".join(dict.fromkeys(names)),

@@ -89,6 +89,8 @@ class Judge:
 
     def __init__(self, cfg: JudgeConfig) -> None:
         cfg.check()
+        if not cfg.url:
+            raise ValueError("url: none given for the judge")
         self.cfg = cfg
         self._threads = ThreadPoolExecutor(cfg.concurrency, "judge")
         self._cache: OrderedDict[tuple[str, str, str], Verdict] = OrderedDict()
@@ -127,6 +129,10 @@ class Judge:
                         self._cache.popitem(last=False)
                 break
         return verdict
+
+    def close(self) -> None:
+        """Let go of the threads of `ajudge`; what waits for one is cancelled."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def ajudge(self, question: str, answer: str, extracted: str | None) -> Verdict:
         """`judge` for asyncio."""

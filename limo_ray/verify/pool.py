@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, Self
 
@@ -83,6 +83,8 @@ class Verifier:
 
     def close(self) -> None:
         """End the worker processes; pairs still waiting are cancelled."""
+        if self._judge is not None:
+            self._judge.close()
         with self._lock:
             self._closed = True
             threads, self._threads = self._threads, None
@@ -119,8 +121,8 @@ class Verifier:
         judged = self._quick(answer, completion, domain, complete)
         if not isinstance(judged, Judged):
             judged = Judged(self._submit(answer, judged, domain).result(), judged)
-        if self._judge and self._contested(judged, answer, domain):
-            return Judged(self._judge.judge(question, answer, judged.extracted), judged.extracted)
+        if last_word := self._last_word(judged, answer, domain):
+            return Judged(last_word.judge(question, answer, judged.extracted), judged.extracted)
         return judged
 
     async def averify(
@@ -137,15 +139,16 @@ class Verifier:
         if not isinstance(judged, Judged):
             verdict = await asyncio.wrap_future(self._submit(answer, judged, domain))
             judged = Judged(verdict, judged)
-        if self._judge and self._contested(judged, answer, domain):
-            verdict = await self._judge.ajudge(question, answer, judged.extracted)
+        if last_word := self._last_word(judged, answer, domain):
+            verdict = await last_word.ajudge(question, answer, judged.extracted)
             return Judged(verdict, judged.extracted)
         return judged
 
-    def _contested(self, judged: Judged, answer: str, domain: str) -> bool:
-        """Whether the judge endpoint has the last word on a verdict of the rules."""
-        assert self._judge is not None
-        return judged.verdict is Verdict.WRONG and self._judge.cfg.rules_on(answer, domain)
+    def _last_word(self, judged: Judged, answer: str, domain: str) -> Judge | None:
+        """The judge endpoint, where it has a say on a verdict of the rules."""
+        if self._judge is None or judged.verdict is not Verdict.WRONG:
+            return None
+        return self._judge if self._judge.cfg.rules_on(answer, domain) else None
 
     def verify_many(self, pairs: Iterable[Sequence[str]]) -> list[Verdict]:
         """Verdicts of (answer, completion, domain) triples, in order."""
@@ -210,19 +213,21 @@ class Verifier:
         return self._pool().submit(self._work_out, answer, extracted, domain)
 
     def _work_out(self, answer: str, extracted: str, domain: str) -> Verdict:
-        worker = self._idle.get()
-        try:
+        with self._borrowed() as worker:
             verdict = worker.judge(answer, extracted, domain)
-        finally:
-            self._idle.put(worker)
         if verdict is not Verdict.ERROR:
             self._remember((answer, extracted, domain), verdict)
         return verdict
 
     def _check(self, answer: str, domain: str) -> str | None:
+        with self._borrowed() as worker:
+            return worker.check(answer, domain)
+
+    @contextlib.contextmanager
+    def _borrowed(self) -> "Iterator[_Worker]":
         worker = self._idle.get()
         try:
-            return worker.check(answer, domain)
+            yield worker
         finally:
             self._idle.put(worker)
 

@@ -288,12 +288,12 @@ def test_without_a_preset_the_cluster_decides_and_the_first_line_says_so() -> No
 
 @pytest.mark.parametrize("preset", ["limo", "limo_v1", "s1"])
 def test_cluster_presets_ask_for_gpus_that_are_not_there_yet(
-    local_ray, preset: str, caplog: pytest.LogCaptureFixture
+    preset: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings = config.load(CurateConfig, [str(ROOT / f"conf/curate/{preset}.yaml")])
     planned = passes(settings, "cpu", identify=False)
     assert {one.engine.device for one in planned} == {"gpu"}
-    tell_of_missing_gpus(planned)
+    tell_of_missing_gpus(planned, "cpu")
     assert "the cluster has no GPU now, and the engines weak, strong" in caplog.text
 
 

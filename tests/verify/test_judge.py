@@ -148,3 +148,5 @@ def test_a_refusal_stops_the_run(server: Server) -> None:
 def test_the_address_is_checked() -> None:
     with pytest.raises(ValueError, match="url"):
         Judge(JudgeConfig(url="file:///etc/passwd", model="m"))
+    with pytest.raises(ValueError, match="url"):
+        Judge(JudgeConfig(model="m"))

@@ -155,6 +155,7 @@ def test_a_crash_is_an_error_and_is_survived(verifier: Verifier) -> None:
     assert verifier.verify_many([(a, c, "math") for a, c, _ in HARD]) == expected()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_late_worker_is_not_waited_for_and_not_lost() -> None:
     """A supervisor that gets no processor time, as on a machine with too much to do."""
     before = set(supervisors())
@@ -263,6 +264,7 @@ def test_no_process_outlives_a_killed_owner(tmp_path: Path) -> None:
     assert [pid for pid in children if alive(pid)] == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_closed_is_closed() -> None:
     before = set(supervisors())
     v = Verifier()
