@@ -26,12 +26,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import pyarrow as pa
 import ray
+from bare import complete
 
 from limo_ray import cli, config, models
 from limo_ray.board import Board
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.sources import read
-from limo_ray.engine import EngineConfig, Request, SamplingConfig, create
+from limo_ray.engine import EngineConfig, SamplingConfig
 from limo_ray.prompts import SYSTEM, question_messages
 from limo_ray.records import PROBLEM, Problem, Verdict, problem_id
 from limo_ray.sampler import SAMPLED, SamplerConfig, judge_key, sample
@@ -153,26 +154,10 @@ def with_bare_engine(
     rows: list[dict[str, Any]], budget: int, config: EngineConfig, sampling: SamplingConfig
 ) -> dict[str, Any]:
     """The engine alone, all attempts asked for at once."""
-
-    async def draw() -> dict[str, Any]:
-        engine = create(config)
-        await engine.start()
-        requests = []
-        for row in rows:
-            problem = Problem(**{name: row[name] for name in PROBLEM.names})
-            prompt = engine.render(question_messages(problem.question, SYSTEM))
-            requests += [
-                Request(problem=problem, index=index, prompt=prompt, sampling=sampling)
-                for index in range(budget)
-            ]
-        started = time.perf_counter()
-        done = await asyncio.gather(*map(engine.generate, requests))
-        seconds = time.perf_counter() - started
-        engine.shutdown()
-        tokens = sum(completion.completion_tokens for completion in done)
-        return {"attempts": len(done), "tokens": tokens, "seconds": seconds}
-
-    return asyncio.run(draw())
+    problems = [Problem(**{name: row[name] for name in PROBLEM.names}) for row in rows]
+    done, seconds = asyncio.run(complete(config, sampling, problems, budget))
+    tokens = sum(completion.completion_tokens for completion in done)
+    return {"attempts": len(done), "tokens": tokens, "seconds": seconds}
 
 
 def with_ray_data_llm(

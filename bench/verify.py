@@ -30,9 +30,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from bare import complete  # noqa: E402
+
 from limo_ray import models  # noqa: E402
-from limo_ray.engine import EngineConfig, Request, SamplingConfig, create  # noqa: E402
-from limo_ray.prompts import SYSTEM, question_messages  # noqa: E402
+from limo_ray.engine import EngineConfig, SamplingConfig  # noqa: E402
 from limo_ray.records import Problem, problem_id  # noqa: E402
 from limo_ray.verify import Verdict, Verifier, extract, verify  # noqa: E402
 from limo_ray.verify.domains import easy, forget  # noqa: E402
@@ -184,36 +185,24 @@ def make(path: Path, model: str, problems: int, attempts: int) -> None:
         reasoning_gym.create_dataset(kinds[i % len(kinds)], size=1, seed=i)[0]
         for i in range(problems)
     ]
-    texts = asyncio.run(complete([row["question"] for row in rows], model, attempts))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    with part.open("w", encoding="utf-8") as file:
-        for row, drawn in zip(rows, texts, strict=True):
-            file.write(json.dumps({"gt": str(row["answer"]), "code": drawn}) + "\n")
-    part.rename(path)
-
-
-async def complete(questions: list[str], model: str, attempts: int) -> list[list[str]]:
-    """Completions of each question by a model on this machine's processor."""
     config = EngineConfig(
         model=model, device="cpu", dtype="bfloat16", max_num_seqs=64, max_model_len=512,
         kv_cache_gib=1, eager=True,
     )  # fmt: skip
-    engine = create(config)
-    await engine.start()
+    pool = [
+        Problem(id=problem_id(row["question"]), question=row["question"], answer="", source="")
+        for row in rows
+    ]
     sampling = SamplingConfig(temperature=0.8, max_tokens=192)
-    requests = []
-    for question in questions:
-        problem = Problem(id=problem_id(question), question=question, answer="", source="bench")
-        prompt = engine.render(question_messages(question, SYSTEM))
-        requests += [
-            Request(problem=problem, index=index, prompt=prompt, sampling=sampling)
-            for index in range(attempts)
-        ]
-    done = await asyncio.gather(*map(engine.generate, requests))
-    engine.shutdown()
+    done, _ = asyncio.run(complete(config, sampling, pool, attempts))
     texts = [completion.text for completion in done]
-    return [texts[i : i + attempts] for i in range(0, len(texts), attempts)]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    with part.open("w", encoding="utf-8") as file:
+        for i, row in enumerate(rows):
+            drawn = texts[i * attempts : (i + 1) * attempts]
+            file.write(json.dumps({"gt": str(row["answer"]), "code": drawn}) + "\n")
+    part.rename(path)
 
 
 def main() -> int:

@@ -1,0 +1,28 @@
+"""The engine alone: what benches compare with, and what draws their samples."""
+
+import asyncio
+import time
+
+from limo_ray.engine import Completion, EngineConfig, Request, SamplingConfig, create
+from limo_ray.prompts import SYSTEM, question_messages
+from limo_ray.records import Problem
+
+
+async def complete(
+    config: EngineConfig, sampling: SamplingConfig, problems: list[Problem], attempts: int
+) -> tuple[list[Completion], float]:
+    """`attempts` completions of each problem in turn, all asked for at once, and the seconds."""
+    engine = create(config)
+    await engine.start()
+    requests = []
+    for problem in problems:
+        prompt = engine.render(question_messages(problem.question, SYSTEM))
+        requests += [
+            Request(problem=problem, index=index, prompt=prompt, sampling=sampling)
+            for index in range(attempts)
+        ]
+    started = time.perf_counter()
+    done = await asyncio.gather(*map(engine.generate, requests))
+    seconds = time.perf_counter() - started
+    engine.shutdown()
+    return done, seconds
