@@ -31,7 +31,8 @@ from bare import complete
 from limo_ray import cli, config, models
 from limo_ray.board import Board
 from limo_ray.curate.config import CurateConfig
-from limo_ray.curate.sources import read
+from limo_ray.curate.sources import cut, items, open_sources
+from limo_ray.curate.sources import rows as read_part
 from limo_ray.engine import EngineConfig, SamplingConfig
 from limo_ray.prompts import SYSTEM, question_messages
 from limo_ray.records import PROBLEM, Problem, Verdict, problem_id
@@ -138,8 +139,10 @@ def _agree(one: set[str], other: set[str]) -> str:
 def laptop_rows(count: int, seed: int) -> tuple[list[dict[str, Any]], CurateConfig]:
     """The first problems of the laptop pool in its seeded order."""
     settings = config.load(CurateConfig, [str(ROOT / "conf/curate/laptop.yaml")])
-    pool = {row["id"]: row for row in read(settings.sources, seed=seed).take_all()}
-    chosen = sorted((r for r in pool.values() if not r["reason"]),
+    opened = open_sources(settings.sources, seed)
+    parts = [part for item in items(opened) for part in cut(opened, item)]
+    pool = {row["id"]: row for part in parts for row in read_part(opened, part)}
+    chosen = sorted((r for r in pool.values() if not r.get("reason")),
                     key=lambda row: order(seed, row["id"]))[:count]  # fmt: skip
     rows = [
         {name: row[name] for name in SAMPLED.names if name in row}

@@ -6,7 +6,6 @@ per problem, attempt, example or input row, so that every stage can read only th
 
 import hashlib
 import json
-import re
 import unicodedata
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
@@ -133,7 +132,7 @@ MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])
 def normalise(question: str) -> str:
     """The text whose hash is a problem's identity: NFKC, case and white space folded."""
     text = unicodedata.normalize("NFKC", question).casefold()
-    return re.sub(r"\s+", " ", text).strip()
+    return " ".join(text.split())
 
 
 def problem_id(question: str) -> str:

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from limo_ray.curate.decontaminate import DecontaminateConfig
+from limo_ray.curate.filters import FiltersConfig
+from limo_ray.curate.near import NearConfig
 from limo_ray.curate.quality import QualityConfig
 from limo_ray.curate.select import SelectionConfig
 from limo_ray.curate.sources import SourceConfig
@@ -94,8 +97,14 @@ class CurateConfig:
     """Written into the dataset card: what the sources allow."""
     sources: list[SourceConfig] = field(default_factory=list)
     """The pool. Of duplicates the one from the earlier source stays."""
+    filters: FiltersConfig = field(default_factory=FiltersConfig)
+    """Which problems are dropped at a glance."""
     gold_check: bool = True
     """Drop problems whose answer the verifier does not accept against itself."""
+    decontaminate: DecontaminateConfig = field(default_factory=DecontaminateConfig)
+    """Benchmarks that no problem may come from."""
+    near: NearConfig = field(default_factory=NearConfig)
+    """Near-duplicates."""
     engines: dict[str, EngineConfig] = field(default_factory=dict)
     """Models by name; stages on one engine share its replicas."""
     difficulty: DifficultyConfig = field(default_factory=DifficultyConfig)
@@ -125,6 +134,10 @@ class CurateConfig:
                     f"{key}.sampling.max_tokens: {sampling.max_tokens} is more than "
                     f"engines.{engine}.max_model_len ({longest})"
                 )
+
+    def samplings(self) -> list[tuple[EngineConfig, SamplingConfig]]:
+        """Every engine in use, with how it is asked."""
+        return [(self.engines[engine], sampling) for _, sampling, engine in self._samplings()]
 
     def _samplings(self) -> list[tuple[str, SamplingConfig, str]]:
         found = [

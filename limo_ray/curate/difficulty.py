@@ -21,6 +21,7 @@ from ray.data import Dataset
 from limo_ray import models
 from limo_ray.board import Board
 from limo_ray.curate.config import CurateConfig
+from limo_ray.curate.pool import in_order
 from limo_ray.engine import EngineConfig, SamplingConfig
 from limo_ray.progress import Progress
 from limo_ray.records import Verdict
@@ -194,9 +195,12 @@ def _check_verdicts(stats: dict[str, Any], max_error_share: float) -> None:
 
 def _alive(pool: Store, *, sort: bool) -> Dataset:
     """The pool's live rows in the schema that the sampler takes, in their order if asked."""
-    paths = [pool.path(name) for name in pool.files("")]
     columns = [*SAMPLED.names[:-2], "reason"]
-    data = ray.data.read_parquet(paths, filesystem=pool.filesystem).select_columns(columns)
+    if sort:
+        data = in_order(pool, columns)
+    else:
+        paths = [pool.path(name) for name in pool.files("")]
+        data = ray.data.read_parquet(paths, filesystem=pool.filesystem).select_columns(columns)
 
     def live(table: pa.Table) -> pa.Table:
         table = table.filter(pa.compute.is_null(table["reason"])).drop_columns(["reason"])
@@ -204,8 +208,7 @@ def _alive(pool: Store, *, sort: bool) -> Dataset:
         table = table.append_column("outcomes", pa.array(["[]"] * len(table), pa.string()))
         return table.select(SAMPLED.names).cast(SAMPLED)
 
-    data = data.map_batches(live, batch_size=None, batch_format="pyarrow", num_cpus=0.1)
-    return data.sort("order") if sort else data
+    return data.map_batches(live, batch_size=None, batch_format="pyarrow", num_cpus=0.1)
 
 
 def _pool_counts(pool: Store, group_by: str) -> dict[str, np.ndarray]:

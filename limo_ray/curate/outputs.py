@@ -92,6 +92,10 @@ def publish(
     ledger_counts = ledger.write(run, sampled.stages, sampled.cutoffs, group_by, fates)
     statistics = _statistics(run, store, sampled, group_by, config, device)
     seconds["publish"] = time.time() - started - sum(seconds.values())
+    pool = run.read_json("pool.json")
+    told = pool["missing"]
+    if not pool["kept_out"]:
+        told = [*told, "No benchmark was kept out of the pool: scores on one may be worth nothing."]
     shortfall = None
     if len(selected) < config.selection.k:
         shortfall = (
@@ -113,6 +117,7 @@ def publish(
         "versions": versions(),
         "config": configs.as_dict(config),
         "fingerprints": {stage.name: stage.fingerprint for stage in sampled.stages},
+        "pool": {name: pool[name] for name in ("seconds", "kept_out", "missing")},
         "counts": _counts(ledger_counts, problems, chains, selected),
         "sampling": statistics,
         "extrapolation": _extrapolation(sampled, config),
@@ -123,7 +128,7 @@ def publish(
             "selected": len(selected),
         },
         "shortfall": shortfall,
-        "warnings": [shortfall] if shortfall else [],
+        "warnings": [*([shortfall] if shortfall else []), *told],
     }
     chosen = {chain["problem_id"] for chain in selected}
     others = {name: row for name, row in rows.items() if name not in chosen}
@@ -218,11 +223,15 @@ def _counts(
         by_reason[row["reason"]] += row["rows"]
         by_stage[row["stage"]] += row["rows"]
     total = sum(by_stage.values())
-    pool = total - sum(by_stage[stage] for stage in ("sources", "dedup", "filters"))
+    gates = ("sources", "filters", "decontaminate", "dedup")
+    pool = total - sum(by_stage[stage] for stage in gates)
     return {
         "input": total,
         "invalid": by_reason["invalid"],
+        "filtered": by_stage["filters"] - by_reason["answer_unverifiable"],
+        "contaminated": by_reason["contaminated"],
         "duplicate": by_reason["duplicate"],
+        "near_duplicate": by_reason["near_duplicate"] + by_reason["template"],
         "conflicting_answers": by_reason["conflicting_answers"],
         "answer_unverifiable": by_reason["answer_unverifiable"],
         "pool": pool,

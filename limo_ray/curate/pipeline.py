@@ -1,6 +1,7 @@
 """A curation, as the paper's method section tells it (arXiv 2502.03387v3, section 3).
 
-    problem pool -> exact dedup -> gold check            <run>/pool/*.parquet
+    problem pool -> filters, gold check, decontamination
+    -> exact and near-duplicates                         <run>/pool/*.parquet
     -> weak model, strong model, teachers                <store>/attempts/, <run>/decided/*.parquet
     -> verified chains -> quality score -> selection     <run>/examples.parquet, ...
 
@@ -11,26 +12,26 @@ are never drawn twice, and what follows from them takes seconds.
 import json
 import logging
 import time
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import cache, partial
 from typing import Any
 
-import pyarrow as pa
-from ray.data import Dataset
-
 from limo_ray import config as configs
-from limo_ray import verify
-from limo_ray.curate import ledger, outputs
+from limo_ray import models, verify
+from limo_ray.curate import intake, ledger, outputs
+from limo_ray.curate import pool as pools
 from limo_ray.curate.chains import collect, group_of
 from limo_ray.curate.config import CurateConfig
-from limo_ray.curate.dedup import exact
+from limo_ray.curate.decontaminate import Index
 from limo_ray.curate.difficulty import Sampled, draw, passes
-from limo_ray.curate.filters import gold_check
 from limo_ray.curate.quality import score
 from limo_ray.curate.select import select
-from limo_ray.curate.sources import read, signature
-from limo_ray.records import POOL, fingerprint
+from limo_ray.curate.sources import open_sources, signature
+from limo_ray.evaluate import benchmarks
+from limo_ray.records import fingerprint
 from limo_ray.store import Store
-from limo_ray.target import order
 
 log = logging.getLogger(__name__)
 
@@ -77,34 +78,104 @@ def curate(config: CurateConfig, device: str) -> outputs.RunResult:
 def ingest(config: CurateConfig, run: Store) -> Store:
     """The pool, each row with its place in the seeded order, dropped ones with their reason."""
     key = _pool_key(config)
-    pool = run.within("pool")
+    pool, work = run.within("pool"), run.within("pool-work")
     if (run.read_json("pool.json") or {}).get("key") == key:
         return pool
-    run.delete("pool.json")
-    run.delete("pool")
-    data = read(config.sources, seed=config.seed)
-    data = exact(data, priorities=[source.label() for source in config.sources])
-    if config.gold_check:
-        data = gold_check(data, num_cpus=0.5)
-    # near-duplicates, decontamination and further filters have their place here
-    _ordered(data, config.seed).write_parquet(pool.path(""), filesystem=pool.filesystem)
-    run.write_json("pool.json", {"key": key})
+    if (work.read_json("key.json") or {}).get("key") != key:
+        run.delete("pool.json")
+        run.delete("pool")
+        run.delete("pool-work")
+        work.write_json("key.json", {"key": key, "buckets": intake.buckets(config.sources)})
+    items, missing = to_keep_out(config)
+    seconds = pools.make(_plan(config, items, work.read_json("key.json")["buckets"]), work, pool)
+    kept_out = Counter(item.benchmark for item in items)
+    facts = {"seconds": seconds, "kept_out": kept_out, "missing": missing}
+    run.write_json("pool.json", {"key": key, **facts})
+    run.delete("pool-work")
     return pool
+
+
+def _plan(config: CurateConfig, items: list[benchmarks.Item], buckets: int) -> intake.Plan:
+    room = config.filters.max_tokens or room_for_questions(config)
+    model = config.engines[config.difficulty.strong.engine]
+    return intake.Plan(
+        sources=open_sources(config.sources, config.seed),
+        filters=replace(config.filters, max_tokens=room),
+        near=config.near,
+        index=Index(items, config.decontaminate, config.near),
+        gold_check=config.gold_check,
+        seed=config.seed,
+        count=TokenCount(model.model, model.revision) if model.kind == "vllm" else None,
+        buckets=buckets,
+    )
+
+
+def to_keep_out(config: CurateConfig) -> tuple[list[benchmarks.Item], list[str]]:
+    """All items of the benchmarks that the config names, and why others are missing, if allowed.
+
+    Raises:
+        ValueError: one of them cannot be loaded, and the config does not allow that.
+    """
+    chosen = config.decontaminate
+    wanted: list[tuple[str, Callable[[], list[benchmarks.Item]]]] = [
+        (f"benchmarks[{i}]", partial(benchmarks.load, name, chosen.folder))
+        for i, name in enumerate(chosen.benchmarks)
+    ]
+    wanted += [
+        (f"files[{i}]", partial(benchmarks.of_source, source, config.seed))
+        for i, source in enumerate(chosen.files)
+    ]
+    found: list[benchmarks.Item] = []
+    missing: list[str] = []
+    for key, load in wanted:
+        try:
+            found += load()
+        except (ValueError, OSError) as error:
+            if not chosen.allow_missing:
+                raise ValueError(
+                    f"decontaminate.{key}: {error}. Give decontaminate.folder=, take it out, or "
+                    "go on without it with decontaminate.allow_missing=true"
+                ) from error
+            missing.append(f"decontaminate.{key} was not kept out of the pool: {error}")
+            log.warning(missing[-1])
+    return found, missing
+
+
+def room_for_questions(config: CurateConfig) -> int:
+    """Tokens of a question that every engine has room for beside the system prompt and an answer
+    of full length; a quarter of the context where answers may fill all of it."""
+    rooms = [
+        max(engine.max_model_len - sampling.max_tokens, engine.max_model_len // 4)
+        for engine, sampling in config.samplings()
+    ]
+    return max(1, min(rooms) - len(config.system) // 3 - 32)
+
+
+class TokenCount:
+    """Counts the tokens of a text as a model does; the tokenizer is loaded where it is used."""
+
+    def __init__(self, model: str, revision: str) -> None:
+        self.model, self.revision = model, revision
+
+    def __call__(self, text: str) -> int:
+        return len(_tokenizer(self.model, self.revision)(text)["input_ids"])
+
+
+@cache
+def _tokenizer(model: str, revision: str) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(models.resolve(model), revision=revision or "main")
 
 
 def _pool_key(config: CurateConfig) -> str:
     """Changes whenever the pool would: settings, source files, code that makes or drops rows."""
-    sources = [asdict(source) for source in config.sources]
-    files = signature(config.sources)
-    return fingerprint([sources, files, config.gold_check, config.seed, verify.VERSION])
-
-
-def _ordered(data: Dataset, seed: int) -> Dataset:
-    def add(table: pa.Table) -> pa.Table:
-        orders = [order(seed, name) for name in table["id"].to_pylist()]
-        return table.select(POOL.names).append_column("order", pa.array(orders, pa.int64()))
-
-    return data.map_batches(add, batch_size=None, batch_format="pyarrow", num_cpus=0.1)
+    made_of = [asdict(source) for source in config.sources], signature(config.sources)
+    steps = [asdict(config.filters), asdict(config.decontaminate), asdict(config.near)]
+    kept_out = signature(config.decontaminate.files)
+    room = room_for_questions(config)
+    rest = [config.gold_check, config.seed, room, verify.VERSION, pools.VERSION]
+    return fingerprint([*made_of, *steps, kept_out, rest])
 
 
 def candidates(
@@ -128,7 +199,10 @@ def plan(config: CurateConfig, device: str) -> str:
     """What a run would do: stages, engines and resources, in lines. Starts nothing."""
     lines = ["sources"]
     lines += [f"  {source.label()}" for source in config.sources]
-    gates = ["exact dedup", *(["gold check"] if config.gold_check else [])]
+    gates = ["filters", *(["gold check"] if config.gold_check else [])]
+    named = [*config.decontaminate.benchmarks, *(f.label() for f in config.decontaminate.files)]
+    gates.append(f"decontamination ({', '.join(named) or 'against nothing'})")
+    gates += ["exact dedup", *(["near-duplicates"] if config.near.on else [])]
     lines.append("pool        " + ", ".join(gates))
     for one in passes(config, device, identify=False):
         engine = one.engine

@@ -1,17 +1,21 @@
 """Sources: files, data sets of the hub and generators become one pool of problems.
 
-    read([SourceConfig(path="data/*.jsonl", mapping="gsm8k"), SourceConfig(gym={"gcd": 1000})])
+    opened = open_sources([SourceConfig(path="data/*.jsonl", mapping="gsm8k"),
+                           SourceConfig(gym={"gcd": 1000})])
+    for item in items(opened):
+        for part in cut(opened, item):
+            found = rows(opened, part)
 
-Reading is a Ray Data pipeline of small work items: a row group of Parquet, some 32 MB of a JSONL
-file, a chunk of generated problems; a packed file, a CSV file, a JSON array and a source with a
-`limit` are one item each. Every record becomes one row of the pool, whatever is wrong with it.
+A part is what one task reads: a row group of Parquet, some 32 MB of a JSONL file, some chunks of
+generated problems; a packed file, a CSV file, a JSON array and a source with a `limit` are one
+part each. Every record becomes one row of the pool, whatever is wrong with it.
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
@@ -22,10 +26,8 @@ from limo_ray.curate.mappings import READY, Mapping
 from limo_ray.curate.rows import EXTRACT, columns, pool_row
 from limo_ray.records import POOL, problem_id
 
-if TYPE_CHECKING:
-    from ray.data import Dataset
-
 PART = 32 * 2**20  # bytes of JSONL in one work item
+MADE = 8 * generator.CHUNK  # generated problems in one
 ROWS, CHARACTERS = 1_000, 4_000_000  # of one table that a work item gives
 DOMAINS = ("", "math", "choice", "countdown", "gym", "code")
 
@@ -223,8 +225,8 @@ def cut(sources: list[Source], item: Item, target: int = PART) -> Iterator[Item]
         yield item
     elif source.kinds:
         _, rows = source.kinds[item["file"]]
-        for begin in range(0, rows, generator.CHUNK):
-            end = min(begin + generator.CHUNK, rows)
+        for begin in range(0, rows, MADE):
+            end = min(begin + MADE, rows)
             yield item | {"begin": begin, "end": end, "line": begin + 1}
     else:
         for begin, end, line in readers.parts(source.files[item["file"]], target):
@@ -281,33 +283,3 @@ def tables(found: Iterator[dict[str, Any]]) -> Iterator[pa.Table]:
             yield pa.Table.from_pylist(batch, schema=POOL)
             batch, size = [], 0
     yield pa.Table.from_pylist(batch, schema=POOL)
-
-
-def read(configs: list[SourceConfig], seed: int = 0, num_cpus: float = 1.0) -> "Dataset":
-    """The pool: one row with the columns of `records.POOL` for every record of every source.
-
-    `seed` is for generated problems. `num_cpus` is what each reading task reserves. Raises
-    ValueError for a source that does not exist, before anything is read.
-    """
-    import ray.data
-
-    sources = open_sources(configs, seed)
-    work = items(sources)
-
-    def cut_all(table: pa.Table) -> Iterator[pa.Table]:
-        for item in table.to_pylist():
-            found = list(cut(sources, item))
-            if found:
-                yield pa.Table.from_pylist(found)
-
-    def read_all(table: pa.Table) -> Iterator[pa.Table]:
-        for item in table.to_pylist():
-            yield from tables(rows(sources, item))
-
-    pool = ray.data.from_items(work, override_num_blocks=min(len(work), 256))
-    # Cutting counts the lines of large files; one item a block, so that each is a task of its own.
-    parts = pool.map_batches(
-        cut_all, batch_size=None, batch_format="pyarrow", num_cpus=num_cpus / 2
-    )
-    parts = parts.repartition(target_num_rows_per_block=1)
-    return parts.map_batches(read_all, batch_size=None, batch_format="pyarrow", num_cpus=num_cpus)

@@ -10,7 +10,7 @@ from typing import Any
 from limo_ray.records import Verdict
 
 # Stages in the order of the pipeline; the ledger's counts come in any order.
-STAGES = ("sources", "dedup", "filters", "decontaminate", "difficulty", "weak", "strong", "chains")
+STAGES = ("sources", "filters", "decontaminate", "dedup", "difficulty", "weak", "strong", "chains")
 
 JUDGED = [str(v) for v in Verdict if v.judged]
 UNJUDGED = [str(v) for v in Verdict if not v.judged]
@@ -110,7 +110,10 @@ def headline(
         f"{number(counts[key])} {words}"
         for key, words in (
             ("invalid", "could not be read"),
+            ("filtered", "were filtered out"),
+            ("contaminated", "came from a benchmark"),
             ("duplicate", "were duplicates"),
+            ("near_duplicate", "were near-duplicates"),
             ("conflicting_answers", "contradicted each other"),
             ("answer_unverifiable", "had an answer that cannot be verified"),
         )

@@ -1,4 +1,4 @@
-"""Exact dedup: which row stays, conflicts, and no dependence on order or on blocks."""
+"""Exact dedup: which row stays, conflicts, and no dependence on the order of rows."""
 
 import json
 import random
@@ -9,43 +9,54 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limo_ray.curate.dedup import exact, mark_duplicates, same_answer, with_key
-from limo_ray.records import POOL, problem_id
+from limo_ray.curate.dedup import FATE, duplicates, same_answer
+from limo_ray.curate.features import text_hash
+from limo_ray.records import problem_id
 from limo_ray.verify import Verifier
 
 PRIORITIES = ["first", "second"]
+IDS = pa.schema(
+    [
+        ("row", pa.int64()), ("id", pa.string()), ("source", pa.string()), ("file", pa.string()),
+        ("line", pa.int64()), ("domain", pa.string()), ("answer", pa.string()),
+        ("solved", pa.bool_()), ("digest", pa.uint64()),
+    ]
+)  # fmt: skip
 
 
-def row(question, answer, source="first", file="a.jsonl", line=1, domain="math", **more):
+def row(question, answer, source="first", file="a.jsonl", line=1, domain="math", solved=False):
     return {
         "id": problem_id(question),
-        "question": question,
-        "answer": answer,
         "source": source,
-        "domain": domain,
-        "metadata": "{}",
         "file": file,
         "line": line,
-        "stage": None,
-        "reason": None,
-        "evidence": None,
-    } | more
+        "domain": domain,
+        "answer": answer,
+        "solved": solved,
+        "digest": text_hash(f"{question}\n{answer}"),
+    }
 
 
 def never(*_):
     raise AssertionError("the verifier was asked about equal texts")
 
 
+def number(a, b, domain):
+    return float(a) == float(b)
+
+
 def fate(rows, equal=never, priorities=PRIORITIES):
-    """(source, file, line) -> (reason, evidence)"""
-    table = mark_duplicates(pa.Table.from_pylist(rows, schema=POOL), priorities, equal)
-    assert table.schema.equals(POOL) and table.num_rows == len(rows)
-    found = {}
-    for r in table.to_pylist():
-        assert r["stage"] == (None if r["reason"] is None else r["stage"])
-        evidence = r["evidence"] and json.loads(r["evidence"])
-        found[r["source"], r["file"], r["line"]] = (r["reason"], evidence)
-    assert len(found) == len(rows)
+    """(source, file, line) -> (reason, evidence) for every row, (None, None) for those that stay"""
+    places = [(r["source"], r["file"], r["line"]) for r in rows]
+    assert len(set(places)) == len(rows)
+    ids = pa.Table.from_pylist([{"row": 7 * n} | r for n, r in enumerate(rows)], schema=IDS)
+    gone = duplicates(ids, priorities, equal)
+    assert gone.schema.equals(FATE)
+    assert gone["row"].to_pylist() == sorted(set(gone["row"].to_pylist()))
+    found = dict.fromkeys(places, (None, None))
+    for r in gone.to_pylist():
+        assert r["row"] % 7 == 0
+        found[places[r["row"] // 7]] = r["reason"], json.loads(r["evidence"])
     return found
 
 
@@ -60,7 +71,7 @@ def test_the_first_source_then_file_then_line_stays_and_is_named():
         row("What is 1 + 1?", "2", source="other", line=1),
         row("what  is 1 + 1?", "2", source="second", file="a", line=1),
         row("What is 1 + 1?", "2", source="first", file="b", line=1),
-        row("What is 1 + 1? ", "2", source="first", file="a", line=10),
+        row("What is 1 + 1?", "2", source="first", file="a", line=10),
         row("What is 1 + 1?", "2", source="first", file="a", line=9),
         row("What is 1 + 2?", "3", source="second", file="a", line=2),
     ]
@@ -71,12 +82,32 @@ def test_the_first_source_then_file_then_line_stays_and_is_named():
     assert set(map(str, found.values())) == {
         str(("duplicate", {"kept": kept, "id": problem_id("What is 1 + 1?")}))
     }
-    # The order of the sources is the config's, not the alphabet's.
+    # The order of the sources is the config's, not the alphabet's; unnamed ones come last.
     assert fate(rows, priorities=["second", "first"])["second", "a", 1] == (None, None)
+    assert fate(rows, priorities=["other"])["other", "a.jsonl", 1] == (None, None)
+
+
+def test_a_row_with_a_solution_stays_but_the_source_goes_first():
+    plain, solved = row("Q?", "1", line=1), row("Q?", "1", line=2, solved=True)
+    assert fate([plain, solved])["first", "a.jsonl", 2] == (None, None)
+    second = row("Q?", "1", source="second", line=2, solved=True)
+    assert fate([plain, second])["first", "a.jsonl", 1] == (None, None)
+
+
+def test_the_text_decides_before_the_place():
+    """So that it does not matter how a pool is cut into files."""
+    texts = ["What is 1 + 1?", "what is 1 + 1?", "What  is 1 + 1?", "WHAT is 1 + 1?"]
+    smallest = min(texts, key=lambda text: text_hash(f"{text}\n2"))
+    for order in range(4):
+        turned = texts[order:] + texts[:order]
+        found = fate([row(text, "2", line=line) for line, text in enumerate(turned)])
+        stays = [line for (_, _, line), (reason, _) in found.items() if reason is None]
+        assert [turned[line] for line in stays] == [smallest]
 
 
 def test_differing_answers_are_duplicates_when_the_verifier_calls_them_equal():
     rows = [row("Q?", "1/2", line=1), row("Q?", "0.5", line=2), row("Q?", "1/2", line=3)]
+    rows[0]["solved"] = True
     asked = []
 
     def one_way(a, b, domain):
@@ -85,12 +116,17 @@ def test_differing_answers_are_duplicates_when_the_verifier_calls_them_equal():
 
     reasons = {at[2]: reason for at, (reason, _) in fate(rows, one_way).items()}
     assert reasons == {1: None, 2: "duplicate", 3: "duplicate"}
+    # each other answer once, in a set order
     assert asked == [("1/2", "0.5", "math")]
+    asked.clear()
+    more = [row("Q?", answer, line=9 + n) for n, answer in enumerate(["5/10", "0.50", ".5"])]
+    fate([*rows, *more], one_way)
+    assert [other for _, other, _ in asked] == [".5", "0.5", "0.50", "5/10"]
 
 
 def test_all_rows_of_a_conflict_go_with_the_answers_as_evidence():
-    rows = [row("Q?", "5", line=1), row("Q?", "5", line=2), row("Q?", "6" * 300, line=3)]
-    rows += [row("Other?", "1", line=4)]
+    rows = [row("Q?", "5", line=1, solved=True), row("Q?", "5", line=2, solved=True)]
+    rows += [row("Q?", "6" * 300, line=3), row("Other?", "1", line=4)]
     found = fate(rows, lambda a, b, domain: False)
     assert found["first", "a.jsonl", 4] == (None, None)
     for line in (1, 2, 3):
@@ -106,26 +142,32 @@ def test_another_domain_is_another_answer():
     assert {r for r, _ in fate(rows, never).values()} == {"conflicting_answers"}
 
 
-def test_rows_that_are_dropped_already_pass_untouched():
-    dead = {"stage": "sources", "reason": "invalid", "evidence": '{"error": "x"}'}
-    rows = [row("", "", line=i, **dead) for i in range(3)] + [row("Q?", "1", line=9)]
-    found = fate(rows)
-    assert [found["first", "a.jsonl", i] for i in range(3)] == [("invalid", {"error": "x"})] * 3
-    assert found["first", "a.jsonl", 9] == (None, None)
-    assert fate(rows[:3]) and fate(rows[:1]) and fate([]) == {}
+def test_the_evidence_of_a_conflict_shows_some_of_many_answers():
+    found = fate([row("Q?", str(n), line=n) for n in range(50)], number)
+    (_, evidence), *_ = found.values()
+    assert evidence["rows"] == 50 and len(evidence["answers"]) == 8
+    assert {reason for reason, _ in found.values()} == {"conflicting_answers"}
+
+
+def test_nothing_goes_where_nothing_is_there_twice():
+    assert fate([]) == {}
+    for count in (1, 2, 5):
+        rows = [row(f"Q{n}?", "1", line=n) for n in range(count)]
+        assert set(fate(rows).values()) == {(None, None)}
 
 
 def test_file_names_are_quoted_in_the_evidence():
-    rows = [row("Q?", "1", file='a "b" \u2028.csv', line=i) for i in (1, 2)]
-    _, evidence = fate(rows)["first", 'a "b" \u2028.csv', 2]
-    assert evidence["kept"]["file"] == 'a "b" \u2028.csv'
+    name = 'a "b" \\ \u2028.csv'
+    rows = [row("Q?", "1", source='s"', file=name, line=i) for i in (1, 2)]
+    _, evidence = fate(rows)['s"', name, 2]
+    assert evidence["kept"] == {"source": 's"', "file": name, "line": 1}
 
 
 @given(data=st.data())
 def test_the_result_does_not_depend_on_the_order_of_rows(data):
     rows = [
-        row(f"Q{question}?", answer, source, file, line)
-        for line, (question, answer, source, file) in enumerate(
+        row(f"Q{question}?", answer, source, file, line, solved=solved)
+        for line, (question, answer, source, file, solved) in enumerate(
             data.draw(
                 st.lists(
                     st.tuples(
@@ -133,6 +175,7 @@ def test_the_result_does_not_depend_on_the_order_of_rows(data):
                         st.sampled_from(["1", "1.0", "2"]),
                         st.sampled_from(["first", "second", "third"]),
                         st.sampled_from("ab"),
+                        st.booleans(),
                     ),
                     max_size=20,
                 )
@@ -140,26 +183,16 @@ def test_the_result_does_not_depend_on_the_order_of_rows(data):
         )
     ]
 
-    def equal(a, b, domain):
-        return float(a) == float(b)
-
-    found = fate(rows, equal)
-    assert fate(data.draw(st.permutations(rows)), equal) == found
+    found = fate(rows, number)
+    assert fate(data.draw(st.permutations(rows)), number) == found
     # One row of every question stays, unless its answers disagree: then none does.
-    for question in {r["question"] for r in rows}:
-        group = [r for r in rows if r["question"] == question]
+    for id_ in {r["id"] for r in rows}:
+        group = [r for r in rows if r["id"] == id_]
         reasons = Counter(found[r["source"], r["file"], r["line"]][0] for r in group)
         if len({float(r["answer"]) for r in group}) > 1:
             assert reasons == {"conflicting_answers": len(group)}
         else:
             assert reasons == {None: 1} | ({"duplicate": len(group) - 1} if group[1:] else {})
-
-
-def test_the_shuffle_spreads_rows_without_an_id():
-    dead = [row("", "", line=i, stage="sources", reason="invalid", evidence="{}") for i in range(9)]
-    table = with_key(pa.Table.from_pylist([*dead, row("Q?", "1")], schema=POOL))
-    keys = table["partition_key"].to_pylist()
-    assert len(set(keys)) == 10 and keys[-1] == problem_id("Q?")
 
 
 @pytest.mark.parametrize(
@@ -187,7 +220,7 @@ def test_equality_of_gold_answers_is_the_verifiers(verifier, domain, one, other,
     assert same_answer(verifier.judge)(one, other, domain) is same
 
 
-def test_through_ray_with_any_blocks_and_partitions(local_ray):
+def test_many_rows_in_any_order():
     rng = random.Random(0)
     rows = [
         row(f"What is {i % 60} + 1?", str(i % 60 + 1), rng.choice(PRIORITIES), line=i)
@@ -195,25 +228,12 @@ def test_through_ray_with_any_blocks_and_partitions(local_ray):
     ]
     rows += [row("Half?", "1/2", line=1_000), row("Half?", "0.5", line=1_001)]
     rows += [row("Odd?", "1", line=2_000), row("Odd?", "2", line=2_001)]
-    rows += [
-        row("", "", line=3_000 + i, stage="sources", reason="invalid", evidence="{}")
-        for i in range(50)
-    ]
-    results = []
-    for blocks, partitions in ((1, 3), (7, 5)):
-        rng.shuffle(rows)
-        table = pa.Table.from_pylist(rows, schema=POOL)
-        size = -(-len(rows) // blocks)
-        pool = local_ray.data.from_arrow(
-            [table.slice(at, size) for at in range(0, len(rows), size)]
-        )
-        marked = exact(pool, PRIORITIES, partitions=partitions, num_cpus=0.5).take_all()
-        assert set(marked[0]) == set(POOL.names)
-        results.append(sorted(marked, key=lambda r: (r["source"], r["file"], r["line"])))
-    assert results[0] == results[1]
-    assert Counter(r["reason"] for r in results[0]) == {
-        None: 61,
-        "duplicate": 241,
-        "conflicting_answers": 2,
-        "invalid": 50,
-    }
+
+    def half(one, other, domain):
+        return {one, other} == {"1/2", "0.5"}
+
+    found = fate(rows, half)
+    rng.shuffle(rows)
+    assert fate(rows, half) == found
+    reasons = Counter(reason for reason, _ in found.values())
+    assert reasons == {None: 61, "duplicate": 241, "conflicting_answers": 2}

@@ -45,7 +45,8 @@ def arguments(pool: Path, store: Path, *more: str) -> list[str]:
         LAPTOP, f"sources={source}", f"store={store}", "engines.smollm2.kind=scripted",
         "engines.smollm2.num_cpus=0.5", "engines.smollm2.max_num_seqs=16", "sampler.flush_s=0.2",
         "sampler.speculative_share=0", "difficulty.stop_after_kept=0",
-        "difficulty.weak.sampling.temperature=1", "selection.k=10", *more,
+        "difficulty.weak.sampling.temperature=1", "selection.k=10",
+        "decontaminate.files=[]", *more,
     ]  # fmt: skip
 
 

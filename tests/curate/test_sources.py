@@ -9,7 +9,6 @@ import pytest
 
 from limo_ray.curate import sources
 from limo_ray.curate.sources import SourceConfig, open_sources
-from limo_ray.records import POOL
 from tests.curate import messy_pool
 
 POOLS = Path(__file__).parents[3] / "shared" / "data" / "pool"
@@ -60,19 +59,6 @@ def test_rows_do_not_depend_on_how_files_are_cut(messy):
     cuts = [list(sources.cut(opened, item, 5_000)) for item in sources.items(opened)]
     assert [len(parts) > 1 for parts in cuts] == [True, False, True, False, True]
     assert rows_of(messy.sources, target=5_000) == whole
-
-
-def test_messy_pool_through_ray(messy, local_ray, monkeypatch):
-    monkeypatch.setattr(sources, "PART", 1_000_000)
-    pool = sources.read(
-        [*messy.sources, SourceConfig(gym={"gcd": 600, "chain_sum": 30})], num_cpus=0.5
-    ).materialize()
-    assert pool.schema().base_schema.equals(POOL)
-    rows = pool.take_all()
-    assert_messy([row for row in rows if row["source"] != "gym"], messy)
-    made = sorted((r for r in rows if r["source"] == "gym"), key=lambda r: (r["file"], r["line"]))
-    alone = rows_of([SourceConfig(gym={"chain_sum": 30, "gcd": 600})])
-    assert made == [dict.fromkeys(POOL.names) | row for row in alone]
 
 
 @pytest.mark.parametrize(

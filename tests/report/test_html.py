@@ -48,7 +48,7 @@ def test_counts_agree_with_the_ledger_and_add_up(run: Run) -> None:
     assert f"{total:,} rows came in: {left} kept and {total - left} dropped" in text
     # in the order of the pipeline, although the counts come shuffled
     stages = " ".join(re.findall(r"([a-z]+)\s+.[\d,]+, leaves", text))
-    assert stages == "sources dedup filters difficulty weak strong chains selection"
+    assert stages == "sources filters dedup difficulty weak strong chains selection"
     for row in counts:
         if row["reason"]:
             assert row["reason"] in text

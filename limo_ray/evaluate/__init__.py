@@ -1,0 +1,1 @@
+"""Evaluation: benchmarks and, in time, the scores on them."""
