@@ -19,6 +19,7 @@ from ray.exceptions import RayError
 
 from limo_ray import config as configs
 from limo_ray.engine import EngineError
+from limo_ray.train.watch import TrainingError
 from limo_ray.verify import VerificationError
 
 Schema = TypeVar("Schema")
@@ -65,16 +66,16 @@ def main(
         if all("=" in argument for argument in arguments):
             preset = PRESETS / job / ("limo.yaml" if device == "gpu" else "laptop.yaml")
             has = "has GPUs" if device == "gpu" else "has no GPU"
-            _say(f"no preset named and the Ray cluster {has}: using conf/{job}/{preset.name}")
+            say(f"no preset named and the Ray cluster {has}: using conf/{job}/{preset.name}")
             config = configs.load(schema, [str(preset), *arguments])
         if dry:
-            _say(f"# resolved config\n{configs.as_yaml(config)}\n# plan\n{plan(config, device)}")
+            say(f"# resolved config\n{configs.as_yaml(config)}\n# plan\n{plan(config, device)}")
             return 0
-        _say(run(config, device).summary())
+        say(run(config, device).summary())
         return 0
     except configs.ConfigError as error:
         return _wrong(str(error))
-    except (ValueError, OSError, EngineError, VerificationError) as error:
+    except (ValueError, OSError, EngineError, TrainingError, VerificationError) as error:
         return _failed(str(error))
     except RayError as error:
         return _failed(reason(error))
@@ -133,7 +134,8 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Prints at once, also into a pipe."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
