@@ -14,4 +14,4 @@ from limo_ray.train.config import TrainConfig
 from limo_ray.train.sft import plan, train
 
 if __name__ == "__main__":
-    sys.exit(cli.main("train", TrainConfig, train, plan, sys.argv[1:]))
+    sys.exit(cli.main("train", TrainConfig, train, plan, sys.argv[1:], worker_logs=False))

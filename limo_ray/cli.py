@@ -40,6 +40,8 @@ def main(
     run: Callable[[Schema, str], "Result"],
     plan: Callable[[Schema, str], str],
     argv: list[str],
+    *,
+    worker_logs: bool = True,
 ) -> int:
     """Loads the config, connects to Ray, runs the job; returns the exit code.
 
@@ -50,6 +52,7 @@ def main(
             sums up is printed.
         plan: what the job would do, in text.
         argv: presets, overrides, --dry-run.
+        worker_logs: also print what Ray's workers do, on a local cluster.
     """
     signal.signal(signal.SIGTERM, _interrupt)  # `ray job stop` and a preempted node say it so
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
@@ -61,7 +64,7 @@ def main(
     try:
         if any("=" not in argument for argument in arguments):
             config = configs.load(schema, arguments)  # a mistake is told before Ray starts
-        start_ray()
+        start_ray(log_to_driver=worker_logs)
         device = "gpu" if ray.cluster_resources().get("GPU", 0) > 0 else "cpu"
         if all("=" in argument for argument in arguments):
             preset = PRESETS / job / ("limo.yaml" if device == "gpu" else "laptop.yaml")

@@ -320,6 +320,11 @@ class TrainConfig:
             raise ValueError("checkpoint.best: True needs rows.held_out")
         if self.lora and self.zero.states == "bfloat16":
             raise ValueError("zero.states: bfloat16 saves nothing with lora")
+        if self.zero.stage == 0 and self.compute.precision == "bfloat16":
+            raise ValueError(
+                "zero.stage: 0 keeps no float32 weights beside bfloat16 ones, small updates are "
+                "lost: give stage 1, 2 or 3, or compute.precision float32"
+            )
         if self.zero.states == "bfloat16" and self.compute.precision != "bfloat16":
             raise ValueError("zero.states: bfloat16 needs compute.precision bfloat16")
 

@@ -20,6 +20,7 @@ def train_loop(sent: dict[str, Any]) -> None:
     job: Job = sent["job"]
     job.train, job.held_out = ray.get(sent["data"])
     worker = start(job)
+    worker.restore()
     config, schedule = job.config, job.plan.schedule
     tell = Trackers(job, worker.history, first=worker.first)
     watch = Watch(config.watch, [row["loss"] for row in worker.history])

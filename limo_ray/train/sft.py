@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
+from ray.train import (
+    CheckpointConfig,
+    FailureConfig,
+    LoggingConfig,
+    RunConfig,
+    ScalingConfig,
+    TrainingFailedError,
+)
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from limo_ray import cli, models
@@ -161,6 +168,7 @@ def _trainer(
             name=key,
             storage_path=storage.path(""),
             storage_filesystem=storage.filesystem,
+            logging_config=LoggingConfig("ERROR"),
             failure_config=FailureConfig(max_failures=workers.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=config.checkpoint.keep),
         ),
@@ -179,8 +187,6 @@ def _fit(trainer: TorchTrainer, config: TrainConfig) -> None:
             f"workers.count: {config.workers.count} workers of {config.workers.cpus:g} CPU(s) do "
             f"not fit {have.get('CPU', 0):g} CPU(s): give fewer, or workers.cpus below 1"
         )
-    for name in ("ray.train", "ray.data"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         trainer.fit()
     except TrainingFailedError as error:

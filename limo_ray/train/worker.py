@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
+import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,7 +53,6 @@ class Worker:
 
     job: Job
     engine: Any
-    optimizer_steps: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -223,12 +223,15 @@ def _words(shape: dict[str, Any]) -> str:
 
 
 def start(job: Job) -> Worker:
-    """Loads the model and makes the engine; the same on every worker."""
+    """Loads the model and makes the engine; a collective call, in an open process group."""
     _environment(job.device)
     import deepspeed
     from transformers.integrations import HfDeepSpeedConfig
+    from transformers.utils.logging import disable_progress_bar
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    warnings.simplefilter("ignore", FutureWarning)  # of DeepSpeed's calls, once per step
+    disable_progress_bar()
     torch.manual_seed(job.config.seed)
     deepspeed.init_distributed(
         dist_backend="nccl" if job.device == "gpu" else "gloo", verbose=False
@@ -239,9 +242,7 @@ def start(job: Job) -> Worker:
     del alive
     optimizer = _optimizer(student, job)
     engine, *_ = deepspeed.initialize(model=student, optimizer=optimizer, config=made)
-    worker = Worker(job=job, engine=engine)
-    worker.restore()
-    return worker
+    return Worker(job=job, engine=engine)
 
 
 def _environment(device: str) -> None:
