@@ -46,10 +46,11 @@ class Trackers:
     """The first worker's word to the board and to all trackers; silent on the others."""
 
     def __init__(self, job: Any, history: list[dict[str, Any]], *, first: bool) -> None:
-        self.board: Any = job.board if first else None
+        self.board: Any = None
         self.others: list[Any] = []
         if not first:
             return
+        self.board = job.board
         ray.get(self.board.begin.remote(history))
         self.store = Store(job.config.store)
         self.folder = f"training/{job.config.name}/tensorboard"

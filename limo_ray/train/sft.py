@@ -168,7 +168,7 @@ def _trainer(
             name=key,
             storage_path=storage.path(""),
             storage_filesystem=storage.filesystem,
-            logging_config=LoggingConfig("ERROR"),
+            logging_config=LoggingConfig("ERROR"),  # type: ignore[call-arg]
             failure_config=FailureConfig(max_failures=workers.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=config.checkpoint.keep),
         ),
@@ -187,6 +187,8 @@ def _fit(trainer: TorchTrainer, config: TrainConfig) -> None:
             f"workers.count: {config.workers.count} workers of {config.workers.cpus:g} CPU(s) do "
             f"not fit {have.get('CPU', 0):g} CPU(s): give fewer, or workers.cpus below 1"
         )
+    # how often reports are collected: a checkpoint waits for the next time
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
     try:
         trainer.fit()
     except TrainingFailedError as error:

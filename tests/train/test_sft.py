@@ -125,8 +125,9 @@ def test_a_killed_worker_changes_nothing(place: Path, undisturbed: Curve) -> Non
 
 
 def test_a_killed_driver_changes_nothing(place: Path, undisturbed: Curve) -> None:
-    command = [sys.executable, "jobs/train.py", *arguments(place, name="driver")]
-    command.insert(2, "conf/train/laptop.yaml")
+    preset = place / "preset.yaml"
+    preset.write_text("seed: 0\n")
+    command = [sys.executable, "jobs/train.py", str(preset), *arguments(place, name="driver")]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     alone = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
     driver = subprocess.Popen(command, cwd=ROOT, env=alone, **quiet)  # type: ignore[call-overload]
