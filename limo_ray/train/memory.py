@@ -78,15 +78,11 @@ def _rows(parts: dict[str, float], room: float) -> list[str]:
     return [*lines, f"  {'together':<{width}}  {total / GIB:8.2f} GiB{of}"]
 
 
-def judge(config: TrainConfig, device: str, longest: int) -> Outlook:
-    """The plan of a config whose longest example has `longest` tokens.
+def judge(config: TrainConfig, device: str, tokens: int) -> Outlook:
+    """The plan of a config whose largest forward pass has `tokens` tokens.
 
     Raises ValueError when the model's config cannot be had.
     """
-    rows = 1 if config.batch.packing else config.batch.micro_examples
-    tokens = config.pack_tokens if config.batch.packing else rows * min(
-        longest, config.rows.max_tokens
-    )  # fmt: skip
     return outlook(shape_of(config), config, device, tokens)
 
 

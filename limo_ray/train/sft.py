@@ -34,10 +34,10 @@ from limo_ray.store import Store
 from limo_ray.train import examples, live, memory, results, student
 from limo_ray.train.config import TrainConfig
 from limo_ray.train.loop import train_loop
-from limo_ray.train.table import Data, layout, prepare, table
+from limo_ray.train.table import Data, largest, layout, prepare, table
 from limo_ray.train.tokens import Encoder
 from limo_ray.train.watch import TrainingError
-from limo_ray.train.worker import Job
+from limo_ray.train.worker import FACTS, Job, refuse_other_shape
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,8 @@ def train(config: TrainConfig, device: str) -> TrainResult:
     plan = layout(config, len(data.train))
     shown = table(data, plan)
     cli.say(_lines("data", shown))
-    outlook = memory.judge(config, device, max(len(one) for one in data.train))
+    check_resumable(config, run.within(f"checkpoints/{key}"))
+    outlook = memory.judge(config, device, largest(data, plan))
     cli.say(outlook.text())
 
     board = ray.remote(num_cpus=0)(live.Board).remote()
@@ -130,6 +131,15 @@ def prepared(config: TrainConfig) -> tuple[str, Data]:
     encoder = Encoder(tokenizer, _template(config), config.rows.turns)
     rows = examples.chats(config.data, config.rows)
     return model, prepare(rows, encoder, config.rows, config.seed)
+
+
+def check_resumable(config: TrainConfig, checkpoints: Store) -> None:
+    """TrainingError when other workers made the newest checkpoint: told before any starts."""
+    snapshot = checkpoints.read_json("checkpoint_manager_snapshot.json") or {}
+    newest = (snapshot.get("latest_checkpoint_result") or {}).get("checkpoint_dir_name")
+    if newest:
+        facts = checkpoints.read_json(f"{newest}/{FACTS}")
+        refuse_other_shape(facts["made_by"], config, f"{checkpoints.uri}/{newest}")
 
 
 def run_key(config: TrainConfig, data: Data) -> str:
@@ -212,14 +222,17 @@ def _stop_words(
 def plan(config: TrainConfig, device: str) -> str:
     """What a training would do: memory, and the data where it can be had. Loads no weights."""
     device = device if config.workers.device == "auto" else config.workers.device
-    outlook = memory.judge(config, device, config.rows.max_tokens)
-    lines = [outlook.text()]
+    rows = 1 if config.batch.packing else config.batch.micro_examples
+    tokens = config.pack_tokens if config.batch.packing else rows * config.rows.max_tokens
     try:
         _, data = prepared(config)
-    except ValueError as error:
-        lines.append(f"data: not read: {error}")
+    except ValueError as error:  # the plan is also for a machine that has no data
+        lines = [f"data not read: {error}", f"memory for {tokens:,} tokens in a forward pass"]
     else:
-        lines.append(_lines("data", table(data, layout(config, len(data.train)))))
+        found = layout(config, len(data.train))
+        tokens = largest(data, found)
+        lines = [_lines("data", table(data, found))]
+    lines.append(memory.judge(config, device, tokens).text())
     lines.append(f"output  {config.store}/models/{config.name}")
     return "\n".join(lines)
 

@@ -137,6 +137,14 @@ def layout(config: TrainConfig, examples: int) -> Layout:
     )  # fmt: skip
 
 
+def largest(data: Data, plan: Layout) -> int:
+    """Tokens of the largest forward pass of the first epoch, padding included."""
+    steps = range(plan.schedule.per_epoch)
+    drawn = (plan.rows(data.train, plan.schedule.batch_of(step)) for step in steps)
+    passes = (chosen for groups in drawn for rows in groups for chosen in rows)
+    return max(plan.row(data.train, chosen).ids.size for chosen in passes)
+
+
 def table(data: Data, plan: Layout) -> list[tuple[str, str]]:
     """What is shown before the start: names and values."""
     lengths = [len(one) for one in data.train]

@@ -127,7 +127,7 @@ class Worker:
         folder = Path(tempfile.mkdtemp(prefix="limo_ray-checkpoint-"))
         self.engine.save_checkpoint(str(folder), tag=TAG)
         if self.first:
-            facts = {"made_by": self._shape(), "history": self.history}
+            facts = {"made_by": _shape(self.job.config), "history": self.history}
             (folder / FACTS).write_text(json.dumps(facts))
         dist.barrier()
         checkpoint = Checkpoint.from_directory(folder)
@@ -145,19 +145,9 @@ class Worker:
             return
         with _local(checkpoint) as folder:
             facts = json.loads((folder / FACTS).read_text())
-            if facts["made_by"] != self._shape():
-                made, have = (_words(shape) for shape in (facts["made_by"], self._shape()))
-                raise TrainingError(
-                    f"the checkpoint {checkpoint.path} was made with {made} and cannot be "
-                    f"continued with {have}: give the same, or another `name` to start anew"
-                )
+            refuse_other_shape(facts["made_by"], self.job.config, checkpoint.path)
             self.engine.load_checkpoint(str(folder), tag=TAG)
         self.history = facts["history"]
-
-    def _shape(self) -> dict[str, Any]:
-        zero = self.job.config.zero
-        return {"workers": dist.get_world_size(), "stage": zero.stage,
-                "offload": zero.offload_optimizer}  # fmt: skip
 
     def publish(self, folder: str) -> None:
         """Writes the weights as a Hugging Face folder `<store>/<folder>`; a collective call.
@@ -215,6 +205,22 @@ def merged(weights: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
 def _local(checkpoint: Checkpoint) -> Any:
     with checkpoint.as_directory() as folder:
         yield Path(folder)
+
+
+def _shape(config: TrainConfig) -> dict[str, Any]:
+    """What DeepSpeed's shards are cut by."""
+    zero = config.zero
+    return {"workers": config.workers.count, "stage": zero.stage, "offload": zero.offload_optimizer}
+
+
+def refuse_other_shape(made_by: dict[str, Any], config: TrainConfig, checkpoint: str) -> None:
+    """TrainingError unless a checkpoint's shards are those of this config's workers."""
+    if made_by != _shape(config):
+        made, have = _words(made_by), _words(_shape(config))
+        raise TrainingError(
+            f"the checkpoint {checkpoint} was made with {made} and cannot be continued with {have}:"
+            " give the same, or another `name` to start anew"
+        )
 
 
 def _words(shape: dict[str, Any]) -> str:

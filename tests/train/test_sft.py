@@ -13,8 +13,9 @@ import psutil
 import pytest
 
 from limo_ray import config as configs
+from limo_ray.store import Store
 from limo_ray.train.config import TrainConfig
-from limo_ray.train.sft import train
+from limo_ray.train.sft import check_resumable, train
 from limo_ray.train.watch import TrainingError
 from tests.train import tiny
 
@@ -149,3 +150,18 @@ def test_a_killed_driver_changes_nothing(place: Path, undisturbed: Curve) -> Non
 def test_no_number_stops_with_the_last_good_checkpoint_named(place: Path, local_ray: Any) -> None:
     with pytest.raises(TrainingError, match=r"stopped at step \d+: the .* nan; .*optimizer.lr"):
         run(place, name="wild", **{"optimizer.lr": 1e30, "optimizer.clip": 0})
+
+
+def test_other_workers_are_refused_before_anything_starts(tmp_path: Path) -> None:
+    folder = tmp_path / "step_000004"
+    folder.mkdir()
+    made_by = {"workers": 4, "stage": 3, "offload": False}
+    (folder / "limo_ray.json").write_text(json.dumps({"made_by": made_by, "history": []}))
+    snapshot = {"latest_checkpoint_result": {"checkpoint_dir_name": "step_000004"}}
+    (tmp_path / "checkpoint_manager_snapshot.json").write_text(json.dumps(snapshot))
+    config = configs.load(TrainConfig, arguments(tmp_path))
+    with pytest.raises(TrainingError, match=r"step_000004 was made with 4 worker\(s\).*2 worker"):
+        check_resumable(config, Store(str(tmp_path)))
+    config.workers.count = 4
+    check_resumable(config, Store(str(tmp_path)))
+    check_resumable(config, Store(str(tmp_path / "nothing")))
