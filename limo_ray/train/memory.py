@@ -18,7 +18,8 @@ from limo_ray.train.config import TrainConfig
 GIB = 2**30
 SIZE = {"bfloat16": 2, "float32": 4}
 RESERVED = 0.08  # of a GPU: CUDA context, NCCL buffers, fragments of the allocator
-PROCESS = 1.2 * GIB  # host memory of a worker before it has a model: torch, DeepSpeed, Ray
+PROCESS = 0.5 * GIB  # host memory of a worker before it has a model: torch, transformers, Ray
+LIBRARIES = 0.25 * GIB  # what DeepSpeed's engine and communication take beside, measured
 
 
 @dataclass(kw_only=True, slots=True)
@@ -130,9 +131,10 @@ def kept_of_layer(model_config: Any, dtype: torch.dtype, tokens: int = 256) -> f
 
     sizes = []
     for depth in (1, 2):  # the difference is one layer: neither embedding nor last norm
-        one = type(model_config).from_dict(model_config.to_dict() | {"num_hidden_layers": depth})
-        if getattr(one, "layer_types", None):
-            one.layer_types = one.layer_types[:depth]
+        settings = model_config.to_dict() | {"num_hidden_layers": depth}
+        if settings.get("layer_types"):
+            settings["layer_types"] = settings["layer_types"][:depth]
+        one = type(model_config).from_dict(settings)
         kept: dict[int, int] = {}
         with FakeTensorMode(allow_non_fake_inputs=True):
             lm = AutoModel.from_config(
@@ -196,10 +198,12 @@ def outlook(shape: Shape, config: TrainConfig, device: str, tokens: int) -> Outl
         on_host["activations"], kept = kept, edge * 2
     passing = {"activations": kept + working, "logits": logits,
                "gathered parameters": gathered, "buckets": bucket}  # fmt: skip
-    if stepping > sum(passing.values()):
+    on_cpu = device == "cpu"
+    if on_cpu:  # the heap keeps what a pass has used, so that the step's needs come on top
+        passing |= {"optimizer step": stepping, "DeepSpeed itself": LIBRARIES}
+    elif stepping > sum(passing.values()):
         passing = {"optimizer step": stepping}
     needs = {"parameters": parameters, "gradients": gradients, "optimizer states": states} | passing
-    on_cpu = device == "cpu"
     each = min(workers.per_node, workers.count)
     host = {name: value * each for name, value in on_host.items()}
     host["processes"] = PROCESS * each
