@@ -38,6 +38,9 @@ class Board:
     def fact(self, name: str, value: Any) -> None:
         self.facts[name] = value
 
+    def saved(self, step: int) -> None:
+        self.facts.setdefault("checkpoints", []).append(step)
+
     def snapshot(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
         return self.history, self.facts
 
@@ -75,7 +78,7 @@ class Trackers:
 
     def saved(self, step: int) -> None:
         if self.board is not None:
-            ray.get(self.board.fact.remote("checkpoint", step))
+            ray.get(self.board.saved.remote(step))
             self._upload()
 
     def stop(self, step: int, why: str) -> None:
@@ -190,7 +193,7 @@ class View:
 
     def _table(self) -> Table:
         done = len(self.history)
-        checkpoint = self.facts.get("checkpoint")
+        checkpoint = max(self.facts.get("checkpoints", []), default=0)
         title = f"step {done:,} of {self.steps:,}, {self.left()}" if done else "workers starting"
         title += f"; last checkpoint at step {checkpoint:,}" if checkpoint else ""
         table = Table(title=title, title_justify="left")

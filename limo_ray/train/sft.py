@@ -104,7 +104,7 @@ def train(config: TrainConfig, device: str) -> TrainResult:
     with live.View(board, plan.schedule.steps) as view:
         _fit(_trainer(sent, config, device, run, key), config)
     if stopped := view.facts.get("stopped"):
-        raise TrainingError(_stop_words(stopped, view.facts, config, run, key))
+        raise TrainingError(stop_words(stopped, view.facts, config, run, key))
     metrics = results.metrics(view.history, view.facts, data, time.time() - begun)
     manifest = {
         "name": config.name, "status": "done", "key": key, "metrics": metrics,
@@ -205,14 +205,14 @@ def _fit(trainer: TorchTrainer, config: TrainConfig) -> None:
         raise TrainingError(cli.reason(error)) from error
 
 
-def _stop_words(
+def stop_words(
     stopped: dict[str, Any], facts: dict[str, Any], config: TrainConfig, run: Store, key: str
 ) -> str:
-    folder = f"{run.uri}/checkpoints/{key}"
-    good = facts.get("checkpoint")
-    where = (
-        f"the last good checkpoint is {folder}/step_{good:06d}" if good else "none was saved yet"
-    )
+    # a checkpoint is good when a later step's loss was still sound: its own update is not yet seen
+    kept = facts.get("checkpoints", [])[-config.checkpoint.keep :]
+    good = max((step for step in kept if step < stopped["step"] - 1), default=0)
+    name = f"the last good checkpoint is {run.uri}/checkpoints/{key}/step_{good:06d}"
+    where = name if good else "there is no good checkpoint yet"
     return (
         f"stopped at step {stopped['step']}: {stopped['why']}; {where}; a lower optimizer.lr "
         f"(now {config.optimizer.lr:g}) is what helps most often"

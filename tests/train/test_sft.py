@@ -15,7 +15,7 @@ import pytest
 from limo_ray import config as configs
 from limo_ray.store import Store
 from limo_ray.train.config import TrainConfig
-from limo_ray.train.sft import check_resumable, train
+from limo_ray.train.sft import check_resumable, stop_words, train
 from limo_ray.train.watch import TrainingError
 from tests.train import tiny
 
@@ -148,8 +148,20 @@ def test_a_killed_driver_changes_nothing(place: Path, undisturbed: Curve) -> Non
 
 
 def test_no_number_stops_with_the_last_good_checkpoint_named(place: Path, local_ray: Any) -> None:
-    with pytest.raises(TrainingError, match=r"stopped at step \d+: the .* nan; .*optimizer.lr"):
+    with pytest.raises(TrainingError, match=r"step \d+: the .* is (nan|inf); .*optimizer.lr"):
         run(place, name="wild", **{"optimizer.lr": 1e30, "optimizer.clip": 0})
+
+
+@pytest.mark.parametrize(
+    ("saved", "good"), [([2, 4, 6], "step_000004"), ([6], "no good"), ([], "no")]
+)
+def test_the_checkpoint_named_is_one_whose_weights_were_still_sound(
+    tmp_path: Path, saved: list[int], good: str
+) -> None:
+    config = configs.load(TrainConfig, arguments(tmp_path))
+    facts = {"checkpoints": saved}
+    stopped = {"step": 7, "why": "the loss is nan"}  # step 6 made the weights that gave it
+    assert good in stop_words(stopped, facts, config, Store(str(tmp_path)), "key")
 
 
 def test_other_workers_are_refused_before_anything_starts(tmp_path: Path) -> None:
