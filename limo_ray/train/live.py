@@ -55,6 +55,8 @@ class Trackers:
             return
         self.board = job.board
         ray.get(self.board.begin.remote(history))
+        if history:  # resumed: from a checkpoint of this step
+            ray.get(self.board.saved.remote(len(history)))
         self.store = Store(job.config.store)
         self.folder = f"training/{job.config.name}/tensorboard"
         local = "://" not in self.store.uri

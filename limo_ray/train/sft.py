@@ -208,6 +208,7 @@ def _fit(trainer: TorchTrainer, config: TrainConfig) -> None:
 def stop_words(
     stopped: dict[str, Any], facts: dict[str, Any], config: TrainConfig, run: Store, key: str
 ) -> str:
+    """Why a training stopped, and the checkpoint to go back to, in one line."""
     # a checkpoint is good when a later step's loss was still sound: its own update is not yet seen
     kept = facts.get("checkpoints", [])[-config.checkpoint.keep :]
     good = max((step for step in kept if step < stopped["step"] - 1), default=0)
