@@ -5,15 +5,15 @@
 Both train SmolLM2-135M in float32 on the same encoded examples, with the same learned tokens, in
 the same order, one process, AdamW. TRL runs in its default setting (padded rows of 8, activation
 checkpointing), and like for like: without checkpointing, padded and packed. They take turns, a
-round each, every turn on a fresh model with two warm-up steps. Printed are the medians of tokens/s
-without padding, of the ratios within a round, and the losses of both over the same batches.
+round each, every turn in a process of its own with two warm-up steps. Printed are the medians of
+tokens/s without padding, of the ratios within a round, and the losses over the same batches.
 """
 
 import argparse
-import gc
+import json
 import os
-import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -21,8 +21,6 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-os.environ |= {"DS_ACCELERATOR": "cpu", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1",
-               "MASTER_ADDR": "127.0.0.1", "ACCELERATE_USE_CPU": "true"}  # fmt: skip
 
 import torch
 from torch.utils.data import SequentialSampler
@@ -53,6 +51,9 @@ def config(data: str, steps: int, *changed: str) -> TrainConfig:
 
 
 def ours(settings: TrainConfig, examples: list[Tokens], plan: Layout, steps: int) -> Result:
+    os.environ |= {"DS_ACCELERATOR": "cpu", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     job = Job(config=settings, device="cpu", model=models.resolve(settings.model), template="",
               train=examples, held_out=[], plan=plan, board=None)  # fmt: skip
     worker = start(job)
@@ -66,7 +67,7 @@ def ours(settings: TrainConfig, examples: list[Tokens], plan: Layout, steps: int
         worker.update(LR)
         tokens += sum(len(examples[one]) for one in chosen)
     seconds = time.perf_counter() - begun
-    worker.engine.destroy()
+    torch.distributed.destroy_process_group()
     return tokens / seconds, losses
 
 
@@ -124,11 +125,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--turn", help="one system, in this process; its result goes to --out")
+    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        os.environ["MASTER_PORT"] = str(probe.getsockname()[1])
     steps = options.steps + WARM
     packed = config(options.data, steps)
     padded = config(options.data, steps, "batch.packing=false", f"batch.micro_examples={BATCH}")
@@ -145,13 +145,15 @@ def main() -> None:
         "ours, padded": lambda: ours(padded, examples, rows, steps),
         "ours, packed": lambda: ours(packed, examples, plan, steps),
     }
+    if options.turn:
+        options.out.write_text(json.dumps(systems[options.turn]()))
+        return
     speeds: dict[str, list[float]] = {name: [] for name in systems}
     losses: dict[str, list[float]] = {}
     for _ in range(options.rounds):
-        for name, run in systems.items():
-            speed, losses[name] = run()
+        for name in systems:
+            speed, losses[name] = turn(name)
             speeds[name].append(speed)
-            gc.collect()
     lengths = [len(one) for one in examples]
     say(f"{len(examples)} examples of {min(lengths)} to {max(lengths)} tokens, batches of {BATCH}")
     say(f"{options.steps} steps, {options.rounds} round(s), {options.threads} thread(s)")
@@ -169,13 +171,22 @@ def main() -> None:
     say(f"largest difference, ours packed and TRL padded: {max(abs(a - b) for a, b in pairs):.4f}")
 
 
+def turn(name: str) -> Result:
+    """One system's turn in a process of its own: TRL must not find our process group."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "result.json"
+        command = [sys.executable, *sys.argv, "--turn", name, "--out", str(out)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{name}: {done.stderr[-3000:]}")
+        speed, losses = json.loads(out.read_text())
+    return speed, losses
+
+
 def say(text: str) -> None:
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0,
-                                         world_size=1)  # fmt: skip
     main()
-    torch.distributed.destroy_process_group()
