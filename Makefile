@@ -12,6 +12,7 @@ $(READY): requirements.txt
 	command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found: name one with PYTHON="; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install -qq --disable-pip-version-check $$(grep '^torch==' requirements.txt)
+	DS_ACCELERATOR=cpu DS_BUILD_OPS=0 \
 	$(BIN)/pip install -qq --disable-pip-version-check --no-deps -r requirements.txt
 	touch $(READY)
 
@@ -21,6 +22,7 @@ model: $(READY)
 
 demo: setup
 	$(BIN)/python jobs/curate.py conf/curate/laptop.yaml
+	$(BIN)/python jobs/train.py conf/train/laptop.yaml
 
 test: setup
 	$(BIN)/python -m pytest
@@ -31,9 +33,11 @@ check: $(READY)
 	$(BIN)/mypy
 
 bench: setup
+	$(BIN)/pip install -qq --disable-pip-version-check --no-deps -r bench/requirements.txt
 	$(BIN)/python bench/verify.py
 	$(BIN)/python bench/sampling.py
 	$(BIN)/python bench/overhead.py
+	$(BIN)/python bench/train.py
 
 # Resolves requirements.in; needs uv. vLLM's CPU build names packages that text models do not need
 # (torchvision, torchaudio, torchcodec, triton): they are left out, and pip must not ask for them.

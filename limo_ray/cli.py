@@ -19,6 +19,7 @@ from ray.exceptions import RayError
 
 from limo_ray import config as configs
 from limo_ray.engine import EngineError
+from limo_ray.train.watch import TrainingError
 from limo_ray.verify import VerificationError
 
 Schema = TypeVar("Schema")
@@ -39,6 +40,8 @@ def main(
     run: Callable[[Schema, str], "Result"],
     plan: Callable[[Schema, str], str],
     argv: list[str],
+    *,
+    worker_logs: bool = True,
 ) -> int:
     """Loads the config, connects to Ray, runs the job; returns the exit code.
 
@@ -49,6 +52,7 @@ def main(
             sums up is printed.
         plan: what the job would do, in text.
         argv: presets, overrides, --dry-run.
+        worker_logs: also print what Ray's workers do, on a local cluster.
     """
     signal.signal(signal.SIGTERM, _interrupt)  # `ray job stop` and a preempted node say it so
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
@@ -60,21 +64,21 @@ def main(
     try:
         if any("=" not in argument for argument in arguments):
             config = configs.load(schema, arguments)  # a mistake is told before Ray starts
-        start_ray()
+        start_ray(log_to_driver=worker_logs)
         device = "gpu" if ray.cluster_resources().get("GPU", 0) > 0 else "cpu"
         if all("=" in argument for argument in arguments):
             preset = PRESETS / job / ("limo.yaml" if device == "gpu" else "laptop.yaml")
             has = "has GPUs" if device == "gpu" else "has no GPU"
-            _say(f"no preset named and the Ray cluster {has}: using conf/{job}/{preset.name}")
+            say(f"no preset named and the Ray cluster {has}: using conf/{job}/{preset.name}")
             config = configs.load(schema, [str(preset), *arguments])
         if dry:
-            _say(f"# resolved config\n{configs.as_yaml(config)}\n# plan\n{plan(config, device)}")
+            say(f"# resolved config\n{configs.as_yaml(config)}\n# plan\n{plan(config, device)}")
             return 0
-        _say(run(config, device).summary())
+        say(run(config, device).summary())
         return 0
     except configs.ConfigError as error:
         return _wrong(str(error))
-    except (ValueError, OSError, EngineError, VerificationError) as error:
+    except (ValueError, OSError, EngineError, TrainingError, VerificationError) as error:
         return _failed(str(error))
     except RayError as error:
         return _failed(reason(error))
@@ -133,7 +137,8 @@ def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
+    """Prints at once, also into a pipe."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
 

@@ -82,6 +82,19 @@ class Store:
         pq.write_table(table, buffer, compression="zstd", row_group_size=row_group_size)
         self.write_bytes(name, buffer.getbuffer())
 
+    def copy_in(self, file: Path, name: str) -> None:
+        """Copies a local file into the store, a piece at a time: whole or not at all."""
+        path = self.path(name)
+        local = isinstance(self.filesystem, pafs.LocalFileSystem)
+        target = f"{path}.{os.getpid()}.tmp" if local else path
+        if local:
+            self.filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+        with file.open("rb") as source, self.filesystem.open_output_stream(target) as stream:
+            while piece := source.read(16 * 2**20):
+                stream.write(piece)
+        if local:
+            self.filesystem.move(target, path)
+
     def read_text(self, name: str) -> str | None:
         """The file's text, or None where there is no such file."""
         try:

@@ -1,0 +1,1 @@
+"""Full fine-tuning with Ray Train and DeepSpeed: examples become a model."""

@@ -1,0 +1,347 @@
+"""The schema of conf/train: everything that a training can be told."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from limo_ray.prompts import SYSTEM
+
+TOO_LONG = ("drop", "cut", "stop")
+BAD_ROWS = ("stop", "drop")
+DEVICES = ("auto", "gpu", "cpu")
+TRACKERS = ("wandb", "mlflow")
+
+
+def _one_of(field: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{field}: {value!r} is none of {', '.join(known)}")
+
+
+def _at_least(field: str, value: float, least: float) -> None:
+    if not value >= least:
+        raise ValueError(f"{field}: {value} must be at least {least}")
+
+
+@dataclass(kw_only=True, slots=True)
+class RowsConfig:
+    """What the rows of `data` mean, and what becomes of those that do not fit."""
+
+    format: str = "auto"
+    """messages, sharegpt, question_solution, or auto (told by the columns of the first row)."""
+    question: str = "question"
+    """question_solution: column of the question, or a template (`{a} and {b[0]}`)."""
+    solution: str = "solution"
+    """question_solution: column of the chain that is learned, or a template."""
+    split: str = "train"
+    """Of a hub data set."""
+    revision: str = ""
+    """Branch, tag or commit of a hub data set; the newest when empty."""
+    system: str = SYSTEM
+    """System turn of rows that are a question and a solution, or chats without one; empty: none."""
+    max_tokens: int = 16384
+    """The longest example, in tokens."""
+    too_long: str = "drop"
+    """drop, cut (the answer loses its end, and its end-of-turn token) or stop."""
+    bad: str = "stop"
+    """What a row that cannot be an example does: stop (all are named) or drop (all are counted)."""
+    turns: str = "all"
+    """Which assistant turns are learned: all or last."""
+    template: str = ""
+    """File with the chat template (Jinja) to use instead of the model's own."""
+    held_out: float = 0.0
+    """Share of examples (below 1) or their number, drawn by seed, for the held-out loss."""
+    limit: int = 0
+    """Only the first so many rows; 0 takes all."""
+
+    def check(self) -> None:
+        _one_of("format", self.format, ("auto", "messages", "sharegpt", "question_solution"))
+        _one_of("too_long", self.too_long, TOO_LONG)
+        _one_of("bad", self.bad, BAD_ROWS)
+        _one_of("turns", self.turns, ("all", "last"))
+        _at_least("max_tokens", self.max_tokens, 8)
+        _at_least("held_out", self.held_out, 0)
+        _at_least("limit", self.limit, 0)
+
+
+@dataclass(kw_only=True, slots=True)
+class BatchConfig:
+    """How an optimizer step's examples are chosen and laid out."""
+
+    examples: int = 64
+    """The global batch: examples per optimizer step, for any number of workers."""
+    packing: bool = True
+    """Lay examples end to end in one row, each seeing only itself; false: padded rows."""
+    pack_tokens: int = 0
+    """Packed: the most tokens in one forward pass of a worker; 0: rows.max_tokens."""
+    micro_examples: int = 1
+    """Not packed: rows in one forward pass of a worker."""
+
+    def check(self) -> None:
+        _at_least("examples", self.examples, 1)
+        _at_least("micro_examples", self.micro_examples, 1)
+        _at_least("pack_tokens", self.pack_tokens, 0)
+
+
+@dataclass(kw_only=True, slots=True)
+class OptimizerConfig:
+    """AdamW and its learning rate."""
+
+    lr: float = 5e-6
+    """Peak learning rate."""
+    epochs: int = 15
+    """Passes over the examples."""
+    max_steps: int = 0
+    """Stop after so many optimizer steps, whatever the epochs; 0: no such limit."""
+    schedule: str = "cosine"
+    """cosine, linear (both down to lr x min_lr) or constant, after the warm-up."""
+    warmup: float = 0.0
+    """Share of all steps in which the learning rate rises to its peak."""
+    min_lr: float = 0.0
+    """Share of the peak that the schedule ends at."""
+    beta1: float = 0.9
+    beta2: float = 0.95
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    """Of all weights but norms and biases."""
+    clip: float = 1.0
+    """Largest norm of the gradient; 0: no clipping."""
+
+    def check(self) -> None:
+        _one_of("schedule", self.schedule, ("cosine", "linear", "constant"))
+        if not self.lr > 0:
+            raise ValueError(f"lr: {self.lr} must be positive")
+        _at_least("epochs", self.epochs, 1)
+        _at_least("max_steps", self.max_steps, 0)
+        for name in ("warmup", "min_lr"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}: {getattr(self, name)} must be between 0 and 1")
+        for name in ("beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)} must be at least 0 and below 1")
+        _at_least("weight_decay", self.weight_decay, 0)
+        _at_least("clip", self.clip, 0)
+
+
+@dataclass(kw_only=True, slots=True)
+class LoraConfig:
+    """Low-rank adapters (peft) instead of all weights; merged into the model at the end."""
+
+    rank: int = 16
+    alpha: int = 32
+    """The adapters' scale is alpha / rank."""
+    dropout: float = 0.0
+    modules: list[str] = field(
+        default_factory=lambda: [
+            "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
+        ]
+    )  # fmt: skip
+    """Names of the layers that get one."""
+
+    def check(self) -> None:
+        _at_least("rank", self.rank, 1)
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout: {self.dropout} must be at least 0 and below 1")
+        if not self.modules:
+            raise ValueError("modules: none given")
+
+
+@dataclass(kw_only=True, slots=True)
+class ZeroConfig:
+    """What DeepSpeed spreads over the workers and what it keeps in host memory."""
+
+    stage: int = 3
+    """0: nothing is spread; 1: optimizer states; 2: and gradients; 3: and parameters."""
+    offload_optimizer: bool = False
+    """Optimizer states and step in host memory (stages 1 to 3)."""
+    offload_parameters: bool = False
+    """Parameters in host memory (stage 3)."""
+    states: str = "float32"
+    """Master weights and optimizer states: float32, or bfloat16 (half the memory, some risk)."""
+    bucket: int = 50_000_000
+    """Elements that are reduced or gathered together."""
+
+    def check(self) -> None:
+        if self.stage not in (0, 1, 2, 3):
+            raise ValueError(f"stage: {self.stage} is none of 0, 1, 2, 3")
+        if self.offload_optimizer and self.stage == 0:
+            raise ValueError("offload_optimizer: True needs stage 1, 2 or 3, got stage 0")
+        if self.offload_parameters and self.stage != 3:
+            raise ValueError(f"offload_parameters: True needs stage 3, got stage {self.stage}")
+        _one_of("states", self.states, ("float32", "bfloat16"))
+        _at_least("bucket", self.bucket, 1000)
+
+
+@dataclass(kw_only=True, slots=True)
+class ComputeConfig:
+    """How a forward and backward pass is computed."""
+
+    precision: str = "bfloat16"
+    """Of parameters and activations: bfloat16 or float32. Optimizer states: zero.states."""
+    cross_entropy: str = "chunked"
+    """chunked: only the learned tokens' logits, a chunk at a time; full: all logits at once."""
+    chunk: int = 1024
+    """Learned tokens whose logits exist at once."""
+    recompute: bool = True
+    """Activation checkpointing: keep one tensor a layer and compute the others again."""
+    offload_activations: bool = False
+    """Keep the kept tensors in host memory."""
+    sequence_parallel: int = 1
+    """Workers that share one row (Ulysses): divides workers and the model's attention heads."""
+
+    def check(self) -> None:
+        _one_of("precision", self.precision, ("bfloat16", "float32"))
+        _one_of("cross_entropy", self.cross_entropy, ("chunked", "full"))
+        _at_least("chunk", self.chunk, 1)
+        _at_least("sequence_parallel", self.sequence_parallel, 1)
+        if self.offload_activations and not self.recompute:
+            raise ValueError("offload_activations: True needs recompute")
+
+
+@dataclass(kw_only=True, slots=True)
+class WorkersConfig:
+    """What the training runs on."""
+
+    count: int = 8
+    """Workers: GPUs, or processes on a machine without."""
+    device: str = "auto"
+    """gpu, cpu, or auto (gpu where the cluster has one)."""
+    cpus: float = 1.0
+    """CPUs of each worker."""
+    gpu_gib: float = 80.0
+    """Memory of one GPU, for the memory plan."""
+    host_gib: float = 0.0
+    """Host memory for each node's workers, for the memory plan; 0: not judged."""
+    per_node: int = 8
+    """Workers on one node, for the memory plan."""
+    max_failures: int = 3
+    """Restarts after a worker or node died (preempted nodes are not counted)."""
+
+    def check(self) -> None:
+        _at_least("count", self.count, 1)
+        _one_of("device", self.device, DEVICES)
+        _at_least("per_node", self.per_node, 1)
+        _at_least("max_failures", self.max_failures, 0)
+
+
+@dataclass(kw_only=True, slots=True)
+class CheckpointConfig:
+    every_steps: int = 0
+    """A checkpoint every so many optimizer steps; 0: only those of the epochs."""
+    every_epoch: bool = True
+    """A checkpoint at the end of each epoch."""
+    keep: int = 2
+    """The last so many stay."""
+    best: bool = False
+    """The weights with the lowest held-out loss are kept too, as a model folder `best`."""
+
+    def check(self) -> None:
+        _at_least("every_steps", self.every_steps, 0)
+        _at_least("keep", self.keep, 1)
+
+
+@dataclass(kw_only=True, slots=True)
+class WatchConfig:
+    spike: float = 2.0
+    """A loss above so many times the median of the last `window` steps is a spike."""
+    window: int = 20
+    """Steps that the median is taken over; no spike is called before so many."""
+    patience: int = 10
+    """Steps in a row that a spike may last before the training stops."""
+    trackers: list[str] = field(default_factory=list)
+    """wandb, mlflow: also told, beside TensorBoard; they are installed and set up by the user."""
+
+    def check(self) -> None:
+        if not self.spike > 1:
+            raise ValueError(f"spike: {self.spike} must be more than 1")
+        _at_least("window", self.window, 2)
+        _at_least("patience", self.patience, 1)
+        for tracker in self.trackers:
+            _one_of("trackers", tracker, TRACKERS)
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainConfig:
+    name: str = "train"
+    """Of the run directory: <store>/runs/<name>-model."""
+    store: str = "store"
+    """Folder or URI (s3://, gs://) of runs."""
+    seed: int = 0
+    """Of the order of examples, the held-out draw and dropout."""
+    model: str = "???"
+    """The model to start from: folder, hub id, or packaged/SmolLM2-135M-Instruct."""
+    licence: str = "other"
+    """Written into the model card: what model and data allow."""
+    data: str = "???"
+    """The examples: a Parquet, JSONL or JSON file (local, s3://, gs://), or a hub data set's id."""
+    rows: RowsConfig = field(default_factory=RowsConfig)
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    lora: LoraConfig | None = None
+    """Train adapters only; null trains all weights."""
+    zero: ZeroConfig = field(default_factory=ZeroConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+    workers: WorkersConfig = field(default_factory=WorkersConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    watch: WatchConfig = field(default_factory=WatchConfig)
+
+    def check(self) -> None:
+        if not self.name or "/" in self.name:
+            raise ValueError(f"name: {self.name!r} must be a folder name")
+        groups, rest = divmod(self.workers.count, self.compute.sequence_parallel)
+        if rest:
+            raise ValueError(
+                f"workers.count: {self.workers.count} cannot be divided by "
+                f"compute.sequence_parallel ({self.compute.sequence_parallel})"
+            )
+        if groups > self.batch.examples:
+            raise ValueError(
+                f"batch.examples: {self.batch.examples} examples cannot be a global batch of "
+                f"{groups} workers, each needs one: give at most {self.batch.examples} workers, or "
+                "a larger batch"
+            )
+        each = self.batch.micro_examples * groups
+        if not self.batch.packing and self.batch.examples % each:
+            raise ValueError(
+                f"batch.examples: {self.batch.examples} is not a multiple of {each} "
+                f"(batch.micro_examples {self.batch.micro_examples} x {groups} workers)"
+            )
+        if self.compute.sequence_parallel > 1 and not (
+            self.batch.packing or self.batch.micro_examples == 1
+        ):
+            raise ValueError(
+                f"batch.micro_examples: {self.batch.micro_examples} must be 1, or batch.packing "
+                "true, with compute.sequence_parallel"
+            )
+        if 0 < self.batch.pack_tokens < self.rows.max_tokens:
+            raise ValueError(
+                f"batch.pack_tokens: {self.batch.pack_tokens} is less than rows.max_tokens "
+                f"({self.rows.max_tokens})"
+            )
+        if self.checkpoint.best and not self.rows.held_out:
+            raise ValueError("checkpoint.best: True needs rows.held_out")
+        if self.lora and self.zero.states == "bfloat16":
+            raise ValueError("zero.states: bfloat16 saves nothing with lora")
+        if self.zero.stage == 0 and self.compute.precision == "bfloat16":
+            raise ValueError(
+                "zero.stage: 0 keeps no float32 weights beside bfloat16 ones, small updates are "
+                "lost: give stage 1, 2 or 3, or compute.precision float32"
+            )
+        if self.zero.states == "bfloat16" and self.compute.precision != "bfloat16":
+            raise ValueError("zero.states: bfloat16 needs compute.precision bfloat16")
+
+    @property
+    def pack_tokens(self) -> int:
+        """Tokens that a packed row may have."""
+        return self.batch.pack_tokens or self.rows.max_tokens
+
+    def curve(self) -> dict[str, Any]:
+        """What the loss curve depends on: a run with the same values goes on from a checkpoint.
+
+        The number of workers, ZeRO, packing and the like only change how it is computed.
+        """
+        rows, batch, optimizer = asdict(self.rows), self.batch.examples, asdict(self.optimizer)
+        lora = asdict(self.lora) if self.lora else None
+        precision = [self.compute.precision, self.zero.states]
+        return {
+            "rows": rows, "examples": batch, "optimizer": optimizer, "lora": lora,
+            "precision": precision, "seed": self.seed,
+        }  # fmt: skip

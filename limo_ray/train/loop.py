@@ -1,0 +1,104 @@
+"""The training loop, as each worker runs it."""
+
+import math
+import time
+from typing import Any
+
+import ray.train
+import torch
+import torch.distributed as dist
+
+from limo_ray.train.deepspeed import learning_rate
+from limo_ray.train.live import Trackers
+from limo_ray.train.student import DTYPES
+from limo_ray.train.watch import Watch
+from limo_ray.train.worker import Job, Worker, matmul_peak, start
+
+
+def train_loop(sent: dict[str, Any]) -> None:
+    """Trains from the newest checkpoint, or the beginning, to the end; the same on all workers."""
+    job: Job = sent["job"]
+    job.train, job.held_out = ray.get(sent["data"])
+    worker = start(job)
+    worker.restore()
+    config, schedule = job.config, job.plan.schedule
+    tell = Trackers(job, worker.history, first=worker.first)
+    watch = Watch(config.watch, [row["loss"] for row in worker.history])
+    pace = Pace(worker)
+    saved_for_notice = False
+
+    if job.held_out and not worker.history:
+        tell.begin(worker.held_out_loss())
+    for step in range(len(worker.history), schedule.steps):
+        torch.manual_seed(hash((config.seed, step, dist.get_rank())))  # dropout, also resumed
+        chosen = schedule.batch_of(step)
+        lr = learning_rate(config.optimizer, step, schedule.steps)
+        loss = worker.learn(chosen)
+        trouble = watch.trouble(loss, 0.0)
+        norm = math.nan if trouble else worker.update(lr)
+        trouble = trouble or ("" if math.isfinite(norm) else f"the gradient norm is {norm}")
+        if trouble:
+            tell.stop(step + 1, trouble)
+            return
+
+        last_of_epoch = (step + 1) % schedule.per_epoch == 0 or step + 1 == schedule.steps
+        row = {"step": step + 1, "epoch": (step + 1) / schedule.per_epoch, "loss": loss, "lr": lr,
+               "grad_norm": norm, **pace.lap(chosen)}  # fmt: skip
+        if job.held_out and last_of_epoch:
+            row["held_out_loss"] = worker.held_out_loss()
+        if config.checkpoint.best and _is_best(row, worker.history):
+            worker.publish(f"training/{config.name}/best")
+        worker.history.append(row)
+        tell.step(row)
+
+        every = config.checkpoint.every_steps
+        due = (every and (step + 1) % every == 0) or (
+            config.checkpoint.every_epoch and last_of_epoch
+        )
+        notice = ray.train.get_preemption_info() is not None
+        if (due and watch.sound) or (notice and not saved_for_notice):
+            worker.save(row)
+            tell.saved(step + 1)
+        saved_for_notice = notice
+        pace.skip()
+
+    worker.publish(f"models/{config.name}")
+    tell.end()
+
+
+def _is_best(row: dict[str, Any], history: list[dict[str, Any]]) -> bool:
+    earlier = [past["held_out_loss"] for past in history if "held_out_loss" in past]
+    return "held_out_loss" in row and row["held_out_loss"] < min(earlier, default=math.inf)
+
+
+class Pace:
+    """Tokens per second, and the share of the measured peak that the model's arithmetic reaches."""
+
+    def __init__(self, worker: Worker) -> None:
+        job = worker.job
+        model = worker.engine.module.inner[0]
+        self.data = job.train
+        sizes = [getattr(p, "ds_numel", p.numel()) for p in model.parameters()]
+        shape = model.config
+        table = 0 if shape.tie_word_embeddings else shape.vocab_size * shape.hidden_size
+        self.per_token = 6 * (sum(sizes) - table)  # the input table is looked up, not multiplied
+        self.per_pair = 6 * shape.num_hidden_layers * shape.hidden_size  # causal: half of 12
+        dtype = DTYPES[job.config.compute.precision]
+        self.peak = matmul_peak(worker.engine.device, dtype) * dist.get_world_size()
+        self.begun = time.perf_counter()
+
+    def lap(self, chosen: list[int]) -> dict[str, float]:
+        """Figures of the step that has just ended."""
+        seconds = time.perf_counter() - self.begun
+        lengths = [len(self.data[one]) for one in chosen]
+        work = sum(n * self.per_token + n * n * self.per_pair for n in lengths)
+        return {
+            "tokens": sum(lengths),
+            "seconds": seconds,
+            "tokens_per_s": sum(lengths) / seconds,
+            "share_of_peak": work / seconds / self.peak,
+        }
+
+    def skip(self) -> None:
+        """What came after the step (evaluation, checkpoint) does not count."""
+        self.begun = time.perf_counter()

@@ -1,0 +1,243 @@
+"""Supervised fine-tuning: examples in, a Hugging Face model folder out.
+
+    examples -> chats -> tokens, learned ones marked -> global batches
+    -> workers (DeepSpeed under Ray Train), checkpoints    <store>/training/<name>/
+    -> consolidated weights                                <store>/models/<name>/
+
+The same command goes on from the newest checkpoint, and does nothing when the training has ended.
+"""
+
+import logging
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.train import (
+    CheckpointConfig,
+    FailureConfig,
+    LoggingConfig,
+    RunConfig,
+    ScalingConfig,
+    TrainingFailedError,
+)
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from limo_ray import cli, models
+from limo_ray import config as configs
+from limo_ray.curate.outputs import commit, machine
+from limo_ray.records import fingerprint
+from limo_ray.store import Store
+from limo_ray.train import examples, live, memory, results, student
+from limo_ray.train.config import TrainConfig
+from limo_ray.train.loop import train_loop
+from limo_ray.train.table import Data, largest, layout, prepare, table
+from limo_ray.train.tokens import Encoder
+from limo_ray.train.watch import TrainingError
+from limo_ray.train.worker import FACTS, Job, refuse_other_shape
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainResult:
+    folder: str
+    """The model."""
+    run: str
+    """Where report, metrics, TensorBoard files and checkpoints lie."""
+    metrics: dict[str, Any]
+    resumed: bool
+    """True when the training had ended before and nothing was done again."""
+
+    def summary(self) -> str:
+        found = self.metrics
+        held = ""
+        if found.get("held_out_before") is not None and found.get("held_out_loss") is not None:
+            held = f", held-out loss {found['held_out_before']:.3f} to {found['held_out_loss']:.3f}"
+        lines = ["this training had ended before: nothing was done again"] if self.resumed else []
+        losses = f"{found['first_loss']:.3f} to {found['loss']:.3f}"
+        lines += [
+            f"{found['steps']:,} steps, loss {losses}{held}",
+            f"  model   {self.folder}",
+            f"  report  {self.run}/report.html",
+        ]
+        return "\n".join(lines)
+
+
+def train(config: TrainConfig, device: str) -> TrainResult:
+    """Runs a whole training; the same call resumes one that was cut off.
+
+    Args:
+        config: a checked config.
+        device: gpu or cpu, for workers whose device is auto.
+
+    Raises:
+        ValueError: a model or data that cannot be had or trained.
+        TrainingError: it diverged, kept failing, or a checkpoint does not fit the workers.
+    """
+    begun = time.time()
+    device = device if config.workers.device == "auto" else config.workers.device
+    store = Store(config.store)
+    run = store.within(f"training/{config.name}")
+    model, data = prepared(config)
+    key = run_key(config, data)
+    if (manifest := run.read_json("manifest.json")) and manifest.get("key") == key:
+        folder = store.within(f"models/{config.name}").uri
+        return TrainResult(folder=folder, run=run.uri, metrics=manifest["metrics"], resumed=True)
+
+    plan = layout(config, len(data.train))
+    shown = table(data, plan)
+    cli.say(_lines("data", shown))
+    check_resumable(config, run.within(f"checkpoints/{key}"))
+    outlook = memory.judge(config, device, largest(data, plan))
+    cli.say(outlook.text())
+
+    board = ray.remote(num_cpus=0)(live.Board).remote()
+    job = Job(
+        config=config, device=device, model=model, template=_template(config), train=[],
+        held_out=[], plan=plan, board=board,
+    )  # fmt: skip
+    sent = {"job": job, "data": ray.put((data.train, data.held_out))}
+    with live.View(board, plan.schedule.steps) as view:
+        _fit(_trainer(sent, config, device, run, key), config)
+    if stopped := view.facts.get("stopped"):
+        raise TrainingError(stop_words(stopped, view.facts, config, run, key))
+    metrics = results.metrics(view.history, view.facts, data, time.time() - begun)
+    manifest = {
+        "name": config.name, "status": "done", "key": key, "metrics": metrics,
+        "seconds": round(time.time() - begun, 1), "machine": machine(), "commit": commit(),
+        "versions": results.versions(), "command": " ".join([Path(sys.executable).name, *sys.argv]),
+        "model": models.identity(config.model), "config": configs.as_dict(config), "data": shown,
+        "memory": asdict(outlook),
+    }  # fmt: skip
+    results.publish(store, run, config, manifest, view.history)
+    folder = store.within(f"models/{config.name}").uri
+    return TrainResult(folder=folder, run=run.uri, metrics=metrics, resumed=False)
+
+
+def prepared(config: TrainConfig) -> tuple[str, Data]:
+    """The model's folder or hub id, and the encoded data; ValueError for what cannot be had."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    model = models.resolve(config.model)
+    try:
+        student.refuse(AutoConfig.from_pretrained(model), config)
+        tokenizer = AutoTokenizer.from_pretrained(model)
+    except OSError as error:
+        raise ValueError(f"model: {config.model!r}: {str(error).splitlines()[0]}") from None
+    encoder = Encoder(tokenizer, _template(config), config.rows.turns)
+    rows = examples.chats(config.data, config.rows)
+    return model, prepare(rows, encoder, config.rows, config.seed)
+
+
+def check_resumable(config: TrainConfig, checkpoints: Store) -> None:
+    """TrainingError when other workers made the newest checkpoint: told before any starts."""
+    snapshot = checkpoints.read_json("checkpoint_manager_snapshot.json") or {}
+    newest = (snapshot.get("latest_checkpoint_result") or {}).get("checkpoint_dir_name")
+    if newest:
+        facts = checkpoints.read_json(f"{newest}/{FACTS}")
+        refuse_other_shape(facts["made_by"], config, f"{checkpoints.uri}/{newest}")
+
+
+def run_key(config: TrainConfig, data: Data) -> str:
+    """Changes whenever the loss curve would: a run with the same key goes on, others start anew."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for one in [*data.train, *data.held_out]:
+        digest.update(one.ids.tobytes() + one.learn.tobytes())
+    return fingerprint([config.curve(), models.identity(config.model), digest.hexdigest()])
+
+
+def _template(config: TrainConfig) -> str:
+    if not config.rows.template:
+        return ""
+    file = Path(config.rows.template)
+    if not file.is_file():
+        raise ValueError(f"rows.template: {config.rows.template!r} is no file")
+    return file.read_text()
+
+
+def _trainer(
+    sent: dict[str, Any], config: TrainConfig, device: str, run: Store, key: str
+) -> TorchTrainer:
+    workers = config.workers
+    each = {"CPU": workers.cpus} | ({"GPU": 1.0} if device == "gpu" else {})
+    storage = run.within("checkpoints")
+    return TorchTrainer(
+        train_loop,
+        train_loop_config=sent,
+        torch_config=TorchConfig(backend="nccl" if device == "gpu" else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=workers.count, use_gpu=device == "gpu", resources_per_worker=each
+        ),
+        run_config=RunConfig(
+            name=key,
+            storage_path=storage.path(""),
+            storage_filesystem=storage.filesystem,
+            logging_config=LoggingConfig("ERROR"),  # type: ignore[call-arg]
+            failure_config=FailureConfig(max_failures=workers.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=config.checkpoint.keep),
+        ),
+    )
+
+
+def _fit(trainer: TorchTrainer, config: TrainConfig) -> None:
+    """Runs it; TrainingError in one line when it ends badly.
+
+    Ray Train would wait without end for workers that the cluster cannot have.
+    """
+    have = ray.cluster_resources()
+    needed = config.workers.count * config.workers.cpus
+    if not os.environ.get("RAY_ADDRESS") and have.get("CPU", 0) < needed:
+        raise TrainingError(
+            f"workers.count: {config.workers.count} workers of {config.workers.cpus:g} CPU(s) do "
+            f"not fit {have.get('CPU', 0):g} CPU(s): give fewer, or workers.cpus below 1"
+        )
+    # how often reports are collected: a checkpoint waits for the next time
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    try:
+        trainer.fit()
+    except TrainingFailedError as error:
+        raise TrainingError(cli.reason(error)) from error
+
+
+def stop_words(
+    stopped: dict[str, Any], facts: dict[str, Any], config: TrainConfig, run: Store, key: str
+) -> str:
+    """Why a training stopped, and the checkpoint to go back to, in one line."""
+    # a checkpoint is good when a later step's loss was still sound: its own update is not yet seen
+    kept = facts.get("checkpoints", [])[-config.checkpoint.keep :]
+    good = max((step for step in kept if step < stopped["step"] - 1), default=0)
+    name = f"the last good checkpoint is {run.uri}/checkpoints/{key}/step_{good:06d}"
+    where = name if good else "there is no good checkpoint yet"
+    return (
+        f"stopped at step {stopped['step']}: {stopped['why']}; {where}; a lower optimizer.lr "
+        f"(now {config.optimizer.lr:g}) is what helps most often"
+    )
+
+
+def plan(config: TrainConfig, device: str) -> str:
+    """What a training would do: memory, and the data where it can be had. Loads no weights."""
+    device = device if config.workers.device == "auto" else config.workers.device
+    rows = 1 if config.batch.packing else config.batch.micro_examples
+    tokens = config.pack_tokens if config.batch.packing else rows * config.rows.max_tokens
+    try:
+        _, data = prepared(config)
+    except ValueError as error:  # the plan is also for a machine that has no data
+        lines = [f"data not read: {error}", f"memory for {tokens:,} tokens in a forward pass"]
+    else:
+        found = layout(config, len(data.train))
+        tokens = largest(data, found)
+        lines = [_lines("data", table(data, found))]
+    lines.append(memory.judge(config, device, tokens).text())
+    lines.append(f"output  {config.store}/models/{config.name}")
+    return "\n".join(lines)
+
+
+def _lines(title: str, rows: list[tuple[str, str]]) -> str:
+    width = max(len(name) for name, _ in rows)
+    return "\n".join([title, *(f"  {name:<{width}}  {value}" for name, value in rows)])

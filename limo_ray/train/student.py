@@ -1,0 +1,179 @@
+"""The model that is trained: loaded in pieces under ZeRO-3, with our attention and our loss."""
+
+import contextlib
+import types
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from limo_ray.train import attention, loss
+from limo_ray.train.batches import IGNORED, Row
+from limo_ray.train.config import LoraConfig, TrainConfig
+
+DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+CAPPED = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+
+
+class Student(nn.Module):
+    """A causal language model whose forward pass is the summed loss of the learned tokens."""
+
+    def __init__(self, lm: Any, config: TrainConfig) -> None:
+        """`lm` is a transformers model, or a peft model around one."""
+        super().__init__()
+        self.lm = lm
+        self.inner = [lm.get_base_model() if config.lora else lm]  # in a list: no second child
+        self.full = config.compute.cross_entropy == "full"
+        self.offload = config.compute.offload_activations
+        self.seed = config.seed
+        if not self.full:
+            head = self.inner[0].get_output_embeddings()
+            head.forward = types.MethodType(_head_loss, head)  # inside its own hooks: ZeRO-3
+            head.chunk = config.compute.chunk
+
+    def forward(self, ids: Tensor, positions: Tensor, labels: Tensor, **packed: Any) -> Tensor:
+        """Sum of the cross entropies over this worker's learned tokens, in float32."""
+        model = self.inner[0]
+        with _saved_on_host() if self.offload else contextlib.nullcontext():
+            hidden = model.base_model(
+                input_ids=ids, position_ids=positions, use_cache=False, **packed
+            ).last_hidden_state
+        learned = labels != IGNORED
+        if self.full:
+            logits = model.get_output_embeddings()(hidden)
+            return cross_entropy(
+                logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED,
+                reduction="sum",
+            )  # fmt: skip
+        head = model.get_output_embeddings()
+        summed: Tensor = head(hidden[learned], labels[learned])
+        return summed
+
+
+def _head_loss(self: Any, hidden: Tensor, labels: Tensor) -> Tensor:
+    return loss.chunked(hidden, self.weight, labels, self.chunk)
+
+
+def _saved_on_host() -> Any:
+    return torch.autograd.graph.save_on_cpu(pin_memory=torch.cuda.is_available())
+
+
+def refuse(model_config: Any, config: TrainConfig) -> None:
+    """ValueError, beginning with the config's key, for a model that this cannot train rightly."""
+    why = attention.refusal(model_config)
+    if why:
+        raise ValueError(f"model: {config.model!r} cannot be trained here: {why}")
+    if config.compute.cross_entropy == "chunked":
+        capped = [name for name in CAPPED if getattr(model_config, name, None) not in (None, 1.0)]
+        if capped:
+            raise ValueError(
+                f"compute.cross_entropy: chunked does not know this model's {capped[0]}"
+            )
+    elif any(getattr(model_config, name, None) not in (None, 1.0) for name in CAPPED):
+        raise ValueError(f"model: {config.model!r} scales or caps its logits: not supported")
+    shared = config.compute.sequence_parallel
+    heads = model_config.num_attention_heads
+    for name in ("num_attention_heads", "num_key_value_heads"):
+        count = getattr(model_config, name, None) or heads
+        if count % shared:
+            raise ValueError(
+                f"compute.sequence_parallel: {shared} does not divide the model's {name} ({count})"
+            )
+    longest = getattr(model_config, "max_position_embeddings", None)
+    if longest and config.rows.max_tokens > longest:
+        raise ValueError(
+            f"rows.max_tokens: {config.rows.max_tokens} is more than the model's positions "
+            f"({longest})"
+        )
+
+
+def load(model: str, config: TrainConfig, sharing: dist.ProcessGroup | None) -> Student:
+    """The model, ready for `deepspeed.initialize`.
+
+    Under ZeRO-3 (an HfDeepSpeedConfig is alive) each parameter is spread as soon as it is read.
+    """
+    from transformers import AutoModelForCausalLM
+
+    lm = AutoModelForCausalLM.from_pretrained(
+        model,
+        dtype=DTYPES[config.compute.precision],
+        attn_implementation=attention.register(sharing),
+    )
+    return wrap(lm, config)
+
+
+def wrap(lm: Any, config: TrainConfig) -> Student:
+    """A loaded (or meta) model as a student: adapters, recomputing, training mode."""
+    lm.config.use_cache = False
+    if config.lora:
+        lm = _with_adapters(lm, config.lora)
+    if config.compute.recompute:
+        # the reentrant kind: ZeRO-3 gives parameters back between forward and recomputing, which
+        # the other takes for a change of their shape
+        lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
+        lm.enable_input_require_grads()
+    lm.train()
+    return Student(lm, config)
+
+
+def _with_adapters(lm: Any, lora: LoraConfig) -> Any:
+    from peft import LoraConfig as PeftConfig
+    from peft import get_peft_model
+
+    return get_peft_model(
+        lm,
+        PeftConfig(
+            r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout,
+            target_modules=list(lora.modules), task_type="CAUSAL_LM",
+        ),
+        autocast_adapter_dtype=False,
+    )  # fmt: skip
+
+
+def decayed(student: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups: matrices decay, norms and biases do not."""
+    groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for parameter in student.parameters():
+        if parameter.requires_grad:
+            shape = getattr(parameter, "ds_shape", parameter.shape)  # ZeRO-3 leaves it empty
+            groups[len(shape) > 1].append(parameter)
+    return [
+        {"params": parameters, "weight_decay": weight_decay if matrix else 0.0}
+        for matrix, parameters in groups.items()
+        if parameters
+    ]
+
+
+def tensors(row: Row, device: torch.device, place: int = 0, shared: int = 1) -> dict[str, Any]:
+    """A row as the student takes it; of a row shared by workers the part at `place`."""
+    size = row.ids.shape[1] // shared
+    mine = slice(place * size, (place + 1) * size)
+    made: dict[str, Any] = {
+        name: torch.from_numpy(getattr(row, name)[:, mine].copy()).to(device)
+        for name in ("ids", "positions", "labels")
+    }
+    if row.bounds is not None:
+        bounds = torch.from_numpy(row.bounds).to(device)
+        longest = int((row.bounds[1:] - row.bounds[:-1]).max())
+        made |= {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds,
+                 "max_length_q": longest, "max_length_k": longest}  # fmt: skip
+    return made
+
+
+def save_folder(
+    folder: Path, student: Student, weights: dict[str, Tensor], tokenizer: Any, template: str
+) -> None:
+    """Writes a Hugging Face folder (safetensors) from consolidated weights in host memory."""
+    model = student.inner[0]
+    implementation = model.config._attn_implementation
+    model.config._attn_implementation = "sdpa"
+    model.config.use_cache = True
+    model.save_pretrained(folder, state_dict=weights, safe_serialization=True)
+    model.config._attn_implementation = implementation
+    model.config.use_cache = False
+    if template:
+        tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)

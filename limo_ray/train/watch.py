@@ -1,0 +1,50 @@
+"""When a training has to stop: no number, or a spike that does not heal. Pure."""
+
+import math
+import statistics
+from collections import deque
+
+from limo_ray.train.config import WatchConfig
+
+
+class TrainingError(RuntimeError):
+    """A training that cannot go on, told in one line."""
+
+
+class Watch:
+    """Follows the losses of one training; every worker sees the same and decides the same."""
+
+    def __init__(self, config: WatchConfig, history: list[float]) -> None:
+        """`history` are the losses before a resumed training's first step."""
+        self.config = config
+        self.calm: deque[float] = deque(maxlen=config.window)
+        self.high = 0
+        for loss in history:
+            self.trouble(loss, 0.0)
+
+    def trouble(self, loss: float, norm: float) -> str:
+        """Why to stop after a step with this loss and gradient norm; empty to go on.
+
+        Losses of a spike stay out of the median that it is measured against.
+        """
+        for name, value in (("loss", loss), ("gradient norm", norm)):
+            if not math.isfinite(value):
+                return f"the {name} is {value}"
+        full = len(self.calm) == self.config.window
+        middle = statistics.median(self.calm) if full else math.inf
+        if loss <= self.config.spike * middle:
+            self.calm.append(loss)
+            self.high = 0
+            return ""
+        self.high += 1
+        if self.high < self.config.patience:
+            return ""
+        return (
+            f"the loss has been above {self.config.spike:g} x {middle:.3g} (the median before) for "
+            f"{self.high} steps: {loss:.3g}"
+        )
+
+    @property
+    def sound(self) -> bool:
+        """Whether a checkpoint made now would be one to go back to."""
+        return self.high == 0

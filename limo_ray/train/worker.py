@@ -1,0 +1,295 @@
+"""One worker's part of a training: its engine, its share of a step, checkpoints, the result."""
+
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import time
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray.train
+import torch
+import torch.distributed as dist
+from ray.train import Checkpoint
+from torch import Tensor
+
+from limo_ray import models
+from limo_ray.store import Store
+from limo_ray.train import student as students
+from limo_ray.train.config import TrainConfig
+from limo_ray.train.deepspeed import deepspeed_config
+from limo_ray.train.table import Layout
+from limo_ray.train.tokens import Tokens
+from limo_ray.train.watch import TrainingError
+
+TAG = "state"  # folder of DeepSpeed's files in a checkpoint
+FACTS = "limo_ray.json"  # what made it, and the history up to it
+
+
+@dataclass(kw_only=True)
+class Job:
+    """What a driver sends its workers."""
+
+    config: TrainConfig
+    device: str
+    model: str
+    template: str
+    train: list[Tokens]
+    held_out: list[Tokens]
+    plan: Layout
+    board: Any
+    """Actor that shows what happens: see live.Board."""
+
+
+@dataclass(kw_only=True)
+class Worker:
+    """State of one worker; `history` has a row for every finished step, the same on all."""
+
+    job: Job
+    engine: Any
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def first(self) -> bool:
+        return dist.get_rank() == 0
+
+    @property
+    def group(self) -> int:
+        """Which of the groups that share a row this worker is in."""
+        return dist.get_rank() // self.job.config.compute.sequence_parallel
+
+    def passes(self, data: list[Tokens], chosen: list[int]) -> list[dict[str, Any]]:
+        """This worker's forward passes of one batch, as tensors; as many on every worker."""
+        shared = self.job.config.compute.sequence_parallel
+        plan = self.job.plan
+        return [
+            students.tensors(
+                plan.row(data, row), self.engine.device, dist.get_rank() % shared, shared
+            )
+            for row in plan.rows(data, chosen)[self.group]
+        ]
+
+    def learn(self, chosen: list[int]) -> float:
+        """Forward and backward passes of one batch; returns its loss per learned token.
+
+        DeepSpeed averages gradients over the workers: each multiplies by their number, so that
+        what comes out is the gradient of the sum over all tokens, divided by their number.
+        """
+        data = self.job.train
+        targets = sum(data[one].targets for one in chosen)
+        passes = self.passes(data, chosen)
+        total = torch.zeros((), dtype=torch.float64, device=self.engine.device)
+        for place, row in enumerate(passes):
+            self.engine.set_gradient_accumulation_boundary(place == len(passes) - 1)
+            part = self.engine(**row)
+            total += part.detach()
+            self.engine.backward(part * (dist.get_world_size() / targets), scale_wrt_gas=False)
+        return self._summed(total) / targets
+
+    def update(self, lr: float) -> float:
+        """The optimizer step; returns the norm of the gradient before clipping."""
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = lr
+        norm = None
+        if not self.engine.zero_optimization() and not self.engine.bfloat16_enabled():
+            grads = [p.grad for p in self.engine.module.parameters() if p.grad is not None]
+            norm = torch.nn.utils.get_total_norm(grads)
+        self.engine.step()
+        norm = self.engine.get_global_grad_norm() if norm is None else norm
+        return float("nan") if norm is None else float(norm)
+
+    def held_out_loss(self) -> float:
+        """Loss per learned token over the held-out examples."""
+        data = self.job.held_out
+        size = self.job.config.batch.examples
+        total = torch.zeros((), dtype=torch.float64, device=self.engine.device)
+        self.engine.eval()
+        with torch.no_grad():
+            for start in range(0, len(data), size):
+                chosen = list(range(start, min(start + size, len(data))))
+                for row in self.passes(data, chosen):
+                    total += self.engine(**row)
+        self.engine.train()
+        return self._summed(total) / sum(one.targets for one in data)
+
+    def _summed(self, value: Tensor) -> float:
+        dist.all_reduce(value)
+        return float(value)
+
+    def save(self, metrics: dict[str, Any]) -> None:
+        """A checkpoint: each worker its shard, merged in the storage by Ray Train."""
+        folder = Path(tempfile.mkdtemp(prefix="limo_ray-checkpoint-"))
+        self.engine.save_checkpoint(str(folder), tag=TAG)
+        if self.first:
+            facts = {"made_by": _shape(self.job.config), "history": self.history}
+            (folder / FACTS).write_text(json.dumps(facts))
+        dist.barrier()
+        checkpoint = Checkpoint.from_directory(folder)
+        name = f"step_{len(self.history):06d}"
+        ray.train.report(metrics, checkpoint=checkpoint, checkpoint_dir_name=name)
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def restore(self) -> None:
+        """Goes back to the newest checkpoint, if there is one.
+
+        Raises TrainingError when another number of workers or another ZeRO stage made it.
+        """
+        checkpoint = ray.train.get_checkpoint()
+        if checkpoint is None:
+            return
+        with _local(checkpoint) as folder:
+            facts = json.loads((folder / FACTS).read_text())
+            refuse_other_shape(facts["made_by"], self.job.config, checkpoint.path)
+            self.engine.load_checkpoint(str(folder), tag=TAG)
+        self.history = facts["history"]
+
+    def publish(self, folder: str) -> None:
+        """Writes the weights as a Hugging Face folder `<store>/<folder>`; a collective call.
+
+        Weights are put together a layer at a time, in the host memory of the first worker.
+        """
+        weights = self._weights()
+        if not self.first or weights is None:
+            return
+        from transformers import AutoTokenizer
+
+        store = Store(self.job.config.store)
+        tokenizer = AutoTokenizer.from_pretrained(self.job.model)
+        with tempfile.TemporaryDirectory(prefix="limo_ray-model-") as made:
+            students.save_folder(
+                Path(made), self.engine.module, weights, tokenizer, self.job.template
+            )
+            for file in sorted(Path(made).rglob("*")):
+                if file.is_file():
+                    store.copy_in(file, f"{folder}/{file.relative_to(made)}")
+
+    def _weights(self) -> dict[str, Tensor] | None:
+        if self.engine.zero_optimization_partition_weights():
+            found = self.engine._zero3_consolidated_16bit_state_dict()
+        else:
+            found = self.engine.module.state_dict() if self.first else None
+        if found is None:
+            return None
+        host = {name.removeprefix("lm."): value.detach().cpu() for name, value in found.items()}
+        if self.job.config.lora:
+            host = merged(host, self.job.config.lora.alpha / self.job.config.lora.rank)
+        model = self.engine.module.inner[0]
+        if model.config.tie_word_embeddings:
+            host.pop("lm_head.weight", None)
+        return host
+
+
+def merged(weights: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
+    """A peft model's weights as the base model's: W + scale x B A where there is an adapter."""
+    plain: dict[str, Tensor] = {}
+    for name, value in weights.items():
+        if ".lora_" in name:
+            continue
+        own = name.removeprefix("base_model.model.").replace(".base_layer.", ".")
+        stem = name.removesuffix(".base_layer.weight")
+        down = weights.get(f"{stem}.lora_A.default.weight")
+        up = weights.get(f"{stem}.lora_B.default.weight")
+        if stem != name and down is not None and up is not None:
+            value = (value.float() + scale * (up.float() @ down.float())).to(value.dtype)
+        plain[own] = value
+    return plain
+
+
+@contextmanager
+def _local(checkpoint: Checkpoint) -> Any:
+    with checkpoint.as_directory() as folder:
+        yield Path(folder)
+
+
+def _shape(config: TrainConfig) -> dict[str, Any]:
+    """What DeepSpeed's shards are cut by."""
+    zero = config.zero
+    return {"workers": config.workers.count, "stage": zero.stage, "offload": zero.offload_optimizer}
+
+
+def refuse_other_shape(made_by: dict[str, Any], config: TrainConfig, checkpoint: str) -> None:
+    """TrainingError unless a checkpoint's shards are those of this config's workers."""
+    if made_by != _shape(config):
+        made, have = _words(made_by), _words(_shape(config))
+        raise TrainingError(
+            f"the checkpoint {checkpoint} was made with {made} and cannot be continued with {have}:"
+            " give the same, or another `name` to start anew"
+        )
+
+
+def _words(shape: dict[str, Any]) -> str:
+    offload = ", offload" if shape["offload"] else ""
+    return f"{shape['workers']} worker(s) at ZeRO stage {shape['stage']}{offload}"
+
+
+def start(job: Job) -> Worker:
+    """Loads the model and makes the engine; a collective call, in an open process group."""
+    _environment(job.device)
+    import deepspeed
+    from transformers.integrations import HfDeepSpeedConfig
+    from transformers.utils.logging import disable_progress_bar
+
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    warnings.simplefilter("ignore", FutureWarning)  # of DeepSpeed's calls, once per step
+    disable_progress_bar()
+    torch.manual_seed(job.config.seed)
+    deepspeed.init_distributed(
+        dist_backend="nccl" if job.device == "gpu" else "gloo", verbose=False
+    )
+    made = deepspeed_config(job.config, job.device)
+    alive = HfDeepSpeedConfig(made) if job.config.zero.stage == 3 else None  # kept while loading
+    student = students.load(job.model, job.config, _sharing(job.config))
+    del alive
+    optimizer = _optimizer(student, job)
+    engine, *_ = deepspeed.initialize(model=student, optimizer=optimizer, config=made)
+    return Worker(job=job, engine=engine)
+
+
+def _environment(device: str) -> None:
+    """What DeepSpeed reads when it is imported, and where its parts are compiled once."""
+    if device == "cpu":
+        os.environ["DS_ACCELERATOR"] = "cpu"
+    os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(models.CACHE / "extensions"))
+    tools = str(Path(sys.executable).parent)  # ninja is there
+    if tools not in os.environ["PATH"].split(os.pathsep):
+        os.environ["PATH"] += os.pathsep + tools
+
+
+def _sharing(config: TrainConfig) -> dist.ProcessGroup | None:
+    """The group of the workers that share rows with this one; None where nobody does."""
+    size = config.compute.sequence_parallel
+    if size == 1:
+        return None
+    world = dist.get_world_size()
+    groups = [dist.new_group(list(range(at, at + size))) for at in range(0, world, size)]
+    return groups[dist.get_rank() // size]
+
+
+def _optimizer(student: torch.nn.Module, job: Job) -> torch.optim.Optimizer:
+    settings = job.config.optimizer
+    groups = students.decayed(student, settings.weight_decay)
+    betas = (settings.beta1, settings.beta2)
+    if job.config.zero.offload_optimizer and job.device == "gpu":
+        from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+        return DeepSpeedCPUAdam(groups, lr=settings.lr, betas=betas, eps=settings.eps)
+    fused = job.device == "gpu"
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=betas, eps=settings.eps, fused=fused)
+
+
+def matmul_peak(device: torch.device, dtype: torch.dtype) -> float:
+    """Measured floating-point operations per second of one large product: what to compare with."""
+    size = 8192 if device.type == "cuda" else 1024
+    a = torch.randn(size, size, device=device).to(dtype)
+    best = float("inf")
+    for _ in range(4):
+        begun = time.perf_counter()
+        (a @ a)[0, 0].item()
+        best = min(best, time.perf_counter() - begun)
+    return 2 * size**3 / best

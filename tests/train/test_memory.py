@@ -1,0 +1,79 @@
+"""The memory plan: beside measured peaks, and what it says of models nobody has here."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from limo_ray import config as configs
+from limo_ray.train import memory
+from limo_ray.train.config import TrainConfig
+from tests.train import tiny
+
+ROOT = Path(__file__).parent.parent.parent
+QWEN_32B = {
+    "architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": 5120,
+    "intermediate_size": 27648, "num_hidden_layers": 64, "num_attention_heads": 40,
+    "num_key_value_heads": 8, "vocab_size": 152064, "max_position_embeddings": 32768,
+    "tie_word_embeddings": False, "use_sliding_window": False, "rms_norm_eps": 1e-6,
+}  # fmt: skip
+SMALL = {
+    "wide": {"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 8,
+             "num_attention_heads": 8, "num_key_value_heads": 4, "vocab_size": 8192},
+    "deep": {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 20,
+             "num_attention_heads": 6, "num_key_value_heads": 6, "vocab_size": 16384},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", ["1", "3"])
+@pytest.mark.parametrize("name", SMALL)
+def test_the_plan_is_near_the_measured_peak(
+    tmp_path_factory: pytest.TempPathFactory, name: str, stage: str
+) -> None:
+    folder = tiny.model_folder(tmp_path_factory.mktemp(name) / "model", **SMALL[name])
+    command = [sys.executable, "-m", "tests.train.measure", str(folder), stage, "bfloat16"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr[-3000:]
+    measured, planned = map(float, done.stdout.split()[-2:])
+    assert planned == pytest.approx(measured, rel=0.15)
+
+
+def judged(folder: Path, *changed: str) -> memory.Outlook:
+    (folder / "config.json").write_text(json.dumps(QWEN_32B))
+    preset = str(ROOT / "conf/train/limo.yaml")
+    config = configs.load(TrainConfig, [preset, f"model={folder}", *changed])
+    return memory.judge(config, "gpu", config.rows.max_tokens)
+
+
+def test_32b_fits_one_node_with_the_states_in_host_memory(tmp_path: Path) -> None:
+    found = judged(tmp_path)
+    assert found.fits, found.text()
+    assert 350 < found.host["optimizer states"] / memory.GIB < 450
+
+
+def test_32b_does_not_fit_without_and_the_plan_says_what_to_try(tmp_path: Path) -> None:
+    found = judged(tmp_path, "zero.offload_optimizer=false")
+    assert not found.fits
+    text = found.text()
+    assert "does not fit, because optimizer states alone take" in text
+    assert "zero.offload_optimizer=true" in text
+    assert judged(tmp_path, "zero.offload_optimizer=false", "workers.count=32").fits
+
+
+def test_parameters_are_counted_without_being_made(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(QWEN_32B))
+    config = configs.load(TrainConfig, [f"model={tmp_path}", "data=x"])
+    shape = memory.shape_of(config)
+    assert shape.parameters == pytest.approx(32.76e9, rel=0.001)
+    adapters = memory.shape_of(
+        configs.load(TrainConfig, [f"model={tmp_path}", "data=x", "lora={}"])
+    )
+    assert 0 < adapters.trainable < 0.01 * shape.parameters
+
+
+def test_logits_whole_or_in_chunks(tmp_path: Path) -> None:
+    chunked = judged(tmp_path).device["logits"]
+    whole = judged(tmp_path, "compute.cross_entropy=full").device["logits"]
+    assert whole > 4 * chunked
