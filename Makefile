@@ -37,6 +37,7 @@ bench: setup
 	$(BIN)/python bench/verify.py
 	$(BIN)/python bench/sampling.py
 	$(BIN)/python bench/overhead.py
+	$(BIN)/python bench/pool.py --rows 100000 --no-peer
 	$(BIN)/python bench/train.py
 
 # Resolves requirements.in; needs uv. vLLM's CPU build names packages that text models do not need

@@ -332,9 +332,9 @@ def test_an_index_travels():
 )
 def test_texts_that_repeat_an_item_take_no_longer(hostile):
     known = [*ITEMS, *items("2 + 2", "what is 2 + 2", "2")]
-    started = time.perf_counter()
+    started = time.process_time()
     find([hostile * (100_000 // len(hostile))], known)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize(
