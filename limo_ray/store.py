@@ -15,6 +15,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -59,17 +60,26 @@ class Store:
     def within(self, folder: str) -> "Store":
         return Store(f"{self.uri.rstrip('/')}/{folder}")
 
-    def write_bytes(self, name: str, content: bytes | pa.Buffer) -> None:
-        """Writes a whole file, or none: object stores publish on close, local disks on rename."""
+    @contextmanager
+    def _whole(self, name: str) -> Iterator[pa.NativeFile]:
+        """A file to write, there whole or not at all.
+
+        Object stores publish on close, local disks on rename.
+        """
         path = self.path(name)
         local = isinstance(self.filesystem, pafs.LocalFileSystem)
         target = f"{path}.{os.getpid()}-{threading.get_ident()}.tmp" if local else path
         if local:
             self.filesystem.create_dir(path.rpartition("/")[0], recursive=True)
         with self.filesystem.open_output_stream(target) as stream:
-            stream.write(content)
+            yield stream
         if local:
             self.filesystem.move(target, path)
+
+    def write_bytes(self, name: str, content: bytes | pa.Buffer) -> None:
+        """Writes a whole file, or none."""
+        with self._whole(name) as stream:
+            stream.write(content)
 
     def write_text(self, name: str, text: str) -> None:
         self.write_bytes(name, text.encode("utf-8", "backslashreplace"))
@@ -84,16 +94,9 @@ class Store:
 
     def copy_in(self, file: Path, name: str) -> None:
         """Copies a local file into the store, a piece at a time: whole or not at all."""
-        path = self.path(name)
-        local = isinstance(self.filesystem, pafs.LocalFileSystem)
-        target = f"{path}.{os.getpid()}.tmp" if local else path
-        if local:
-            self.filesystem.create_dir(path.rpartition("/")[0], recursive=True)
-        with file.open("rb") as source, self.filesystem.open_output_stream(target) as stream:
+        with file.open("rb") as source, self._whole(name) as stream:
             while piece := source.read(16 * 2**20):
                 stream.write(piece)
-        if local:
-            self.filesystem.move(target, path)
 
     def read_text(self, name: str) -> str | None:
         """The file's text, or None where there is no such file."""

@@ -1,7 +1,7 @@
 """Decontamination: no question of a benchmark may stay in the pool, however it is written.
 
-    index = Index(items, config, near)              what the benchmarks hold
-    index.find(questions, features, procedural)     per question the item it contains, or None
+    index = Index(items, config, near)                    what the benchmarks hold
+    index.find(questions, features, procedural, keys)     per question its item, or None
 
 A question matches an item in one of four ways, on normalised tokens (`tokens.py`):
   same       the tokens are equal, lead-in words ("find the value of") apart
@@ -213,8 +213,9 @@ class Index:
             if not result[row]:
                 settle(row, self._near(row, found, keys[row]))
         tried: set[tuple[int, int]] = set()  # (row, hash of the item): a text may repeat it
-        windows = found.windows_of(list(self.short))
-        for (length, lookup), hashes in zip(self.short.items(), windows, strict=True):
+        windows = found.windows_of([*self.short, SHORT])
+        for length, lookup in self.short.items():
+            hashes = next(windows)
             for place in lookup.hits(hashes).tolist():
                 row = int(rows[place])
                 if not result[row]:
@@ -226,7 +227,7 @@ class Index:
                     elif (row, hash_) not in tried:
                         tried.add((row, hash_))
                         settle(row, self._sentence(questions[row], candidates))
-        hashes = found.windows(SHORT)
+        hashes = next(windows)
         for place in self.whole.hits(hashes).tolist():
             row = int(rows[place])
             if not result[row]:
@@ -240,7 +241,7 @@ class Index:
             if not result[row] and not procedural[row]:
                 begin = bisect_left(places, found.starts[row])
                 end = bisect_left(places, found.starts[row + 1])
-                said = found.content[found.starts[row] : found.starts[row + 1]]
+                said = found.only(row).content
                 numbers = int(np.count_nonzero(said))
                 shared = hashes[places[begin:end]]
                 settle(row, self._shared(shared, len(said), numbers, skeletons[row]))
@@ -259,13 +260,7 @@ class Index:
         return [item for item in candidates.tolist() if self.figures.get(item, "") in text]
 
     def _near(self, row: int, found: Features, keys: np.ndarray) -> Match | None:
-        one = Features(
-            found.token[found.starts[row] : found.starts[row + 1]],
-            found.content[found.starts[row] : found.starts[row + 1]],
-            found.lead_in[found.starts[row] : found.starts[row + 1]],
-            np.array([0, found.starts[row + 1] - found.starts[row]]),
-        )
-        own = frozenset(shingles(one, self.near)[0].tolist())
+        own = frozenset(shingles(found.only(row), self.near)[0].tolist())
         candidates = {int(item) for key in keys[keys != 0] for item in self.bands.get(key)}
         alike = [(jaccard(own, self.shingles[item]), -item) for item in candidates]
         share, item = max(alike, default=(0.0, 0))

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from limo_ray.curate.fates import FATE
 from limo_ray.records import Verdict
 
 if TYPE_CHECKING:
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
 
 # (one gold answer, another, domain) -> whether the verifier takes one for the other
 Equal = Callable[[str, str, str], bool]
-
-# Rows that a step over the whole pool drops, by row number.
-FATE = pa.schema([("row", pa.int64()), ("reason", pa.string()), ("evidence", pa.string())])
 
 _SHOWN = 8  # answers of a conflict in the evidence
 

@@ -100,6 +100,12 @@ class Features:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
+    def only(self, row: int) -> "Features":
+        """Those of one question."""
+        own = slice(self.starts[row], self.starts[row + 1])
+        starts = np.array([0, own.stop - own.start])
+        return Features(self.token[own], self.content[own], self.lead_in[own], starts)
+
     @property
     def lengths(self) -> np.ndarray:
         """(n,) int64: tokens of each question."""

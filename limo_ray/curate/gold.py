@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from limo_ray.curate.fates import with_fate
+
 if TYPE_CHECKING:
     from limo_ray.verify import Verifier
 
@@ -39,16 +41,6 @@ def mark_unverifiable(table: pa.Table, check: Check) -> pa.Table:
     )
     told = [next(evidence) if alive else None for alive in live.to_pylist()]
     return with_fate(table, "filters", "answer_unverifiable", told)
-
-
-def with_fate(table: pa.Table, stage: str, reason: str, evidence: list[str | None]) -> pa.Table:
-    """The table with stage, reason and evidence set in the rows that have evidence."""
-    told = pa.array(evidence, pa.string())
-    mask = pc.is_valid(told)
-    for name, value in {"stage": stage, "reason": reason, "evidence": told}.items():
-        column = pc.if_else(mask, value, table[name])
-        table = table.set_column(table.schema.get_field_index(name), name, column)
-    return table
 
 
 def checked(pairs: Iterable[tuple[str, str]], timeout_s: float = 10.0) -> list[str | None]:

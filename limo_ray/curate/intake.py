@@ -8,22 +8,31 @@ far, ids/<part>.arrow for exact duplicates and bands/<part>.arrow for near-dupli
 """
 
 import json
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from limo_ray import models
 from limo_ray.curate import near, sources
+from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.decontaminate import Index
 from limo_ray.curate.exchange import write_buckets
+from limo_ray.curate.fates import with_fate
 from limo_ray.curate.features import Features, text_hash
 from limo_ray.curate.filters import Count, FiltersConfig, mark_filtered
-from limo_ray.curate.gold import checked, mark_unverifiable, with_fate
+from limo_ray.curate.gold import checked, mark_unverifiable
 from limo_ray.curate.near import NearConfig
+from limo_ray.evaluate import benchmarks
 from limo_ray.store import Store
+
+log = logging.getLogger(__name__)
 
 PART_ROWS = 50_000
 BUCKET_ROWS = 400_000  # rows whose keys one task of a later step holds in memory
@@ -50,10 +59,89 @@ class Plan:
     """Parts that keys are divided into, each handled by one task at a time."""
 
 
-def buckets(configs: list[sources.SourceConfig]) -> int:
+def plan(
+    config: CurateConfig,
+    opened: list[sources.Source],
+    items: list[benchmarks.Item],
+    buckets: int,
+) -> Plan:
+    """The plan of a config: its sources, found to exist, and the items to keep out."""
+    room = config.filters.max_tokens or room_for_questions(config)
+    model = config.engines[config.difficulty.strong.engine]
+    return Plan(
+        sources=opened,
+        filters=replace(config.filters, max_tokens=room),
+        near=config.near,
+        index=Index(items, config.decontaminate, config.near),
+        gold_check=config.gold_check,
+        seed=config.seed,
+        count=TokenCount(model.model, model.revision) if model.kind == "vllm" else None,
+        buckets=buckets,
+    )
+
+
+def to_keep_out(config: CurateConfig) -> tuple[list[benchmarks.Item], list[str]]:
+    """All items of the benchmarks that the config names, and why others are missing, if allowed.
+
+    Raises:
+        ValueError: one of them cannot be loaded, and the config does not allow that.
+    """
+    chosen = config.decontaminate
+    wanted: list[tuple[str, Callable[[], list[benchmarks.Item]]]] = [
+        (f"benchmarks[{i}]", partial(benchmarks.load, name, chosen.folder))
+        for i, name in enumerate(chosen.benchmarks)
+    ]
+    wanted += [
+        (f"files[{i}]", partial(benchmarks.of_source, source, config.seed))
+        for i, source in enumerate(chosen.files)
+    ]
+    found: list[benchmarks.Item] = []
+    missing: list[str] = []
+    for key, load in wanted:
+        try:
+            found += load()
+        except (ValueError, OSError) as error:
+            if not chosen.allow_missing:
+                raise ValueError(
+                    f"decontaminate.{key}: {error}. Give decontaminate.folder=, take it out, or "
+                    "go on without it with decontaminate.allow_missing=true"
+                ) from error
+            missing.append(f"decontaminate.{key} was not kept out of the pool: {error}")
+            log.warning(missing[-1])
+    return found, missing
+
+
+def room_for_questions(config: CurateConfig) -> int:
+    """Tokens of a question that every engine has room for beside the system prompt and an answer
+    of full length; a quarter of the context where answers may fill all of it."""
+    rooms = [
+        max(engine.max_model_len - sampling.max_tokens, engine.max_model_len // 4)
+        for engine, sampling in config.samplings()
+    ]
+    return max(1, min(rooms) - len(config.system) // 3 - 32)
+
+
+class TokenCount:
+    """Counts the tokens of a text as a model does; the tokenizer is loaded where it is used."""
+
+    def __init__(self, model: str, revision: str) -> None:
+        self.model, self.revision = model, revision
+
+    def __call__(self, text: str) -> int:
+        return len(_tokenizer(self.model, self.revision)(text)["input_ids"])
+
+
+@cache
+def _tokenizer(model: str, revision: str) -> Any:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(models.resolve(model), revision=revision or "main")
+
+
+def buckets(opened: list[sources.Source]) -> int:
     """How many buckets a pool's keys want, by a guess at its rows."""
     rows = 0.0
-    for source in sources.open_sources(configs):
+    for source in opened:
         rows += sum(count for _, count in source.kinds)
         for file in source.files:
             size = file.info().size or 0

@@ -11,13 +11,13 @@ and operations of a question in order, so that "3 apples" and "4 apples" never m
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
 import numpy as np
 
+from limo_ray.curate.dedup import Equal
 from limo_ray.curate.features import Features, mix
 
 SEED = 2502_03387
@@ -159,10 +159,6 @@ def jaccard(one: frozenset[int], other: frozenset[int]) -> float:
     """Shared shingles over all shingles of two sets."""
     shared = len(one & other)
     return shared / (len(one) + len(other) - shared) if one or other else 1.0
-
-
-# (gold answer, another, domain of both) -> whether they are equal
-Equal = Callable[[str, str, str], bool]
 
 
 def settle(

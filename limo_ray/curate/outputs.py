@@ -1,25 +1,17 @@
 """What a run leaves behind: manifest, ledger, examples, dataset card, report."""
 
 import json
-import os
-import platform
-import subprocess
-import sys
 import time
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow as pa
-import ray
 
-from limo_ray import __version__, verify
 from limo_ray import config as configs
+from limo_ray import provenance, verify
 from limo_ray.curate import ledger
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.difficulty import Sampled, counts_as_sampled, passes
@@ -111,10 +103,10 @@ def publish(
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(time.time() - started, 1),
         "seconds_by_step": {name: round(value, 1) for name, value in seconds.items()},
-        "machine": machine(),
-        "commit": commit(),
-        "command": " ".join([Path(sys.executable).name, *sys.argv]),
-        "versions": versions(),
+        "machine": provenance.machine(),
+        "commit": provenance.commit(),
+        "command": provenance.command(),
+        "versions": provenance.versions(PACKAGES),
         "config": configs.as_dict(config),
         "fingerprints": {stage.name: stage.fingerprint for stage in sampled.stages},
         "pool": {name: pool[name] for name in ("seconds", "kept_out", "missing")},
@@ -330,41 +322,3 @@ def _quality(chains: list[dict[str, Any]], config: CurateConfig) -> dict[str, An
         for name, criterion in config.quality.criteria().items()
     ]
     return {"criteria": criteria, "candidates": len(chains)}
-
-
-def machine() -> dict[str, Any]:
-    """What this run had to work with: the whole Ray cluster's CPUs and GPUs."""
-    have = ray.cluster_resources() if ray.is_initialized() else {}
-    return {
-        "cpus": int(have.get("CPU", os.cpu_count() or 0)),
-        "gpus": int(have.get("GPU", 0)),
-        "nodes": len(ray.nodes()) if ray.is_initialized() else 1,
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "platform": platform.platform(),
-    }
-
-
-def versions() -> dict[str, str]:
-    """limo_ray, Python, and those of the packages that results depend on which are installed."""
-    found = {"limo_ray": __version__, "python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def commit() -> str | None:
-    """The commit of the checkout that this code runs from, if it is one."""
-    try:
-        shown = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except FileNotFoundError:
-        return None
-    return shown.stdout.strip() or None

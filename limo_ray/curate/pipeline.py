@@ -13,23 +13,19 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict, replace
-from functools import cache, partial
+from dataclasses import asdict
 from typing import Any
 
 from limo_ray import config as configs
-from limo_ray import models, verify
+from limo_ray import verify
 from limo_ray.curate import intake, ledger, outputs
 from limo_ray.curate import pool as pools
 from limo_ray.curate.chains import collect, group_of
 from limo_ray.curate.config import CurateConfig
-from limo_ray.curate.decontaminate import Index
 from limo_ray.curate.difficulty import Sampled, draw, passes
 from limo_ray.curate.quality import score
 from limo_ray.curate.select import select
 from limo_ray.curate.sources import open_sources, signature
-from limo_ray.evaluate import benchmarks
 from limo_ray.records import fingerprint
 from limo_ray.store import Store
 
@@ -81,13 +77,15 @@ def ingest(config: CurateConfig, run: Store) -> Store:
     pool, work = run.within("pool"), run.within("pool-work")
     if (run.read_json("pool.json") or {}).get("key") == key:
         return pool
+    opened = open_sources(config.sources, config.seed)
     if (work.read_json("key.json") or {}).get("key") != key:
         run.delete("pool.json")
         run.delete("pool")
         run.delete("pool-work")
-        work.write_json("key.json", {"key": key, "buckets": intake.buckets(config.sources)})
-    items, missing = to_keep_out(config)
-    seconds = pools.make(_plan(config, items, work.read_json("key.json")["buckets"]), work, pool)
+        work.write_json("key.json", {"key": key, "buckets": intake.buckets(opened)})
+    items, missing = intake.to_keep_out(config)
+    buckets = work.read_json("key.json")["buckets"]
+    seconds = pools.make(intake.plan(config, opened, items, buckets), work, pool)
     kept_out = Counter(item.benchmark for item in items)
     facts = {"seconds": seconds, "kept_out": kept_out, "missing": missing}
     run.write_json("pool.json", {"key": key, **facts})
@@ -95,85 +93,12 @@ def ingest(config: CurateConfig, run: Store) -> Store:
     return pool
 
 
-def _plan(config: CurateConfig, items: list[benchmarks.Item], buckets: int) -> intake.Plan:
-    room = config.filters.max_tokens or room_for_questions(config)
-    model = config.engines[config.difficulty.strong.engine]
-    return intake.Plan(
-        sources=open_sources(config.sources, config.seed),
-        filters=replace(config.filters, max_tokens=room),
-        near=config.near,
-        index=Index(items, config.decontaminate, config.near),
-        gold_check=config.gold_check,
-        seed=config.seed,
-        count=TokenCount(model.model, model.revision) if model.kind == "vllm" else None,
-        buckets=buckets,
-    )
-
-
-def to_keep_out(config: CurateConfig) -> tuple[list[benchmarks.Item], list[str]]:
-    """All items of the benchmarks that the config names, and why others are missing, if allowed.
-
-    Raises:
-        ValueError: one of them cannot be loaded, and the config does not allow that.
-    """
-    chosen = config.decontaminate
-    wanted: list[tuple[str, Callable[[], list[benchmarks.Item]]]] = [
-        (f"benchmarks[{i}]", partial(benchmarks.load, name, chosen.folder))
-        for i, name in enumerate(chosen.benchmarks)
-    ]
-    wanted += [
-        (f"files[{i}]", partial(benchmarks.of_source, source, config.seed))
-        for i, source in enumerate(chosen.files)
-    ]
-    found: list[benchmarks.Item] = []
-    missing: list[str] = []
-    for key, load in wanted:
-        try:
-            found += load()
-        except (ValueError, OSError) as error:
-            if not chosen.allow_missing:
-                raise ValueError(
-                    f"decontaminate.{key}: {error}. Give decontaminate.folder=, take it out, or "
-                    "go on without it with decontaminate.allow_missing=true"
-                ) from error
-            missing.append(f"decontaminate.{key} was not kept out of the pool: {error}")
-            log.warning(missing[-1])
-    return found, missing
-
-
-def room_for_questions(config: CurateConfig) -> int:
-    """Tokens of a question that every engine has room for beside the system prompt and an answer
-    of full length; a quarter of the context where answers may fill all of it."""
-    rooms = [
-        max(engine.max_model_len - sampling.max_tokens, engine.max_model_len // 4)
-        for engine, sampling in config.samplings()
-    ]
-    return max(1, min(rooms) - len(config.system) // 3 - 32)
-
-
-class TokenCount:
-    """Counts the tokens of a text as a model does; the tokenizer is loaded where it is used."""
-
-    def __init__(self, model: str, revision: str) -> None:
-        self.model, self.revision = model, revision
-
-    def __call__(self, text: str) -> int:
-        return len(_tokenizer(self.model, self.revision)(text)["input_ids"])
-
-
-@cache
-def _tokenizer(model: str, revision: str) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(models.resolve(model), revision=revision or "main")
-
-
 def _pool_key(config: CurateConfig) -> str:
     """Changes whenever the pool would: settings, source files, code that makes or drops rows."""
     made_of = [asdict(source) for source in config.sources], signature(config.sources)
     steps = [asdict(config.filters), asdict(config.decontaminate), asdict(config.near)]
     kept_out = signature(config.decontaminate.files)
-    room = room_for_questions(config)
+    room = intake.room_for_questions(config)
     rest = [config.gold_check, config.seed, room, verify.VERSION, pools.VERSION]
     return fingerprint([*made_of, *steps, kept_out, rest])
 

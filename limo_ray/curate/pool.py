@@ -15,7 +15,7 @@ all rows in the order of the parts' names.
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +26,10 @@ import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from limo_ray.curate import near
-from limo_ray.curate.dedup import FATE, duplicates, judged_equal
+from limo_ray.curate.dedup import duplicates, judged_equal
 from limo_ray.curate.exchange import Parts, read_bucket, write_buckets
+from limo_ray.curate.fates import FATE, with_fate
 from limo_ray.curate.features import Features
-from limo_ray.curate.gold import with_fate
 from limo_ray.curate.intake import ORIGIN, Plan, pieces, read, solved
 from limo_ray.store import Store
 from limo_ray.target import ORDER_BITS, order
@@ -83,14 +83,14 @@ def make(plan: Plan, work: Store, pool: Store) -> dict[str, float]:
         members = work.read_table("candidates/members.parquet")
         involved = parts.holding(members["row"].to_numpy())
         step(
-            "members", [p for p in involved if not work.exists(f"members/{parts.names[p]}.arrow")],
+            "members", _not_in(work.files("members", ".arrow"), parts, involved),
             lambda part: fetch(part, parts, plan, work),
         )  # fmt: skip
         step(
             "settle", _missing(work, "near", all_buckets if involved else []),
             lambda bucket: settle(bucket, [parts.names[p] for p in involved], plan, work),
         )  # fmt: skip
-    todo = [p for p, name in enumerate(parts.names) if not pool.exists(f"{name}.parquet")]
+    todo = _not_in(pool.files(""), parts, range(len(parts.names)))
     step("write", todo, lambda part: write(part, parts, plan, work, pool))
     return seconds
 
@@ -123,6 +123,12 @@ def _each(name: str, items: list[Any], does: Callable[[Any], int]) -> None:
     spent = time.time() - started
     if spent > TELL_EVERY_S:
         log.info("pool, %s: %s rows in %.0f s", name, f"{rows:,}", spent)
+
+
+def _not_in(files: list[str], parts: Parts, wanted: Iterable[int]) -> list[int]:
+    """The wanted parts that no file is named after."""
+    there = {file.rpartition(".")[0] for file in files}
+    return [part for part in wanted if parts.names[part] not in there]
 
 
 def _missing(work: Store, folder: str, buckets: list[int]) -> list[int]:

@@ -85,7 +85,7 @@ def histogram(
     rows: list[list[Any]] = [
         [label, *(s.values[i] for s in series)] for i, label in enumerate(labels)
     ]
-    return _figure(
+    return figure(
         title,
         f"0 0 {WIDTH} {HEIGHT}",
         out,
@@ -127,7 +127,7 @@ def bars(title: str, rows: Sequence[Bar], *, note: str = "") -> Markup:
     table: list[list[Any]] = [
         [r.label, *({n: v for n, _, v in r.parts}.get(n, 0) for n in names)] for r in rows
     ]
-    return _figure(
+    return figure(
         title,
         f"0 0 {WIDTH} {len(rows) * 44 + 2}",
         out,
@@ -161,7 +161,7 @@ def intervals(title: str, rows: Sequence[tuple[str, float, float, float]]) -> Ma
             f'<line x1="{left + low * scale:.1f}" x2="{left + high * scale:.1f}" '
             f'y1="{y}" y2="{y}"/><circle cx="{left + estimate * scale:.1f}" cy="{y}" r="5"/></g>'
         )
-    return _figure(
+    return figure(
         title,
         f"0 0 {WIDTH} {base + 24}",
         out,
@@ -186,7 +186,7 @@ def _text(x: float, y: float, text: str, anchor: str, css: str = "") -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{kind}>{escape(text)}</text>'
 
 
-def _figure(
+def figure(
     title: str,
     box: str,
     body: list[str],

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from limo_ray.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, _figure
+from limo_ray.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, figure
 from limo_ray.report.facts import number
 
 TICKS = 4
@@ -50,7 +50,7 @@ def line_chart(title: str, lines: list[Line]) -> Markup:
         out.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="{anchor}">'
                    f"{number(int(at))}</text>")  # fmt: skip
     out.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end">step</text>')
-    return _figure(
+    return figure(
         title,
         f"0 0 {WIDTH} {HEIGHT}",
         out,

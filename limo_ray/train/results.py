@@ -2,14 +2,12 @@
 
 import json
 import math
-import platform
-from importlib import metadata
 from typing import Any
 
 from markupsafe import Markup
 
-from limo_ray import __version__, models
 from limo_ray import config as configs
+from limo_ray import models
 from limo_ray.report.facts import duration, number
 from limo_ray.report.lines import Line, line_chart
 from limo_ray.report.templates import FOLDER, environment
@@ -18,17 +16,6 @@ from limo_ray.train.config import TrainConfig
 from limo_ray.train.table import Data
 
 PACKAGES = ("deepspeed", "ray", "torch", "transformers", "peft", "accelerate", "safetensors")
-
-
-def versions() -> dict[str, str]:
-    """limo_ray, Python, and the packages that a training depends on."""
-    found = {"limo_ray": __version__, "python": platform.python_version()}
-    for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
 
 
 def metrics(

@@ -9,7 +9,6 @@ The same command goes on from the newest checkpoint, and does nothing when the t
 
 import logging
 import os
-import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,9 +25,8 @@ from ray.train import (
 )
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from limo_ray import cli, models
+from limo_ray import cli, models, provenance
 from limo_ray import config as configs
-from limo_ray.curate.outputs import commit, machine
 from limo_ray.records import fingerprint
 from limo_ray.store import Store
 from limo_ray.train import examples, live, memory, results, student
@@ -108,8 +106,9 @@ def train(config: TrainConfig, device: str) -> TrainResult:
     metrics = results.metrics(view.history, view.facts, data, time.time() - begun)
     manifest = {
         "name": config.name, "status": "done", "key": key, "metrics": metrics,
-        "seconds": round(time.time() - begun, 1), "machine": machine(), "commit": commit(),
-        "versions": results.versions(), "command": " ".join([Path(sys.executable).name, *sys.argv]),
+        "seconds": round(time.time() - begun, 1), "machine": provenance.machine(),
+        "commit": provenance.commit(),
+        "versions": provenance.versions(results.PACKAGES), "command": provenance.command(),
         "model": models.identity(config.model), "config": configs.as_dict(config), "data": shown,
         "memory": asdict(outlook),
     }  # fmt: skip

@@ -1,7 +1,7 @@
 """Reading, encoding, dropping and cutting: what goes into a training, with the counts to show."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,10 +139,14 @@ def layout(config: TrainConfig, examples: int) -> Layout:
 
 def largest(data: Data, plan: Layout) -> int:
     """Tokens of the largest forward pass of the first epoch, padding included."""
-    steps = range(plan.schedule.per_epoch)
-    drawn = (plan.rows(data.train, plan.schedule.batch_of(step)) for step in steps)
-    passes = (chosen for groups in drawn for rows in groups for chosen in rows)
-    return max(plan.row(data.train, chosen).ids.size for chosen in passes)
+    return max(size for sizes in _passes(data, plan) for size in sizes)
+
+
+def _passes(data: Data, plan: Layout) -> Iterator[list[int]]:
+    """Tokens, padding included, of each forward pass of a group in a step, over the first epoch."""
+    for step in range(plan.schedule.per_epoch):
+        for group in plan.rows(data.train, plan.schedule.batch_of(step)):
+            yield [plan.row(data.train, chosen).ids.size for chosen in group]
 
 
 def table(data: Data, plan: Layout) -> list[tuple[str, str]]:
@@ -150,13 +154,9 @@ def table(data: Data, plan: Layout) -> list[tuple[str, str]]:
     lengths = [len(one) for one in data.train]
     targets = sum(one.targets for one in data.train)
     schedule = plan.schedule
-    computed = 0
-    passes = 0
-    for step in range(schedule.per_epoch):
-        for group in plan.rows(data.train, schedule.batch_of(step)):
-            passes = max(passes, len(group))
-            computed += sum(plan.row(data.train, chosen).ids.size for chosen in group)
-    waste = 1 - sum(lengths) / computed
+    sizes = list(_passes(data, plan))
+    passes = max(map(len, sizes))
+    waste = 1 - sum(lengths) / sum(map(sum, sizes))
     shown = [("rows read", f"{data.read:,}")]
     shown += [(name, f"{count:,}") for name, count in data.counts.items()]
     shown += [
