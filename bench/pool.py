@@ -59,18 +59,25 @@ def settings(data: Path, store: Path) -> list[str]:
     ]  # fmt: skip
 
 
-class Peak:
-    """The most memory that this process and its children held at once, in bytes.
+class Watch:
+    """The most memory that this process and its children held at once, and their CPU time.
 
-    Proportional set size: pages that processes share count once.
+    Memory is the proportional set size: pages that processes share count once. CPU time, other
+    than time on the clock, does not depend on what else the machine does.
     """
 
     def __init__(self) -> None:
         self.bytes = 0
+        self._spent: dict[psutil.Process, float] = {}
+        self._before = sum(psutil.Process().cpu_times()[:2])
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> "Peak":
+    @property
+    def cpu_s(self) -> float:
+        return sum(self._spent.values()) - self._before
+
+    def __enter__(self) -> "Watch":
         self._thread.start()
         return self
 
@@ -85,6 +92,7 @@ class Peak:
             for process in [me, *me.children(recursive=True)]:
                 try:
                     total += process.memory_full_info().pss
+                    self._spent[process] = sum(process.cpu_times()[:2])
                 except (psutil.NoSuchProcess, psutil.AccessDenied):
                     continue
             self.bytes = max(self.bytes, total)
@@ -94,7 +102,7 @@ def ours(data: Path, store: Path, rows: int) -> dict[str, Any]:
     """Runs the pool's steps on this machine's cores."""
     chosen = config.load(CurateConfig, settings(data, store))
     run = Store(chosen.store).within("runs/bench")
-    with Peak() as peak:
+    with Watch() as watch:
         started = time.time()
         pool = ingest(chosen, run)
         seconds = time.time() - started
@@ -119,8 +127,9 @@ def ours(data: Path, store: Path, rows: int) -> dict[str, Any]:
         name: rows / spent for name, spent in run.read_json("pool.json")["seconds"].items() if spent
     }
     return {
-        "seconds": seconds, "rows_per_s": rows / seconds, "steps": steps, "peak": peak.bytes,
-        "reasons": told, "score": score(data, pa.array(kept, pa.string()), reasons),
+        "seconds": seconds, "rows_per_s": rows / seconds, "steps": steps, "peak": watch.bytes,
+        "cpu_s": watch.cpu_s, "reasons": told,
+        "score": score(data, pa.array(kept, pa.string()), reasons),
     }  # fmt: skip
 
 
@@ -141,6 +150,8 @@ def theirs(data: Path, out: Path, workers: int) -> dict[str, Any]:
 def show(name: str, found: dict[str, Any]) -> None:
     print(f"\n{name}: {found['rows_per_s']:,.0f} rows/s, {found['seconds']:.0f} s, "
           f"peak memory {found['peak'] / 2**30:.2f} GiB")  # fmt: skip
+    if "cpu_s" in found:
+        print(f"  {'CPU seconds, all processes':26} {found['cpu_s']:10,.0f}")
     for step, speed in found["steps"].items():
         print(f"  {step:24} {speed:12,.0f} rows/s")
     scored = found["score"]
