@@ -261,7 +261,7 @@ class WatchConfig:
 @dataclass(kw_only=True, slots=True)
 class TrainConfig:
     name: str = "train"
-    """Of the run directory: <store>/runs/<name>-model."""
+    """Of the model, <store>/models/<name>, and of the run, <store>/training/<name>."""
     store: str = "store"
     """Folder or URI (s3://, gs://) of runs."""
     seed: int = 0

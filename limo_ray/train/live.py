@@ -51,11 +51,12 @@ class Trackers:
     def __init__(self, job: Any, history: list[dict[str, Any]], *, first: bool) -> None:
         self.board: Any = None
         self.others: list[Any] = []
+        self.resumed = bool(history)  # from a checkpoint of its last step
         if not first:
             return
         self.board = job.board
         ray.get(self.board.begin.remote(history))
-        if history:  # resumed: from a checkpoint of this step
+        if self.resumed:
             ray.get(self.board.saved.remote(len(history)))
         self.store = Store(job.config.store)
         self.folder = f"training/{job.config.name}/tensorboard"
@@ -67,11 +68,12 @@ class Trackers:
         self.writer = SummaryWriter(str(self.events), purge_step=len(history) + 1, flush_secs=10)
         self.others = [TRACKERS[name](job.config) for name in job.config.watch.trackers]
 
-    def begin(self, held_out: float) -> None:
-        """The held-out loss before the first step."""
-        if self.board is not None:
+    def begin(self, held_out: float | None) -> None:
+        """The held-out loss before the first step, if anything is held out."""
+        if self.board is not None and held_out is not None:
             ray.get(self.board.fact.remote("held_out_before", held_out))
-            self._write(0, {"held_out_loss": held_out})
+            if not self.resumed:
+                self._write(0, {"held_out_loss": held_out})
 
     def step(self, row: dict[str, Any]) -> None:
         if self.board is not None:

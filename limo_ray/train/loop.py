@@ -28,7 +28,8 @@ def train_loop(sent: dict[str, Any]) -> None:
     saved_for_notice = False
 
     if job.held_out and not worker.history:
-        tell.begin(worker.held_out_loss())
+        worker.held_out_before = worker.held_out_loss()
+    tell.begin(worker.held_out_before)
     for step in range(len(worker.history), schedule.steps):
         torch.manual_seed(hash((config.seed, step, dist.get_rank())))  # dropout, also resumed
         chosen = schedule.batch_of(step)

@@ -54,6 +54,8 @@ class Worker:
     job: Job
     engine: Any
     history: list[dict[str, Any]] = field(default_factory=list)
+    held_out_before: float | None = None
+    """The held-out loss before the first step, also of a resumed training."""
 
     @property
     def first(self) -> bool:
@@ -127,7 +129,8 @@ class Worker:
         folder = Path(tempfile.mkdtemp(prefix="limo_ray-checkpoint-"))
         self.engine.save_checkpoint(str(folder), tag=TAG)
         if self.first:
-            facts = {"made_by": _shape(self.job.config), "history": self.history}
+            facts = {"made_by": _shape(self.job.config), "history": self.history,
+                     "held_out_before": self.held_out_before}  # fmt: skip
             (folder / FACTS).write_text(json.dumps(facts))
         dist.barrier()
         checkpoint = Checkpoint.from_directory(folder)
@@ -148,6 +151,7 @@ class Worker:
             refuse_other_shape(facts["made_by"], self.job.config, checkpoint.path)
             self.engine.load_checkpoint(str(folder), tag=TAG)
         self.history = facts["history"]
+        self.held_out_before = facts["held_out_before"]
 
     def publish(self, folder: str) -> None:
         """Writes the weights as a Hugging Face folder `<store>/<folder>`; a collective call.

@@ -143,8 +143,12 @@ def test_a_killed_driver_changes_nothing(place: Path, undisturbed: Curve) -> Non
     done = subprocess.run(command, cwd=ROOT, env=alone, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     assert "12 steps" in done.stdout
-    found = curve(place, "driver")
-    same(found, undisturbed)
+    same(curve(place, "driver"), undisturbed)
+    before = [
+        json.loads((folder.parent.parent / name / "manifest.json").read_text())["metrics"]
+        for name in ("driver", "tiny")
+    ]
+    assert before[0]["held_out_before"] == before[1]["held_out_before"] is not None
 
 
 def test_no_number_stops_with_the_last_good_checkpoint_named(place: Path, local_ray: Any) -> None:
