@@ -19,7 +19,7 @@ GIB = 2**30
 SIZE = {"bfloat16": 2, "float32": 4}
 RESERVED = 0.08  # of a GPU: CUDA context, NCCL buffers, fragments of the allocator
 PROCESS = 0.5 * GIB  # host memory of a worker before it has a model: torch, transformers, Ray
-LIBRARIES = 0.25 * GIB  # what DeepSpeed's engine and communication take beside, measured
+LIBRARIES = 60 * 2**20  # what DeepSpeed's engine and communication take beside, measured
 
 
 @dataclass(kw_only=True, slots=True)
@@ -79,12 +79,14 @@ def _rows(parts: dict[str, float], room: float) -> list[str]:
     return [*lines, f"  {'together':<{width}}  {total / GIB:8.2f} GiB{of}"]
 
 
-def judge(config: TrainConfig, device: str, tokens: int) -> Outlook:
+def judge(config: TrainConfig, device: str, tokens: int, passes: int = 2) -> Outlook:
     """The plan of a config whose largest forward pass has `tokens` tokens.
+
+    With one of the `passes` in each optimizer step no gradients wait while a pass is at its top.
 
     Raises ValueError when the model's config cannot be had.
     """
-    return outlook(shape_of(config), config, device, tokens)
+    return outlook(shape_of(config), config, device, tokens, passes)
 
 
 def shape_of(config: TrainConfig) -> Shape:
@@ -159,7 +161,9 @@ def _key(x: Tensor) -> int:
     return x.untyped_storage()._cdata
 
 
-def outlook(shape: Shape, config: TrainConfig, device: str, tokens: int) -> Outlook:
+def outlook(
+    shape: Shape, config: TrainConfig, device: str, tokens: int, passes: int = 2
+) -> Outlook:
     """The plan for a model's shape and `tokens` in one forward pass of a group of workers."""
     zero, compute, workers = config.zero, config.compute, config.workers
     size = SIZE[compute.precision]
@@ -196,19 +200,29 @@ def outlook(shape: Shape, config: TrainConfig, device: str, tokens: int) -> Outl
         on_host["parameters"], parameters = parameters, 0.0
     if compute.offload_activations:
         on_host["activations"], kept = kept, edge * 2
-    passing = {"activations": kept + working, "logits": logits,
-               "gathered parameters": gathered, "buckets": bucket}  # fmt: skip
+    # On CPU the heap keeps what was freed, and a pass finds no use for most of it: other sizes.
+    heap = gradients + bucket + gathered + stepping
+    needs = {"parameters": parameters, "optimizer states": states}
+    if zero.stage == 3:  # these stay, once made
+        needs |= {"gathered parameters": gathered, "buckets": bucket}
+        bucket = 0.0
+    if zero.stage == 3 or passes > 1:
+        needs["gradients"] = gradients
+        gradients = 0.0
+    # The highest of three moments: a pass at its top, a pass at its end, the optimizer's step.
+    top = {"activations": kept + working, "logits": logits}
+    end = {"gradients": gradients, "buckets": bucket}
+    step = {"gradients": gradients, "optimizer step": stepping}
+    for name, value in max((top, end, step), key=lambda moment: sum(moment.values())).items():
+        needs[name] = needs.get(name, 0.0) + value
     on_cpu = device == "cpu"
-    if on_cpu:  # the heap keeps what a pass has used, so that the step's needs come on top
-        passing |= {"optimizer step": stepping, "DeepSpeed itself": LIBRARIES}
-    elif stepping > sum(passing.values()):
-        passing = {"optimizer step": stepping}
-    needs = {"parameters": parameters, "gradients": gradients, "optimizer states": states} | passing
     each = min(workers.per_node, workers.count)
     host = {name: value * each for name, value in on_host.items()}
     host["processes"] = PROCESS * each
     host["weights put together at the end"] = shape.parameters * size
     if on_cpu:
+        needs["DeepSpeed itself"] = LIBRARIES
+        needs["kept by the heap"] = heap
         host["workers"] = sum(needs.values()) * each
     else:
         needs["reserved"] = RESERVED * workers.gpu_gib * GIB
@@ -222,7 +236,7 @@ def _advice(config: TrainConfig, needs: dict[str, float], host: dict[str, float]
     """What would make it smaller, the most helpful first."""
     zero, compute, workers = config.zero, config.compute, config.workers
     tips: list[tuple[float, str]] = []
-    states = needs["optimizer states"] + needs["gradients"]
+    states = needs["optimizer states"] + needs.get("gradients", 0.0)
     if zero.stage < 3:
         tips.append((needs["parameters"] + states, "zero.stage=3"))
     if not zero.offload_optimizer and zero.stage:
@@ -237,7 +251,7 @@ def _advice(config: TrainConfig, needs: dict[str, float], host: dict[str, float]
         tips.append((share, f"compute.sequence_parallel={wider}"))
     if not config.lora:
         tips.append((states / 2, "lora={}"))
-    spread = sum(needs[name] for name in ("parameters", "gradients", "optimizer states"))
+    spread = needs["parameters"] + states
     more = spread + host.get("optimizer states", 0.0)
     tips.append((more / 2, f"workers.count={2 * workers.count} on more nodes"))
     return [tip for _, tip in sorted(tips, key=lambda each: -each[0])[:3]]

@@ -32,7 +32,7 @@ from limo_ray.store import Store
 from limo_ray.train import examples, live, memory, results, student
 from limo_ray.train.config import TrainConfig
 from limo_ray.train.loop import train_loop
-from limo_ray.train.table import Data, largest, layout, prepare, table
+from limo_ray.train.table import Data, demand, layout, prepare, table
 from limo_ray.train.tokens import Encoder
 from limo_ray.train.watch import TrainingError
 from limo_ray.train.worker import FACTS, Job, refuse_other_shape
@@ -90,7 +90,7 @@ def train(config: TrainConfig, device: str) -> TrainResult:
     shown = table(data, plan)
     cli.say(_lines("data", shown))
     check_resumable(config, run.within(f"checkpoints/{key}"))
-    outlook = memory.judge(config, device, largest(data, plan))
+    outlook = memory.judge(config, device, *demand(data, plan))
     cli.say(outlook.text())
 
     board = ray.remote(num_cpus=0)(live.Board).remote()
@@ -224,15 +224,16 @@ def plan(config: TrainConfig, device: str) -> str:
     device = device if config.workers.device == "auto" else config.workers.device
     rows = 1 if config.batch.packing else config.batch.micro_examples
     tokens = config.pack_tokens if config.batch.packing else rows * config.rows.max_tokens
+    passes = 2
     try:
         _, data = prepared(config)
     except ValueError as error:  # the plan is also for a machine that has no data
         lines = [f"data not read: {error}", f"memory for {tokens:,} tokens in a forward pass"]
     else:
         found = layout(config, len(data.train))
-        tokens = largest(data, found)
+        tokens, passes = demand(data, found)
         lines = [_lines("data", table(data, found))]
-    lines.append(memory.judge(config, device, tokens).text())
+    lines.append(memory.judge(config, device, tokens, passes).text())
     lines.append(f"output  {config.store}/models/{config.name}")
     return "\n".join(lines)
 

@@ -137,9 +137,10 @@ def layout(config: TrainConfig, examples: int) -> Layout:
     )  # fmt: skip
 
 
-def largest(data: Data, plan: Layout) -> int:
-    """Tokens of the largest forward pass of the first epoch, padding included."""
-    return max(size for sizes in _passes(data, plan) for size in sizes)
+def demand(data: Data, plan: Layout) -> tuple[int, int]:
+    """Tokens of the largest forward pass of the first epoch, padding included; passes of a step."""
+    sizes = list(_passes(data, plan))
+    return max(map(max, sizes)), max(map(len, sizes))
 
 
 def _passes(data: Data, plan: Layout) -> Iterator[list[int]]:
