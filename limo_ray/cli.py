@@ -97,6 +97,9 @@ def start_ray(*, log_to_driver: bool = True) -> None:
     # Token authentication guards clusters that are reachable by others; a local one is not.
     if not os.environ.get("RAY_ADDRESS"):
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        # workers find this package too when the job was started from another folder
+        paths = [str(PRESETS.parent), os.environ.get("PYTHONPATH", "")]
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     ray.init(
         address=os.environ.get("RAY_ADDRESS"),

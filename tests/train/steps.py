@@ -33,6 +33,10 @@ TWO = {
     "two, stage 2": {"zero.stage": 2},
     "two, recomputed": {"compute.recompute": "true"},
     "two, offloaded optimizer": {"zero.offload_optimizer": "true"},
+    "two, offloaded parameters": {
+        "zero.offload_optimizer": "true",
+        "zero.offload_parameters": "true",
+    },
     "two share each row": {"compute.sequence_parallel": 2},
     "two share each padded row": {"compute.sequence_parallel": 2, "batch.packing": "false"},
     "adapters": {"lora": "{modules: [q_proj, v_proj]}"},

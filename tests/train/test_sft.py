@@ -128,10 +128,11 @@ def test_a_killed_worker_changes_nothing(place: Path, undisturbed: Curve) -> Non
 def test_a_killed_driver_changes_nothing(place: Path, undisturbed: Curve) -> None:
     preset = place / "preset.yaml"
     preset.write_text("seed: 0\n")
-    command = [sys.executable, "jobs/train.py", str(preset), *arguments(place, name="driver")]
+    job = str(ROOT / "jobs" / "train.py")  # from another folder, as people do
+    command = [sys.executable, job, str(preset), *arguments(place, name="driver")]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     alone = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
-    driver = subprocess.Popen(command, cwd=ROOT, env=alone, **quiet)  # type: ignore[call-overload]
+    driver = subprocess.Popen(command, cwd=place, env=alone, **quiet)  # type: ignore[call-overload]
     folder = place / "store" / "training" / "driver" / "checkpoints"
     while driver.poll() is None and not list(folder.glob("*/step_000006/limo_ray.json")):
         time.sleep(0.1)
@@ -140,7 +141,9 @@ def test_a_killed_driver_changes_nothing(place: Path, undisturbed: Curve) -> Non
     driver.wait()
     psutil.wait_procs(family, timeout=30)
     assert not (folder.parent / "manifest.json").exists()
-    done = subprocess.run(command, cwd=ROOT, env=alone, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(
+        command, cwd=place, env=alone, capture_output=True, text=True, timeout=200
+    )
     assert done.returncode == 0, done.stderr
     assert "12 steps" in done.stdout
     same(curve(place, "driver"), undisturbed)
