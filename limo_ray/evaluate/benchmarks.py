@@ -6,11 +6,14 @@ Each has a hub id with its columns, and its number of items: a benchmark that ca
 more is an error, never a shorter list. `limo_ray.evaluate.items` reads their answers too.
 """
 
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from limo_ray.curate.sources import SourceConfig, cut, items, open_sources, rows
+
+ANSWER = ("answer", "solution", "options")  # fields in which an item may be wanting
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -130,10 +133,17 @@ def of_source(source: SourceConfig, seed: int = 0) -> list[Item]:
     ]
 
 
-def rows_of(source: SourceConfig, seed: int = 0) -> list[dict[str, Any]]:
-    """All rows of a source in its order; ValueError for a source or row that cannot be read."""
+def rows_of(
+    source: SourceConfig, seed: int = 0, *, unanswered: bool = False
+) -> list[dict[str, Any]]:
+    """All rows of a source in its order; ValueError for a source or row that cannot be read.
+
+    `unanswered` lets rows through that lack nothing but a usable answer, with their reason, unless
+    all of them do.
+    """
     opened = open_sources([source], seed)
     found: list[dict[str, Any]] = []
+    first = ""
     for item in items(opened):
         for part in cut(opened, item):
             for row in rows(opened, part):
@@ -141,10 +151,15 @@ def rows_of(source: SourceConfig, seed: int = 0) -> list[dict[str, Any]]:
                     continue
                 if row.get("reason"):
                     place = f"{row['file']}:{row['line']}"
-                    raise ValueError(f"benchmark {source.label()}: {place}: {row['evidence']}")
+                    why = f"benchmark {source.label()}: {place}: {row['evidence']}"
+                    if not unanswered or json.loads(row["evidence"])["field"] not in ANSWER:
+                        raise ValueError(why)
+                    first = first or why
                 found.append(row)
     if not found:
         raise ValueError(f"benchmark {source.label()}: no items in {source.path or source.hub}")
+    if all(row.get("reason") for row in found):
+        raise ValueError(first)
     return found
 
 

@@ -63,7 +63,7 @@ def read(config: BenchmarkConfig, folder: str, seed: int) -> Items:
     else:
         assert source is not None  # BenchmarkConfig.check
         source = replace(source, name=config.name)
-        rows = rows_of(_with_columns(source, config.by), seed)
+        rows = rows_of(_with_columns(source, config.by), seed, unanswered=True)
         by = config.by or (["kind"] if source.gym else [])
         wanted, tried = config.items, ""
     place = _place(source)
@@ -73,7 +73,7 @@ def read(config: BenchmarkConfig, folder: str, seed: int) -> Items:
             "version? Pin `revision`, or say how many there are with `items`"
         )
     if known is not None and known.wrong:
-        rows = [_shuffled(row, known.wrong, seed) for row in rows]
+        rows = [row if row.get("reason") else _shuffled(row, known.wrong, seed) for row in rows]
     found = Items(
         name=config.name, origin=place, problems=[], numbers=[], total=len(rows), by=by,
         checksum=checksum(rows),
@@ -90,6 +90,8 @@ def read(config: BenchmarkConfig, folder: str, seed: int) -> Items:
             f"release was tried with ({tried}); scores on the two may differ"
         )
     whys = checked([(row["answer"], row["domain"]) for row in rows])
+    unread = [json.loads(row["evidence"])["error"] if row.get("reason") else None for row in rows]
+    whys = [why or other for why, other in zip(unread, whys, strict=True)]
     for number, (row, why) in enumerate(zip(rows, whys, strict=True), 1):
         if why:
             found.left_out.append({"item": number, "answer": row["answer"][:200], "why": why})
@@ -149,7 +151,7 @@ def _known(config: BenchmarkConfig, folder: str) -> tuple[list[dict[str, Any]], 
     errors: list[str] = []
     for one in tries:
         try:
-            return rows_of(one), one
+            return rows_of(one, unanswered=True), one
         except ValueError as error:
             errors.append(str(error))
     advice = "" if path else (
