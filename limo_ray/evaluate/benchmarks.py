@@ -50,10 +50,17 @@ class Item:
 # the sets in Chinese lie in LIMO's repository as files only: give them with `folder`. Hub ids and
 # columns are those of public code that reads them; revisions can be pinned in a preset.
 BENCHMARKS = {
-    "aime24": Benchmark(hub="HuggingFaceH4/aime_2024", items=30, split="train"),
+    "aime24": Benchmark(
+        hub="HuggingFaceH4/aime_2024", items=30, split="train", checksum="325498d1391d73d4"
+    ),
     "aime25": Benchmark(hub="math-ai/aime25", items=30),
-    "amc23": Benchmark(hub="math-ai/amc23", items=40, question="question"),
-    "math500": Benchmark(hub="HuggingFaceH4/MATH-500", items=500, by=("level", "subject")),
+    "amc23": Benchmark(
+        hub="math-ai/amc23", items=40, question="question", checksum="bda5a5ce821a9892"
+    ),
+    "math500": Benchmark(
+        hub="HuggingFaceH4/MATH-500", items=500, by=("level", "subject"),
+        checksum="c1e8cfbcc70c854b",
+    ),
     "olympiadbench": Benchmark(
         hub="Hothan/OlympiadBench", subset="OE_TO_maths_en_COMP", split="train",
         items=0,  # 674 on the hub, 675 in the paper
@@ -69,7 +76,7 @@ BENCHMARKS = {
     "gsm8k": Benchmark(
         hub="openai/gsm8k", subset="main", items=1319, question="question", answer_from="hashes"
     ),
-    "gradeschool": Benchmark(hub="", items=210),
+    "gradeschool": Benchmark(hub="", items=210, checksum="40964a01f817715e"),
     "chmath": Benchmark(hub="", items=30),
     "gaokao": Benchmark(hub="", items=79),
     "kaoyan": Benchmark(hub="", items=199),

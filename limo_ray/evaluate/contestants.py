@@ -83,27 +83,31 @@ def contestants(config: EvaluateConfig, device: str) -> list[Contestant]:
     for other in config.against:
         url, _, name = other.partition("#") if "://" in other else ("", "", other)
         found.append(_one(name, url, config, device))
-    seen: dict[str, int] = {}
-    for one in found:
-        seen[one.label] = seen.get(one.label, 0) + 1
-        if seen[one.label] > 1:
-            one.label += f" ({seen[one.label]})"
+    label(found)
     return found
 
 
+def label(found: list[Contestant]) -> None:
+    """Gives each a name that is short and its own."""
+    seen: dict[str, int] = {}
+    for one in found:
+        short = Path(one.model).name
+        if one.url:
+            host = one.url.partition("://")[2].partition("/")[0]
+            short = f"{short} at {host}" if short else host
+        seen[short] = seen.get(short, 0) + 1
+        one.label = short if seen[short] == 1 else f"{short} ({seen[short]})"
+
+
 def _one(model: str, url: str, config: EvaluateConfig, device: str) -> Contestant:
-    label = Path(model).name or url.partition("://")[2].partition("/")[0]
     if url:
-        return Contestant(
-            label=f"{label} (endpoint)" if model else label, model=model, url=url,
-            system=config.system,
-        )  # fmt: skip
+        return Contestant(label="", model=model, url=url, system=config.system)
     revision = config.engine.revision if model == config.model else ""
     if "@" in model and not models.is_local(model):
         model, _, revision = model.partition("@")
     chosen = device if config.engine.device == "auto" else config.engine.device
     engine = replace(config.engine, model=model, revision=revision, device=chosen)
-    return Contestant(label=label, model=model, engine=engine, system=config.system)
+    return Contestant(label="", model=model, engine=engine, system=config.system)
 
 
 def _is_model(name: str) -> bool:

@@ -3,8 +3,9 @@
     found = read(BenchmarkConfig(name="math500"), folder="benchmarks", seed=0)
     found.problems, found.left_out, found.checksum
 
-An item whose gold answer the verifier does not accept against itself cannot be scored: it is left
-out and named. Everything else that is wrong (an item missing, another checksum) is an error.
+An item whose gold answer the verifier does not accept against itself cannot be scored, and one that
+repeats another tells nothing new: they are left out and named. Everything else that is wrong (an
+item missing, another checksum) is an error.
 """
 
 import json
@@ -18,6 +19,8 @@ from limo_ray.curate.sources import SourceConfig, open_sources
 from limo_ray.evaluate.benchmarks import BENCHMARKS, PAPER, PAPER_MODELS, local, rows_of
 from limo_ray.evaluate.config import BenchmarkConfig
 from limo_ray.records import Problem, fingerprint, normalise, problem_id
+
+REPEATS = "the same question as item"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -90,12 +93,16 @@ def read(config: BenchmarkConfig, folder: str, seed: int) -> Items:
             f"release was tried with ({tried}); scores on the two may differ"
         )
     whys = checked([(row["answer"], row["domain"]) for row in rows])
-    unread = [json.loads(row["evidence"])["error"] if row.get("reason") else None for row in rows]
-    whys = [why or other for why, other in zip(unread, whys, strict=True)]
+    places: dict[str, int] = {}
     for number, (row, why) in enumerate(zip(rows, whys, strict=True), 1):
+        if row.get("reason"):
+            why = json.loads(row["evidence"])["error"]
+        elif not why and row["id"] in places:
+            why = f"{REPEATS} {places[row['id']]}"
         if why:
             found.left_out.append({"item": number, "answer": row["answer"][:200], "why": why})
             continue
+        places[row["id"]] = number
         found.numbers.append(number)
         found.problems.append(
             Problem(
@@ -108,14 +115,27 @@ def read(config: BenchmarkConfig, folder: str, seed: int) -> Items:
             f"benchmark {config.name}: the verifier accepts none of its gold answers ({place}): "
             f"{found.left_out[0]['why']}"
         )
-    if found.left_out:
-        names = ", ".join(str(one["item"]) for one in found.left_out[:20])
-        more = f" and {len(found.left_out) - 20} more" if len(found.left_out) > 20 else ""
-        found.notes.append(
-            f"{config.name}: {len(found.left_out)} of {found.total} items are left out, the "
-            f"verifier does not accept their gold answers: items {names}{more}"
-        )
+    found.notes += _told(found)
     return found
+
+
+def _told(found: Items) -> list[str]:
+    """A note on items left out because of their answers, and one on those that repeat others."""
+    notes = []
+    repeated = [one for one in found.left_out if one["why"].startswith(REPEATS)]
+    refused = [one for one in found.left_out if one not in repeated]
+    for some, why in (
+        (refused, "the verifier does not accept their gold answers"),
+        (repeated, "they ask what others ask"),
+    ):
+        names = ", ".join(str(one["item"]) for one in some[:20])
+        more = f" and {len(some) - 20} more" if len(some) > 20 else ""
+        if some:
+            notes.append(
+                f"{found.name}: {len(some)} of {found.total} items are left out, {why}: "
+                f"items {names}{more}"
+            )
+    return notes
 
 
 def checksum(rows: list[dict[str, Any]]) -> str:

@@ -159,16 +159,17 @@ def adjust(comparisons: list[dict[str, Any]]) -> None:
 def notes(results: dict[str, Any]) -> list[str]:
     """The guard: what a reader must not read out of these numbers."""
     found = []
+    for benchmark in results["benchmarks"]:
+        ends = [run["scores"][benchmark["name"]]["pass@1"] for run in results["runs"]]
+        half = max((one["high"] - one["low"]) / 2 for one in ends)
+        if half > NOISE:
+            found.append(
+                f"{benchmark['name']}: {benchmark['items']} items tell a score only to about "
+                f"{_points(half)} points either way; a smaller difference between two models "
+                "means something only if it is paired by item"
+            )
     for run in results["runs"]:
         for name, score in run["scores"].items():
-            one = score["pass@1"]
-            half = (one["high"] - one["low"]) / 2
-            if half > NOISE:
-                found.append(
-                    f"{run['label']} on {name}: {one['items']} items tell the score only to "
-                    f"{_points(half)} points; a difference between two such scores means little "
-                    "unless the items are paired"
-                )
             cut = score["at_limit"]
             if cut > 0.1:
                 found.append(

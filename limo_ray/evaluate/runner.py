@@ -19,7 +19,7 @@ from limo_ray import provenance, verify
 from limo_ray.curate.difficulty import Pass, tell_of_missing_gpus
 from limo_ray.evaluate import contamination, drawing, items, results, table
 from limo_ray.evaluate.config import EvaluateConfig
-from limo_ray.evaluate.contestants import Contestant, contestants
+from limo_ray.evaluate.contestants import Contestant, contestants, label
 from limo_ray.evaluate.drawing import Task
 from limo_ray.evaluate.items import Items
 from limo_ray.records import Attempt
@@ -85,6 +85,7 @@ def evaluate(config: EvaluateConfig, device: str) -> EvaluateResult:
             drawing.recognise(one, config, samplings)
         else:
             one.identify()
+    label(models)  # by now the names of models behind endpoints are known
     data = contamination.training_data(config.training_data, config.model)
     trained_on = contamination.check(sets, data) if data else None
 

@@ -44,7 +44,7 @@ def text(results: dict[str, Any]) -> str:
 
 def difference(one: dict[str, Any]) -> str:
     """A paired difference in points, with interval, p and what to make of it."""
-    verdict = "inside the noise" if one["inside_noise"] else "a real difference"
+    verdict = "inside the noise" if one["inside_noise"] else "outside the noise"
     return (
         f"{one['difference'] * 100:+.1f} points [{one['low'] * 100:+.1f}, "
         f"{one['high'] * 100:+.1f}], p = {one['p_adjusted']:.2g}: {verdict} "

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from limo_ray.report import charts, facts
 from limo_ray.report.attempts import Shown, attempts_browser
-from limo_ray.report.forest import Group, Row, forest
+from limo_ray.report.forest import Group, Row, forest, scale_of
 from limo_ray.report.lines import Line, line_chart
 from limo_ray.report.templates import FOLDER, clean, environment
 
@@ -65,15 +65,19 @@ def headline(results: dict[str, Any]) -> list[str]:
     several = f"{len(benchmarks)} benchmarks"
     where = name if len(benchmarks) == 1 else several
     score = first["mean"] or first["scores"][name]["pass@1"]
-    told = f"{first['label']} solves {band(score)} % of {where}."
+    told = f"{first['label']} solves {points(score['value'])} % of {where}."
     if len(benchmarks) > 1:
-        told = f"{first['label']} solves {band(score)} % on the mean of {several}."
-    sentences = [told]
+        told = f"{first['label']} solves {points(score['value'])} % on the mean of {several}."
+    ends = f"{points(score['low'])} to {points(score['high'])} %"
+    sentences = [told, f"The 95 % interval is {ends}."]
     compared = results["comparisons"]
     if compared and len(compared) == 1:
         one = compared[0]
-        sentences = [f"{one['a']} is {points(one['difference'], True)} points from {one['b']} "
-                     f"on {one['benchmark']}."]  # fmt: skip
+        way = "above" if one["difference"] >= 0 else "below"
+        sentences = [
+            f"{one['a']} is {points(abs(one['difference']))} points {way} {one['b']} on "
+            f"{one['benchmark']}."
+        ]
         if one["inside_noise"]:
             sentences.append(
                 f"That is inside the noise: the 95 % interval is {points(one['low'], True)} to "
@@ -164,7 +168,8 @@ def _budgets(results: dict[str, Any]) -> list[Markup]:
             for place, run in enumerate(results["runs"])
         ]  # fmt: skip
         chart = line_chart(
-            f"Score against thinking budget: {one['name']}", lines, x_label="tokens",
+            one["name"], lines, x_label="tokens",
+            top=scale_of(0, max(v for line in lines for _, v in line.points), False)[1],
             last=", % at the limit",
             note="An attempt counts at a budget when it ended within it with the right answer.",
         )  # fmt: skip
@@ -181,6 +186,10 @@ def _breakdowns(results: dict[str, Any]) -> list[Markup]:
                 told = run["scores"][one["name"]]["by"].get(name, {})
                 for value, score in told.items():
                     title = f"{value or 'none'}, {score['items']} items"
+                    if len(results["runs"]) == 1:
+                        group = values.setdefault("", Group(name="", rows=[]))
+                        group.rows.append(_row(title, place, score))
+                        continue
                     group = values.setdefault(value, Group(name=title, rows=[]))
                     group.rows.append(_row(run["label"], place, score))
             found.append(forest(f"pass@1 by {name}: {one['name']}", list(values.values())))

@@ -39,7 +39,7 @@ def forest(title: str, groups: Sequence[Group], *, signed: bool = False, note: s
         return Markup("")
     every = [v for row in rows for v in (row.low, row.high)]
     every += [v for group in groups for _, v in group.marks]
-    low, high, step = _scale(min(every), max(every), signed)
+    low, high, step = scale_of(min(every), max(every), signed)
     scale = (WIDTH - 2 * EDGE) / (high - low)
 
     def at(value: float) -> float:
@@ -98,7 +98,7 @@ def forest(title: str, groups: Sequence[Group], *, signed: bool = False, note: s
     )  # fmt: skip
 
 
-def _scale(low: float, high: float, signed: bool) -> tuple[float, float, float]:
+def scale_of(low: float, high: float, signed: bool) -> tuple[float, float, float]:
     """Ends and step of the axis."""
     if not signed:
         top = next(t for t in (5, 10, 20, 25, 50, 100) if high <= t or t == 100)

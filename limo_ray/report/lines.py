@@ -21,15 +21,24 @@ class Line:
 
 
 def line_chart(
-    title: str, lines: list[Line], *, x_label: str = "step", last: str = ", last", note: str = ""
+    title: str,
+    lines: list[Line],
+    *,
+    x_label: str = "step",
+    last: str = ", last",
+    top: float = 0.0,
+    note: str = "",
 ) -> Markup:
-    """The lines over the same steps; the last values as text beside their names."""
+    """The lines over the same steps; the last values as text beside their names.
+
+    `top` is the axis's end, if the values do not go beyond it.
+    """
     drawn = [line for line in lines if line.points]
     if not drawn:
         return Markup("")
     xs = [x for line in drawn for x, _ in line.points]
     ys = [y for line in drawn for _, y in line.points]
-    low, high = min(0.0, *ys), max(ys)
+    low, high = min(0.0, *ys), max(top, *ys)
     left, right = min(xs), max(xs)
     width = (WIDTH - LEFT - RIGHT) / ((right - left) or 1)
     height = (HEIGHT - TOP - BOTTOM) / ((high - low) or 1)
