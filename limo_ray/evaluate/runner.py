@@ -86,8 +86,7 @@ def evaluate(config: EvaluateConfig, device: str) -> EvaluateResult:
         else:
             one.identify()
     label(models)  # by now the names of models behind endpoints are known
-    data = contamination.training_data(config.training_data, config.model)
-    trained_on = contamination.check(sets, data) if data else None
+    trained_on, unchecked = _trained_on(config, sets)
 
     runs: list[dict[str, Any]] = []
     attempts: list[list[list[list[Attempt]]]] = []  # model, benchmark, item, draw
@@ -110,11 +109,29 @@ def evaluate(config: EvaluateConfig, device: str) -> EvaluateResult:
         "seconds": round(time.time() - begun, 1), "config": configs.as_dict(config),
     }  # fmt: skip
     found["notes"] = [
-        *(note for one in sets for note in one.notes), *_changed(before, sets),
+        *(note for one in sets for note in one.notes), *_changed(before, sets), *unchecked,
         *results.notes(found),
     ]  # fmt: skip
     _publish(folder, found, models, sets, attempts)
     return EvaluateResult(folder=folder.uri, results=found)
+
+
+def _trained_on(
+    config: EvaluateConfig, sets: list[Items]
+) -> tuple[dict[str, Any] | None, list[str]]:
+    """The contamination check, where the training data is known, and a note where it is gone.
+
+    ValueError only for data that the config names: what a model's card names may have moved.
+    """
+    data = contamination.training_data(config.training_data, config.model)
+    if not data:
+        return None, []
+    try:
+        return contamination.check(sets, data), []
+    except ValueError as error:
+        if config.training_data:
+            raise
+        return None, [f"no contamination check: the model's card names {data!r}, but {error}"]
 
 
 def _tasks(one: Contestant, sets: list[Items], config: EvaluateConfig) -> list[Task]:

@@ -102,8 +102,8 @@ def _made_by(results: dict[str, Any]) -> list[str]:
     lines = []
     for run in results["runs"]:
         where = run.get("endpoint") or "own engine, " + run["engine"]["dtype"]
-        lines.append(f"- {escaped(run['label'])}: `{run['model']}`, {escaped(run['identity'])}, "
-                     f"{escaped(where)}")  # fmt: skip
+        name = f"{escaped(run['label'])}: {_code(run['model'])}"
+        lines.append(f"- {name}, {escaped(run['identity'])}, {escaped(where)}")
     for one in results["benchmarks"]:
         sampling = one["sampling"]
         lines.append(
@@ -113,7 +113,12 @@ def _made_by(results: dict[str, Any]) -> list[str]:
         )
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     lines += [f"- system prompt: {escaped(results['runs'][0]['system'])}", f"- {versions}"]
-    return [*lines, f"- `{results['command']}`"]
+    return [*lines, f"- {_code(results['command'])}"]
+
+
+def _code(text: str) -> str:
+    """A code span that its text cannot end."""
+    return "`" + text.replace("`", "'") + "`"
 
 
 def _row(cells: list[str]) -> str:

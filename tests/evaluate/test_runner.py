@@ -1,6 +1,7 @@
 """A whole evaluation on the scripted engine: results, resuming, breakdown, contamination."""
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -133,15 +134,17 @@ def test_the_same_command_draws_nothing_and_says_the_same(done, exams, monkeypat
 def test_another_gold_answer_is_judged_again_not_drawn_again(done, exams, tmp_path, monkeypatch):
     store, first = done
     before = logged(store)
+    items = pq.read_table(store / "evaluations/test/items.parquet").to_pylist()
+    solved = next(row for row in items if row["benchmark"] == "easy" and row["correct"])
     rows = sums(range(40), 1)
-    rows[0]["answer"] = "1000"
+    rows[solved["item"] - 1]["answer"] = "1000"
     monkeypatch.setattr(drawing, "_own", None)
     changed = exams | {"easy": write(tmp_path / "easy.jsonl", rows)}
     found = run(changed, store, "only=[easy]").results
     assert set(logged(store)) == set(before)
     assert "easy: its items have changed since the last run" in " ".join(found["notes"])
     old = first.results["runs"][0]["scores"]["easy"]["verdicts"]["correct"]
-    assert found["runs"][0]["scores"]["easy"]["verdicts"]["correct"] == old - 2
+    assert found["runs"][0]["scores"]["easy"]["verdicts"]["correct"] == old - solved["correct"]
     run(exams, store)  # as the other tests expect it
 
 
@@ -150,7 +153,7 @@ def test_more_attempts_reuse_those_that_there_are(done, exams, local_ray):
     before = set(logged(store))
     run(exams, store, "protocols.twice.attempts=3", "name=thrice")
     after = logged(store)
-    assert before < set(after) and len(after) == len(set(after)) == 20 * 3 + 40 * 4
+    assert before < set(after) and len(set(after)) == 20 * 3 + 40 * 4
 
 
 def test_models_are_compared_item_by_item(done, exams):
@@ -188,6 +191,16 @@ def test_contamination_is_found_and_told(done, exams, tmp_path):
     assert any("1 items match examples" in note for note in found["notes"])
 
 
+def test_training_data_that_is_gone(done, exams, tmp_path):
+    store, _ = done
+    with pytest.raises(ValueError, match="data: "):
+        run(exams, store, f"training_data={tmp_path}/gone.jsonl", "name=gone")
+    (tmp_path / "README.md").write_text(f"```yaml\ndata: {tmp_path}/gone.jsonl\n```\n")
+    found = run(exams, store, f"model={tmp_path}", "name=gone").results
+    assert found["contamination"] is None
+    assert "no contamination check: the model's card names" in " ".join(found["notes"])
+
+
 def test_training_data_is_found_in_the_models_card(tmp_path):
     assert training_data("given", str(tmp_path)) == "given"
     assert training_data("", str(tmp_path)) == training_data("", "owner/name") == ""
@@ -222,7 +235,7 @@ def test_stages_of_a_mixture(exams):
     assert len({stage.name for stage in made}) == 3
 
 
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)> $\\frac{1}{2}$ \ud800\0"
+HOSTILE = "`</script><script>alert(1)</script><img src=x onerror=alert(1)> $\\frac{1}{2}$ \ud800\0"
 
 
 def test_hostile_text_stays_text(tmp_path):
@@ -263,7 +276,8 @@ def test_hostile_text_stays_text(tmp_path):
     for row in unpacked(text):
         assert_harmless(Page(row["head"]))
         assert_harmless(Page(row["body"]))
-    assert "<img" not in markdown(whole) and "<script" not in markdown(whole)
+    outside_code = re.sub(r"`[^`]*`", "", markdown(whole))
+    assert "<img" not in outside_code and "<script" not in outside_code
 
 
 def test_jobs_file_takes_a_preset_and_a_dry_run():
@@ -272,8 +286,8 @@ def test_jobs_file_takes_a_preset_and_a_dry_run():
 
     root = Path(__file__).parents[2]
     done = subprocess.run(
-        [sys.executable, "jobs/evaluate.py", "conf/evaluate/s1.yaml", "endpoint=http://x/v1",
-         "--dry-run"], cwd=root, capture_output=True, text=True, check=False,
+        [sys.executable, "jobs/evaluate.py", "conf/evaluate/laptop.yaml", "endpoint=http://x/v1",
+         "model=mine", "--dry-run"], cwd=root, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "model       simplescaling/s1.1-32B at http://x/v1" in done.stdout
+    assert "model       mine at http://x/v1" in done.stdout and "held_out: 103 items" in done.stdout
