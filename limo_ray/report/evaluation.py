@@ -18,6 +18,12 @@ from limo_ray.report.forest import Group, Row, forest, scale_of
 from limo_ray.report.lines import Line, line_chart
 from limo_ray.report.templates import FOLDER, clean, environment
 
+SHORT = {"Qwen2.5-32B-Instruct": "base model", "NuminaMath-100k SFT": "NuminaMath"}
+PUBLISHED = (
+    " Diamonds are what the paper reports, without an interval: LIMO, its base model "
+    "Qwen2.5-32B-Instruct, and that trained on 100k examples of NuminaMath."
+)
+LABEL = 36  # characters that have room beside a bar's note
 COLOURS = ("c0", "c1", "c2", "c3")
 
 
@@ -110,14 +116,15 @@ def _scores(results: dict[str, Any]) -> Markup:
         ]
         name = f"{one['name']}, {one['items']} items, {one['attempts']} attempt"
         name += "s" if one["attempts"] > 1 else ""
-        groups.append(Group(name=name, rows=rows, marks=list(one["paper"].items())))
+        marks = [(SHORT.get(model, model), value) for model, value in one["paper"].items()]
+        groups.append(Group(name=name, rows=rows, marks=marks))
     if all(run["mean"] for run in results["runs"]):
         rows = [_row(run["label"], i, run["mean"]) for i, run in enumerate(results["runs"])]
         groups.append(Group(name="Mean over benchmarks", rows=rows))
     return forest(
         "pass@1, per cent, with 95 % intervals", groups,
-        note="The interval is about other items of this kind and other attempts at them. Diamonds "
-        "are what the paper reports, without an interval.",
+        note="The interval is about other items of this kind and other attempts at them."
+        + (PUBLISHED if any(one["paper"] for one in results["benchmarks"]) else ""),
     )  # fmt: skip
 
 
@@ -132,9 +139,10 @@ def _differences(results: dict[str, Any]) -> Markup:
         told = {"low": one["low"], "value": one["difference"], "high": one["high"]}
         group = groups.setdefault(one["benchmark"], Group(name=one["benchmark"], rows=[]))
         css = 3 if one["inside_noise"] else 0
-        group.rows.append(_row(f"{one['a']} - {one['b']}", css, told))
+        group.rows.append(_row(f"against {one['b']}", css, told))
     return forest(
-        "Difference on the same items, points", list(groups.values()), signed=True,
+        f"{results['runs'][0]['label']} on the same items, points", list(groups.values()),
+        signed=True,
         note="Paired by item, so that how hard an item is drops out. Grey is inside the noise.",
     )  # fmt: skip
 
@@ -147,6 +155,7 @@ def _verdicts(results: dict[str, Any]) -> Markup:
             total = sum(told.values())
             judged = sum(told[v] for v in facts.JUDGED)
             label = one["name"] if len(results["runs"]) == 1 else f"{one['name']}, {run['label']}"
+            label = label if len(label) <= LABEL else label[: LABEL - 1] + "…"
             parts = [(v, f"v-{v}", told[v]) for v in facts.JUDGED + facts.UNJUDGED]
             note = f"{judged / total:.0%} of {facts.number(total)} judged"
             rows.append(charts.Bar(label=label, parts=parts, total=total, note=note))

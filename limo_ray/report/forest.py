@@ -10,6 +10,7 @@ from limo_ray.report.charts import WIDTH, figure
 STEP = 36  # of one row
 HEAD = 26  # of a group's name
 EDGE = 8
+LABEL = 36  # characters that have room beside the numbers
 
 
 @dataclass(kw_only=True, slots=True)
@@ -56,7 +57,8 @@ def forest(title: str, groups: Sequence[Group], *, signed: bool = False, note: s
             ends = [f"{end:+.1f}" if signed else f"{end:.1f}" for end in (row.low, row.high)]
             whole = f"{told} [{ends[0]}, {ends[1]}]"
             middle = y + 24
-            out.append(_text(2, y + 12, row.label, "start"))
+            short = row.label if len(row.label) <= LABEL else row.label[: LABEL - 1] + "…"
+            out.append(_text(2, y + 12, short, "start"))
             out.append(_text(WIDTH - 2, y + 12, whole, "end"))
             out.append(
                 f'<g class="interval {row.css}"><title>{escape(row.label)}: {whole}</title>'
