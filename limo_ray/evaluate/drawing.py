@@ -7,10 +7,8 @@ gold answer or the verifier changed since, logged completions are judged again.
 """
 
 import asyncio
-import hashlib
 import logging
 import time
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -20,22 +18,19 @@ import ray
 
 from limo_ray.board import Board
 from limo_ray.engine import SamplingConfig
+from limo_ray.evaluate import asking
 from limo_ray.evaluate.config import EvaluateConfig
 from limo_ray.evaluate.contestants import Contestant
-from limo_ray.evaluate.endpoint import Endpoint, EndpointError, all_of
 from limo_ray.evaluate.items import Items
 from limo_ray.progress import Progress
-from limo_ray.prompts import question_messages
 from limo_ray.records import Attempt, Problem
 from limo_ray.rejudge import rejudge_part
 from limo_ray.sampler import SAMPLED, judge_key, sample
 from limo_ray.sampling import Stage, StopRule
-from limo_ray.store import AttemptLog, LogWriter, Store
-from limo_ray.verify import Health, JudgeConfig, Verifier, final_verdict
+from limo_ray.store import AttemptLog, Store
+from limo_ray.verify import Health, JudgeConfig
 
 log = logging.getLogger(__name__)
-
-SAY_S = 15.0
 
 
 @dataclass(kw_only=True, slots=True)
@@ -108,7 +103,7 @@ def draw(one: Contestant, tasks: list[Task], store: Store, config: EvaluateConfi
         if one.engine is not None:
             _own(one, planned, problems, store, config)
         else:
-            asyncio.run(_asked(one, missing, store, config))
+            asyncio.run(asking.ask(one, missing, store, config))
         # a question with two gold answers was judged by the first
         for fingerprint in {stage.fingerprint for stage in planned}:
             settle(everything, AttemptLog(store, fingerprint), judge)
@@ -215,101 +210,6 @@ class Watch(Progress):
             f"{done:,} of {self.total:,} attempts, {engines} engine(s), {speed}, "
             f"{self._left(done, 0)}"
         )
-
-
-async def _asked(
-    one: Contestant, missing: list[tuple[Stage, Problem, int]], store: Store,
-    config: EvaluateConfig,
-) -> None:  # fmt: skip
-    """The missing attempts from an endpoint, each written down within seconds of its arrival."""
-    writers = {stage.fingerprint: LogWriter(AttemptLog(store, stage.fingerprint))
-               for stage, *_ in missing}  # fmt: skip
-    health = Health(max_error_share=config.sampler.max_error_share)
-    counts: Counter[str] = Counter()
-    begun = time.time()
-
-    def flush() -> None:
-        for writer in writers.values():
-            writer.flush()
-
-    async def flusher() -> None:
-        said = time.monotonic()
-        while True:
-            await asyncio.sleep(config.sampler.flush_s)
-            await asyncio.to_thread(flush)
-            if time.monotonic() - said > SAY_S:
-                said = time.monotonic()
-                speed = counts["tokens"] / (time.time() - begun)
-                log.info(
-                    "%s: %d of %d attempts, %.0f tokens/s, %d tries again", one.label,
-                    counts["done"], len(missing), speed, endpoint.retries,
-                )  # fmt: skip
-
-    verifier = Verifier(
-        workers=config.sampler.verify_workers, timeout_s=config.sampler.verify_timeout_s,
-        judge=config.sampler.judge,
-    )  # fmt: skip
-
-    async with Endpoint(one.url, one.model, config.client) as endpoint:
-        await endpoint.open()
-
-        async def ask(job: tuple[Stage, Problem, int]) -> None:
-            stage, problem, index = job
-            messages = question_messages(problem.question, one.system)
-            seed = _seed(config.seed, problem.id, index) if config.client.seeds else None
-            completion = await endpoint.complete(messages, stage.sampling, seed)
-            judged = await verifier.averify(
-                problem.answer, completion.text, problem.domain,
-                complete=completion.finish_reason != "length", question=problem.question,
-            )  # fmt: skip
-            verdict = final_verdict(judged.verdict, completion.finish_reason)
-            writers[stage.fingerprint].append(
-                Attempt(
-                    problem_id=problem.id, index=index, completion=completion.text,
-                    finish_reason=completion.finish_reason,
-                    prompt_tokens=completion.prompt_tokens,
-                    completion_tokens=completion.completion_tokens, verdict=verdict,
-                    extracted=judged.extracted,
-                    judge=judge_key(problem.answer, problem.domain, config.sampler.judge),
-                )
-            )  # fmt: skip
-            counts["done"] += 1
-            counts["tokens"] += completion.completion_tokens
-            health.add(verdict)
-
-        flushing = asyncio.create_task(flusher())
-        try:
-            failed = await all_of(missing, ask, config.client.concurrency)
-        finally:
-            flushing.cancel()
-            flush()  # also what came before a Ctrl-C or a refusal
-            verifier.close()
-    if failed:
-        raise EndpointError(
-            f"{len(failed)} of {len(missing)} attempts could not be had from {one.url}, the rest "
-            f"is logged; the same command asks for them again. The last: {failed[-1][1]}"
-        )
-
-
-def _seed(seed: int, problem_id: str, index: int) -> int:
-    """31 bits that belong to one draw alone."""
-    digest = hashlib.sha256(f"{seed}:{problem_id}:{index}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
-
-
-def recognise(one: Contestant, config: EvaluateConfig, tasks: list[SamplingConfig]) -> None:
-    """Asks an endpoint for its model; ValueError when completions do not fit its context."""
-
-    async def look() -> None:
-        async with Endpoint(one.url, one.model, config.client) as endpoint:
-            await endpoint.open()
-            for sampling in tasks:
-                endpoint.check_length(sampling)
-            known = config.client.identity if one.url == config.endpoint else ""
-            asked = [config.client.extensions, dict(config.client.body)]
-            one.recognise(endpoint.about, endpoint.model, known, asked)
-
-    asyncio.run(look())
 
 
 def collect(task: Task, store: Store, judge: JudgeConfig) -> list[list[Attempt]]:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from limo_ray import config as configs
 from limo_ray import provenance, verify
 from limo_ray.curate.difficulty import Pass, tell_of_missing_gpus
-from limo_ray.evaluate import contamination, drawing, items, results, table
+from limo_ray.evaluate import asking, contamination, drawing, items, results, table
 from limo_ray.evaluate.config import EvaluateConfig
 from limo_ray.evaluate.contestants import Contestant, contestants, label
 from limo_ray.evaluate.drawing import Task
@@ -82,7 +82,7 @@ def evaluate(config: EvaluateConfig, device: str) -> EvaluateResult:
     samplings = [config.protocol(one)[1].sampling for one in config.chosen()]
     for one in models:  # before any is drawn from: what is missing is told at once
         if one.engine is None:
-            drawing.recognise(one, config, samplings)
+            asking.recognise(one, config, samplings)
         else:
             one.identify()
     label(models)  # by now the names of models behind endpoints are known
