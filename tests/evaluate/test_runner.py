@@ -1,9 +1,15 @@
 """A whole evaluation on the scripted engine: results, resuming, breakdown, contamination."""
 
+import contextlib
 import json
+import os
 import re
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -22,6 +28,8 @@ from limo_ray.store import Store
 from tests.evaluate.server import Served
 from tests.evaluate.test_endpoint import ENGINE
 from tests.report.pages import Page, assert_harmless, unpacked
+
+ROOT = Path(__file__).parents[2]
 
 
 def write(path, rows):
@@ -170,6 +178,7 @@ def test_models_are_compared_item_by_item(done, exams):
     assert worse["difference"] == pytest.approx(a - b)
     assert worse["low"] <= worse["difference"] <= worse["high"] < 0
     assert worse["p"] <= worse["p_adjusted"] < 0.05 and not worse["inside_noise"]
+    assert 0 < worse["same_verdicts"] < 1
     assert worse["lost"] > worse["gained"] and worse["lost_items"][0]["a"].endswith("/4")
     page = Page((store / "evaluations/two/report.html").read_text())
     assert_harmless(page)
@@ -281,13 +290,36 @@ def test_hostile_text_stays_text(tmp_path):
 
 
 def test_jobs_file_takes_a_preset_and_a_dry_run():
-    import subprocess
-    import sys
-
-    root = Path(__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "jobs/evaluate.py", "conf/evaluate/laptop.yaml", "endpoint=http://x/v1",
-         "model=mine", "--dry-run"], cwd=root, capture_output=True, text=True, check=False,
+         "model=mine", "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "model       mine at http://x/v1" in done.stdout and "held_out: 103 items" in done.stdout
+
+
+def test_kill_9_of_everything_costs_nothing_that_was_logged(local_ray, exams, tmp_path):
+    slow = ("engine.script={tokens: 60, unparsed: 0.1, seconds_per_token: 0.01}",)
+    (tmp_path / "config.yaml").write_text("")
+    job = subprocess.Popen(
+        [sys.executable, "jobs/evaluate.py", str(tmp_path / "config.yaml"),
+         *arguments(exams, tmp_path, *slow)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
+    )  # fmt: skip
+    deadline = time.time() + 120
+    while len(list(tmp_path.glob("attempts/*/*.parquet"))) < 3:
+        assert time.time() < deadline and job.poll() is None, job.communicate()[0]
+        time.sleep(0.02)
+    family = [psutil.Process(job.pid), *psutil.Process(job.pid).children(recursive=True)]
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    job.communicate()
+    psutil.wait_procs(family, timeout=30)
+    kept = logged(tmp_path)
+    assert 0 < len(kept) < 20 * 2 + 40 * 4
+    found = run(exams, tmp_path, *slow).results
+    after = logged(tmp_path)
+    assert len(after) == len(set(after)) == 20 * 2 + 40 * 4 and set(kept) <= set(after)
+    assert found["runs"][0]["drawn"]["reused"] == len(kept)
