@@ -23,6 +23,8 @@ model: $(READY)
 demo: setup
 	$(BIN)/python jobs/curate.py conf/curate/laptop.yaml
 	$(BIN)/python jobs/train.py conf/train/laptop.yaml
+	$(BIN)/python jobs/evaluate.py conf/evaluate/laptop.yaml model=store/models/laptop \
+		'against=[packaged/SmolLM2-135M-Instruct]'
 
 test: setup
 	$(BIN)/python -m pytest

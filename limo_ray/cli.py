@@ -42,6 +42,7 @@ def main(
     argv: list[str],
     *,
     worker_logs: bool = True,
+    needs_ray: Callable[[Schema], bool] = lambda config: True,
 ) -> int:
     """Loads the config, connects to Ray, runs the job; returns the exit code.
 
@@ -53,6 +54,7 @@ def main(
         plan: what the job would do, in text.
         argv: presets, overrides, --dry-run.
         worker_logs: also print what Ray's workers do, on a local cluster.
+        needs_ray: whether the job of a config uses Ray; it is not started for one that does not.
     """
     signal.signal(signal.SIGTERM, _interrupt)  # `ray job stop` and a preempted node say it so
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
@@ -61,16 +63,20 @@ def main(
     unknown = [argument for argument in arguments if argument.startswith("-")]
     if unknown:
         return _wrong(f"{unknown[0]}: unknown option (presets, key=value and --dry-run are known)")
+    config: Schema | None = None
     try:
         if any("=" not in argument for argument in arguments):
             config = configs.load(schema, arguments)  # a mistake is told before Ray starts
-        start_ray(log_to_driver=worker_logs)
-        device = "gpu" if ray.cluster_resources().get("GPU", 0) > 0 else "cpu"
+        device = "cpu"
+        if config is None or needs_ray(config):
+            start_ray(log_to_driver=worker_logs)
+            device = "gpu" if ray.cluster_resources().get("GPU", 0) > 0 else "cpu"
         if all("=" in argument for argument in arguments):
             preset = PRESETS / job / ("limo.yaml" if device == "gpu" else "laptop.yaml")
             has = "has GPUs" if device == "gpu" else "has no GPU"
             say(f"no preset named and the Ray cluster {has}: using conf/{job}/{preset.name}")
             config = configs.load(schema, [str(preset), *arguments])
+        assert config is not None
         if dry:
             say(f"# resolved config\n{configs.as_yaml(config)}\n# plan\n{plan(config, device)}")
             return 0

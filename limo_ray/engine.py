@@ -7,6 +7,7 @@ engine has sequence slots. An engine has four methods (`start`, `render`, `gener
 
 import contextlib
 import hashlib
+import json
 import logging
 import os
 import sys
@@ -173,6 +174,16 @@ def create(config: EngineConfig) -> Engine:
     from limo_ray.scripted import ReplayEngine, ScriptedEngine
 
     return ScriptedEngine(config) if config.kind == "scripted" else ReplayEngine(config)
+
+
+def identity(config: EngineConfig) -> str:
+    """What tells an engine's weights from others, for a sampling fingerprint.
+
+    Raises ValueError for a model that cannot be had.
+    """
+    if config.kind == "vllm":
+        return models.identity(config.model, config.revision)
+    return json.dumps([config.kind, config.seed, dict(config.script)], sort_keys=True)
 
 
 class VllmEngine:

@@ -22,6 +22,8 @@ CHUNK = 1 << 20
 
 def is_local(model: str) -> bool:
     """Whether the name can only be a folder: hub ids are `owner/name` without a leading dot."""
+    if not model:
+        return False
     return model.startswith(("/", "./", "../", "~")) or Path(model).expanduser().is_dir()
 
 

@@ -144,7 +144,16 @@ class Progress:
         minutes = max(0.0, spent / min(1.0, share) - spent) / 60
         return f"about {minutes:.0f} min left" if minutes >= 1 else "less than a minute left"
 
-    COLUMNS = ("stage", "decided", "kept", "drawn", "from log", "saved", "correct", "tokens")
+    COLUMNS: tuple[str, ...] = (
+        "stage",
+        "decided",
+        "kept",
+        "drawn",
+        "from log",
+        "saved",
+        "correct",
+        "tokens",
+    )
 
     def line(self) -> str:
         parts = []

@@ -45,13 +45,13 @@ def rejudge(pool: Store, attempt_log: AttemptLog, judge: JudgeConfig) -> int:
     if not stale:
         return 0
     log.info("judging the logged attempts at %d problems again", len(stale))
-    task = ray.remote(_rejudge_part).options(num_cpus=0.5)
+    task = ray.remote(rejudge_part).options(num_cpus=0.5)
     answers = ray.put(stale)
     parts = attempt_log.store.files(attempt_log.folder)
     return sum(ray.get([task.remote(attempt_log, part, answers, judge) for part in parts]))
 
 
-def _rejudge_part(
+def rejudge_part(
     attempt_log: AttemptLog, part: str, answers: dict[str, tuple[str, str, str]], judge: JudgeConfig
 ) -> int:
     table = attempt_log.store.read_table(f"{attempt_log.folder}/{part}", ATTEMPT.names)

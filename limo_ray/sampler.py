@@ -273,13 +273,16 @@ class Sampler:
         tasks = {}
         for row in rows:
             problem = Problem(**{name: row[name] for name in PROBLEM.names})
-            task = Task(problem=problem, order=row["order"])
+            first = self.scheduler.stage_from(0, problem.id)
+            task = Task(problem=problem, order=row["order"], stage=first or 0)
             tasks[problem.id] = task
             self.waiting[problem.id] = self.loop.create_future()
             if self.failure:
                 self.waiting[problem.id].set_exception(self.failure)
             elif self.halted or self._group(problem) in self.left:
                 self.waiting[problem.id].set_result(False)
+            elif first is None:
+                self.waiting[problem.id].set_result(True)
             else:
                 self._admit(task)
         self.wake.set()

@@ -96,6 +96,8 @@ class Stage:
     fingerprint: str
     gate: bool = True
     """Only kept problems go on to the next stage; a teacher's stage lets all of them through."""
+    only: frozenset[str] = frozenset()
+    """Ids of the problems that it is for; the others pass by. Empty for all."""
 
 
 def sampling_fingerprint(
@@ -175,6 +177,14 @@ class Scheduler:
 
     def rule(self, task: Task) -> StopRule:
         return self.stages[task.stage].rule
+
+    def stage_from(self, place: int, problem_id: str) -> int | None:
+        """The first stage from `place` on that is for a problem, if there is one."""
+        for number in range(place, len(self.stages)):
+            only = self.stages[number].only
+            if not only or problem_id in only:
+                return number
+        return None
 
     def admit(self, task: Task, prior: dict[int, Verdict]) -> None:
         """Takes a problem in, at its current stage, with what the log knows of it already."""
@@ -266,8 +276,9 @@ class Scheduler:
         task.outcomes.append(Outcome(stage.name, decision, task.correct, task.finished))
         del self.active[task.problem.id]
         goes_on = decision == Decision.KEEP or not stage.gate
-        if goes_on and task.stage + 1 < len(self.stages):
-            task.stage += 1
+        following = self.stage_from(task.stage + 1, task.problem.id)
+        if goes_on and following is not None:
+            task.stage = following
             task.in_flight = {}
             return True
         task.ended = True

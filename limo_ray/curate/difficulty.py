@@ -6,7 +6,6 @@ decided; without, one engine's stages end before the next engine starts.
 """
 
 import itertools
-import json
 import logging
 import time
 from collections.abc import Iterator
@@ -18,11 +17,10 @@ import pyarrow as pa
 import ray
 from ray.data import Dataset
 
-from limo_ray import models
 from limo_ray.board import Board
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.pool import in_order
-from limo_ray.engine import EngineConfig, SamplingConfig
+from limo_ray.engine import EngineConfig, SamplingConfig, identity
 from limo_ray.progress import Progress
 from limo_ray.records import Verdict
 from limo_ray.rejudge import rejudge
@@ -99,12 +97,8 @@ def resolve(engine: EngineConfig, device: str) -> EngineConfig:
 
 
 def _fingerprint(config: CurateConfig, engine: EngineConfig, sampling: SamplingConfig) -> str:
-    if engine.kind == "vllm":
-        identity = models.identity(engine.model, engine.revision)
-    else:
-        identity = json.dumps([engine.kind, engine.seed, dict(engine.script)], sort_keys=True)
     return sampling_fingerprint(
-        identity, config.system, engine.dtype, engine.max_model_len, sampling
+        identity(engine), config.system, engine.dtype, engine.max_model_len, sampling
     )
 
 

@@ -1,1 +1,1 @@
-"""Evaluation: benchmarks and, in time, the scores on them."""
+"""Evaluation: benchmarks, attempts at them, and scores that can be trusted."""

@@ -8,6 +8,7 @@ import base64
 import json
 import math
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,14 +41,9 @@ def browser(examples: list[dict[str, Any]], env: Environment) -> Browser:
     """Examples, best first, as rows for the page. Deterministic; at most PAGE_BUDGET characters."""
     examples = examples[:LIMIT]
     lengths = [len(chain(e)) for e in examples]
-    cap = _level(lengths, TEXT_BUDGET)
-    while True:
-        rows = [_row(i, e, cap, env) for i, e in enumerate(examples)]
-        text = clean(json.dumps(rows, allow_nan=False, ensure_ascii=False, separators=(",", ":")))
-        packed = base64.b64encode(zlib.compress(text.encode(), 9)).decode()
-        if len(packed) <= PAGE_BUDGET or cap <= 200:
-            break
-        cap = min(cap, max(lengths)) * PAGE_BUDGET * 9 // (len(packed) * 10)
+    rows, packed, cap = pack(
+        lambda cap: [_row(i, e, cap, env) for i, e in enumerate(examples)], lengths
+    )
     return Browser(
         packed=packed,
         first=[{"head": r["head"], "body": r["body"]} for r in rows[:STATIC]],
@@ -59,6 +55,39 @@ def browser(examples: list[dict[str, Any]], env: Environment) -> Browser:
         shortened=sum(n > cap for n in lengths),
         rows=len(rows),
     )
+
+
+def pack(
+    made: Callable[[int], list[dict[str, Any]]], lengths: list[int]
+) -> tuple[list[dict[str, Any]], str, int]:
+    """Rows for the page, packed, with texts cut to the largest length that fits.
+
+    Args:
+        made: the rows, their texts cut to so many characters each.
+        lengths: of the texts.
+    """
+    cap = _level(lengths, TEXT_BUDGET)
+    while True:
+        rows = made(cap)
+        text = clean(json.dumps(rows, allow_nan=False, ensure_ascii=False, separators=(",", ":")))
+        packed = base64.b64encode(zlib.compress(text.encode(), 9)).decode()
+        if len(packed) <= PAGE_BUDGET or cap <= 200:
+            return rows, packed, cap
+        cap = min(cap, max(lengths)) * PAGE_BUDGET * 9 // (len(packed) * 10)
+
+
+Clipped = tuple[Markup, int, Markup]  # start, characters left out, end
+
+
+def split_thinking(text: str, cap: int) -> tuple[Clipped | None, Clipped]:
+    """A completion's thinking, if it has any, and its answer, both cut to fit `cap` together."""
+    think, closed, rest = text.partition("</think>")
+    if not closed:
+        think, rest = "", text
+    # The end holds the answer, so thinking gives way first, and to no less than half of the room.
+    room = max(cap // 2, cap - len(rest)) if think else 0
+    thought = clip(think.replace("<think>", "").strip(), room) if think else None
+    return thought, clip(rest.strip(), cap - min(room, len(think)))
 
 
 def chain(example: dict[str, Any]) -> str:
@@ -84,12 +113,7 @@ def label(key: str) -> str:
 
 
 def _row(index: int, example: dict[str, Any], cap: int, env: Environment) -> dict[str, Any]:
-    text = chain(example)
-    think, closed, rest = text.partition("</think>")
-    if not closed:
-        think, rest = "", text
-    # The end holds the answer, so thinking gives way first, and to no less than half of the room.
-    room = max(cap // 2, cap - len(rest)) if think else 0
+    think, rest = split_thinking(chain(example), cap)
     macros = env.get_template("example.html.j2").module
     scores = [k for k in numeric([example]) if k.startswith("score")]
     ask = example.get("question") or ""
@@ -97,10 +121,10 @@ def _row(index: int, example: dict[str, Any], cap: int, env: Environment) -> dic
     whole = len(start) <= 180 and "\n" not in ask.strip()
     body = macros.body(  # type: ignore[attr-defined]
         example=example,
-        question=None if whole else _clip(ask, QUESTION),
+        question=None if whole else clip(ask, QUESTION),
         answer=render_answer(str(example.get("answer") or "")),
-        think=_clip(think.replace("<think>", "").strip(), room) if think else None,
-        chain=_clip(rest.strip(), cap - min(room, len(think))),
+        think=think,
+        chain=rest,
         scores=[(label(k), example[k]) for k in scores],
     )
     head = macros.head(  # type: ignore[attr-defined]
@@ -117,7 +141,7 @@ def _row(index: int, example: dict[str, Any], cap: int, env: Environment) -> dic
     }
 
 
-def _clip(text: str, room: int) -> tuple[Markup, int, Markup]:
+def clip(text: str, room: int) -> tuple[Markup, int, Markup]:
     """The text as HTML; where it is longer than `room`, its start, what is left out, its end."""
     if len(text) <= room:
         return render(text), 0, Markup("")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from limo_ray.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, figure
 from limo_ray.report.facts import number
@@ -20,14 +20,25 @@ class Line:
     points: list[tuple[float, float]] = field(default_factory=list)
 
 
-def line_chart(title: str, lines: list[Line]) -> Markup:
-    """The lines over the same steps; the last values as text beside their names."""
+def line_chart(
+    title: str,
+    lines: list[Line],
+    *,
+    x_label: str = "step",
+    last: str = ", last",
+    top: float = 0.0,
+    note: str = "",
+) -> Markup:
+    """The lines over the same steps; the last values as text beside their names.
+
+    `top` is the axis's end, if the values do not go beyond it.
+    """
     drawn = [line for line in lines if line.points]
     if not drawn:
         return Markup("")
     xs = [x for line in drawn for x, _ in line.points]
     ys = [y for line in drawn for _, y in line.points]
-    low, high = min(0.0, *ys), max(ys)
+    low, high = min(0.0, *ys), max(top, *ys)
     left, right = min(xs), max(xs)
     width = (WIDTH - LEFT - RIGHT) / ((right - left) or 1)
     height = (HEIGHT - TOP - BOTTOM) / ((high - low) or 1)
@@ -49,15 +60,16 @@ def line_chart(title: str, lines: list[Line]) -> Markup:
         x = LEFT + (at - left) * width
         out.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="{anchor}">'
                    f"{number(int(at))}</text>")  # fmt: skip
-    out.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end">step</text>')
+    out.append(f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end">'
+               f"{escape(x_label)}</text>")  # fmt: skip
     return figure(
         title,
         f"0 0 {WIDTH} {HEIGHT}",
         out,
-        legend=[(f"{line.name}, last", line.css, float(line.points[-1][1])) for line in drawn],
-        head=["step", "line", "value"],
+        legend=[(f"{line.name}{last}", line.css, float(line.points[-1][1])) for line in drawn],
+        head=[x_label, "line", "value"],
         rows=[[number(int(x)), line.name, float(y)] for line in drawn for x, y in _thin(line)],
-        note="",
+        note=note,
     )
 
 

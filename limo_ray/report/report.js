@@ -38,7 +38,8 @@
 
   function apply() {
     const words = form.elements.search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const facets = ["source", "domain", "teacher"].filter((key) => form.elements[key]);
+    const facets = [...form.querySelectorAll("select")].map((select) => select.name)
+      .filter((name) => name !== "order");
     found = rows.filter((row) =>
       facets.every((key) => !form.elements[key].value || row[key] === form.elements[key].value) &&
       words.every((word) => row.text.includes(word)));

@@ -1,0 +1,18 @@
+"""Evaluate: how good is a model, how sure is that, and is it better than another?
+
+python jobs/evaluate.py conf/evaluate/laptop.yaml model=store/models/laptop [--dry-run]
+python jobs/evaluate.py conf/evaluate/limo.yaml endpoint=http://host:8000/v1 [key.path=value ...]
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from limo_ray import cli
+from limo_ray.evaluate.config import EvaluateConfig
+from limo_ray.evaluate.runner import evaluate, needs_ray, plan
+
+if __name__ == "__main__":
+    argv = sys.argv[1:]
+    sys.exit(cli.main("evaluate", EvaluateConfig, evaluate, plan, argv, needs_ray=needs_ray))

@@ -1,0 +1,225 @@
+"""The items of a benchmark with their gold answers, checked: what a model is asked.
+
+    found = read(BenchmarkConfig(name="math500"), folder="benchmarks", seed=0)
+    found.problems, found.left_out, found.checksum
+
+An item whose gold answer the verifier does not accept against itself cannot be scored, and one that
+repeats another tells nothing new: they are left out and named. Everything else that is wrong (an
+item missing, another checksum) is an error.
+"""
+
+import json
+import random
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from limo_ray.curate.gold import checked
+from limo_ray.curate.rows import LETTERS
+from limo_ray.curate.sources import SourceConfig, open_sources
+from limo_ray.evaluate.benchmarks import BENCHMARKS, PAPER, PAPER_MODELS, local, rows_of
+from limo_ray.evaluate.config import BenchmarkConfig
+from limo_ray.records import Problem, fingerprint, normalise, problem_id
+
+REPEATS = "the same question as item"
+
+
+@dataclass(kw_only=True, slots=True)
+class Items:
+    """One benchmark, read: `problems` in its order, each with `number` (from 1) in its metadata."""
+
+    name: str
+    origin: str
+    """The file, the data set of the hub with its commit, or the generator."""
+    problems: list[Problem]
+    numbers: list[int]
+    """Of each problem, its place among all items of the benchmark, from 1."""
+    total: int
+    left_out: list[dict[str, Any]] = field(default_factory=list)
+    """Items that cannot be scored: number, answer, why."""
+    checksum: str = ""
+    by: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def facts(self) -> dict[str, Any]:
+        """What results tell of it."""
+        paper = dict(zip(PAPER_MODELS, PAPER.get(self.name, ()), strict=False))
+        return {
+            "name": self.name, "origin": self.origin, "items": len(self.problems),
+            "total": self.total, "checksum": self.checksum, "left_out": self.left_out,
+            "by": self.by, "paper": paper,
+        }  # fmt: skip
+
+
+def read(config: BenchmarkConfig, folder: str, seed: int) -> Items:
+    """The items of one benchmark.
+
+    Raises:
+        ValueError: it cannot be had or read, or its items are not those that it must have; the
+            message says what to do.
+    """
+    known = BENCHMARKS.get(config.name)
+    source = config.source
+    if source is None and known is not None:
+        rows, source = _known(config, folder)
+        by = config.by or list(known.by)
+        wanted, tried = config.items or known.items, known.checksum
+    else:
+        assert source is not None  # BenchmarkConfig.check
+        source = replace(source, name=config.name)
+        rows = rows_of(_with_columns(source, config.by), seed, unanswered=True)
+        by = config.by or (["kind"] if source.gym else [])
+        wanted, tried = config.items, ""
+    place = _place(source)
+    if wanted and len(rows) != wanted:
+        raise ValueError(
+            f"benchmark {config.name}: {len(rows)} items in {place}, must be {wanted}. Another "
+            "version? Pin `revision`, or say how many there are with `items`"
+        )
+    if known is not None and known.wrong:
+        rows = [row if row.get("reason") else _shuffled(row, known.wrong, seed) for row in rows]
+    found = Items(
+        name=config.name, origin=place, problems=[], numbers=[], total=len(rows), by=by,
+        checksum=checksum(rows),
+    )  # fmt: skip
+    if config.checksum and config.checksum != found.checksum:
+        raise ValueError(
+            f"benchmark {config.name}: its items have changed: checksum {found.checksum} of "
+            f"{place}, pinned is {config.checksum}. Pin `revision` to the version that was meant, "
+            "or look at what changed and pin the new checksum"
+        )
+    if tried and tried != found.checksum:
+        found.notes.append(
+            f"{config.name}: another copy (checksum {found.checksum}) than the one that this "
+            f"release was tried with ({tried}); scores on the two may differ"
+        )
+    whys = checked([(row["answer"], row["domain"]) for row in rows])
+    places: dict[str, int] = {}
+    for number, (row, why) in enumerate(zip(rows, whys, strict=True), 1):
+        if row.get("reason"):
+            why = json.loads(row["evidence"])["error"]
+        elif not why and row["id"] in places:
+            why = f"{REPEATS} {places[row['id']]}"
+        if why:
+            found.left_out.append({"item": number, "answer": row["answer"][:200], "why": why})
+            continue
+        places[row["id"]] = number
+        found.numbers.append(number)
+        found.problems.append(
+            Problem(
+                id=row["id"], question=row["question"], answer=row["answer"], source=config.name,
+                domain=row["domain"], metadata=row["metadata"],
+            )
+        )  # fmt: skip
+    if not found.problems:
+        raise ValueError(
+            f"benchmark {config.name}: the verifier accepts none of its gold answers ({place}): "
+            f"{found.left_out[0]['why']}"
+        )
+    found.notes += _told(found)
+    return found
+
+
+def _told(found: Items) -> list[str]:
+    """A note on items left out because of their answers, and one on those that repeat others."""
+    notes = []
+    repeated = [one for one in found.left_out if one["why"].startswith(REPEATS)]
+    refused = [one for one in found.left_out if one not in repeated]
+    for some, why in (
+        (refused, "the verifier does not accept their gold answers"),
+        (repeated, "they ask what others ask"),
+    ):
+        names = ", ".join(str(one["item"]) for one in some[:20])
+        more = f" and {len(some) - 20} more" if len(some) > 20 else ""
+        if some:
+            notes.append(
+                f"{found.name}: {len(some)} of {found.total} items are left out, {why}: "
+                f"items {names}{more}"
+            )
+    return notes
+
+
+def checksum(rows: list[dict[str, Any]]) -> str:
+    """16 hex digits over the items (question, answer, domain), whatever their order."""
+    lines = [[normalise(row["question"]), row["answer"], row["domain"]] for row in rows]
+    return fingerprint(sorted(lines))
+
+
+def _known(config: BenchmarkConfig, folder: str) -> tuple[list[dict[str, Any]], SourceConfig]:
+    """Rows of one of BENCHMARKS: from the folder, where columns may be named otherwise, or hub."""
+    known = BENCHMARKS[config.name]
+    path = folder and local(folder, config.name)
+    if not path and not known.hub:
+        where = f"{folder}/{config.name}.jsonl" if folder else "folder=<with its file>"
+        raise ValueError(
+            f"benchmark {config.name}: is not on the hub, and not in a file ({where}): copy it "
+            "from the paper's repository (eval/data) as JSONL with `problem` and `answer`"
+        )
+    place = SourceConfig(
+        name=config.name, path=path, hub="" if path else known.hub,
+        subset="" if path else known.subset, split="train" if path else known.split,
+        revision="" if path else config.revision,
+        metadata=[*known.wrong, *(config.by or known.by)],
+    )  # fmt: skip
+    tries = [_columns(place, known.question, known.answer, known.answer_from)]
+    if path:
+        other = "question" if known.question == "problem" else "problem"
+        tries += [
+            _columns(place, question, *answer)
+            for question in (known.question, other)
+            for answer in ((known.answer, known.answer_from), ("answer", ""))
+        ]
+    errors: list[str] = []
+    for one in tries:
+        try:
+            return rows_of(one, unanswered=True), one
+        except ValueError as error:
+            errors.append(str(error))
+    advice = "" if path else (
+        f". Without a way to the hub put {config.name}.jsonl into a folder and say folder=<it>; a "
+        "data set with conditions wants them accepted on its page, and a token (hf auth login)"
+    )  # fmt: skip
+    raise ValueError(f"{'; '.join(dict.fromkeys(errors))}{advice}")
+
+
+def _columns(source: SourceConfig, question: str, answer: str, answer_from: str) -> SourceConfig:
+    """A source with its columns; an answer that is taken from text stands in a solution."""
+    if answer_from:
+        return replace(source, question=question, solution=answer, answer_from=answer_from)
+    return replace(source, question=question, answer=answer)
+
+
+def _with_columns(source: SourceConfig, by: list[str]) -> SourceConfig:
+    if source.gym:
+        return source  # its metadata is there anyway
+    return replace(source, metadata=list(dict.fromkeys([*source.metadata, *by])))
+
+
+def _place(source: SourceConfig) -> str:
+    if source.gym:
+        seed = "the run's seed" if source.seed is None else f"seed {source.seed}"
+        kinds = ", ".join(f"{rows} {kind}" for kind, rows in source.gym.items())
+        return f"reasoning_gym, {seed}: {kinds}"
+    if source.path:
+        return source.path
+    uris = [file.uri for file in open_sources([source])[0].files]
+    return f"{source.hub} ({', '.join(uris[:2])})"
+
+
+def _shuffled(row: dict[str, Any], wrong: tuple[str, ...], seed: int) -> dict[str, Any]:
+    """A row whose right and wrong options become letters, in an order of its own for each seed."""
+    known = json.loads(row["metadata"])
+    right = row["answer"].strip()
+    options = [right, *(str(known.pop(column, "")).strip() for column in wrong)]
+    if not all(options):
+        raise ValueError(f"benchmark {row['source']}: {row['file']}:{row['line']}: an empty option")
+    random.Random(f"{seed}:{problem_id(row['question'])}").shuffle(options)
+    lettered = dict(zip(LETTERS, options, strict=False))
+    question = row["question"].strip() + "\n" + "".join(f"\n{k}) {v}" for k, v in lettered.items())
+    letter = LETTERS[options.index(right)]
+    return row | {
+        "question": question,
+        "id": problem_id(question),
+        "answer": json.dumps({"answer": letter, "options": lettered}, ensure_ascii=False),
+        "domain": "choice",
+        "metadata": json.dumps(known, ensure_ascii=False),
+    }
