@@ -6,11 +6,12 @@ import pytest
 
 from limo_ray import config
 from limo_ray.curate.config import CurateConfig
+from limo_ray.serve.config import ServeConfig
 from limo_ray.train.config import TrainConfig
 
 ROOT = Path(__file__).parent.parent
 LAPTOP = str(ROOT / "conf/curate/laptop.yaml")
-SCHEMAS = {"curate": CurateConfig, "train": TrainConfig}
+SCHEMAS = {"curate": CurateConfig, "serve": ServeConfig, "train": TrainConfig}
 
 
 def load(*argv: str) -> CurateConfig:

@@ -35,6 +35,7 @@ from limo_ray.serve.replica import OFFERED, Head, Part, Replica, Tail
 
 log = logging.getLogger(__name__)
 
+QUIET = {"log_level": "WARNING", "enable_access_log": False}  # the gate has a log of its own
 PREFIX_ROUTER = "ray.serve.llm.request_router:PrefixCacheAffinityRouter"
 LOST = (
     ActorDiedError, ActorUnavailableError, RayActorError, ReplicaUnavailableError,
@@ -97,6 +98,7 @@ def application(config: ServeConfig, device: str) -> serve.Application:
         max_queued_requests=-1,
         graceful_shutdown_timeout_s=config.drain_s,
         graceful_shutdown_wait_loop_s=0.5,
+        logging_config=QUIET,
         health_check_period_s=2,
         health_check_timeout_s=60,
         max_constructor_retry_count=config.starts,
@@ -109,6 +111,7 @@ def application(config: ServeConfig, device: str) -> serve.Application:
         max_ongoing_requests=100_000,  # the gate counts them
         graceful_shutdown_timeout_s=config.drain_s,
         graceful_shutdown_wait_loop_s=0.5,
+        logging_config=QUIET,
     ).bind(config, replicas)
 
 
@@ -174,6 +177,7 @@ class Ingress:
             return StreamingResponse(
                 _events(head.body, parts, request), head.status, media_type=head.content_type
             )
+        request.state.usage = head.usage
         body = [head.body]
         async with aclosing(parts):
             try:

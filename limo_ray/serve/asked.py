@@ -37,6 +37,7 @@ class Call:
     body: bytes
     prompt: str
     request_id: str = ""
+    stream: bool = False
 
 
 def prepared(path: str, body: dict[str, Any], config: ServeConfig) -> dict[str, Any]:
@@ -83,7 +84,10 @@ def call(path: str, body: dict[str, Any], config: ServeConfig, request_id: str) 
     ready = prepared(path, body, config)
     text = _text(ready.get("messages" if path == CHAT else "prompt"))
     # the router divides by the prompt's length
-    return Call("POST", path, json.dumps(ready).encode(), text[:20_000] or " ", request_id)
+    return Call(
+        "POST", path, json.dumps(ready).encode(), text[:20_000] or " ", request_id,
+        stream=bool(ready.get("stream")),
+    )  # fmt: skip
 
 
 def _count(name: str, value: Any) -> int | None:

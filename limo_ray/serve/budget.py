@@ -251,12 +251,13 @@ async def _draw(
             state.used += len(piece.ids)
             state.last += piece.ids
             state.context += piece.ids
-            found = _crossing(before, text, piece.text, limits.stop)
+            if state.used > limits.min_tokens:
+                found, keep = _missed(before, text, piece.text, limits.stop, limits.include_stop)
+                if found:
+                    state.finish, state.stop = "stop", found
+                    yield Piece(piece.text[:keep], piece.ids, extra=piece.extra)
+                    return
             text += piece.text
-            if found:
-                state.finish, state.stop = "stop", found
-                yield Piece("", piece.ids, extra=piece.extra)
-                return
             shown = piece.text
             if piece.finish:
                 state.finish, state.stop = piece.finish, piece.stop
@@ -267,14 +268,23 @@ async def _draw(
     assert state.finish, "a stretch must end with a reason"
 
 
-def _crossing(before: str, text: str, new: str, stop: tuple[str, ...]) -> str:
-    """The stop string that begins in what was shown before a stretch and ends in its new text."""
+def _missed(
+    before: str, text: str, new: str, stop: tuple[str, ...], include: bool
+) -> tuple[str, int]:
+    """A stop string that the engine did not see at a stretch's begin, and what of `new` is shown.
+
+    It sees none that begins in what was shown before the stretch, nor any in the tokens that it may
+    not stop at.
+    """
     for one in stop:
+        if len(text) >= 2 * len(one):
+            continue
         edge = before[-(len(one) - 1) :] if len(one) > 1 else ""
-        at = (edge + (text + new)[: len(one)]).find(one)
-        if 0 <= at < len(edge) and len(text) < len(one):
-            return one
-    return ""
+        at = (edge + text + new).find(one)
+        if at >= 0:
+            until = at + (len(one) if include else 0)
+            return one, max(0, until - len(edge) - len(text))
+    return "", 0
 
 
 async def _put(

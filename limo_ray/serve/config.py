@@ -70,6 +70,8 @@ class ServeConfig:
     """Requests that a replica holds at once; 0 for the engine's max_num_seqs."""
     scale_at: float = 0.7
     """Replicas are added when each holds more than this share of `ongoing`."""
+    stream_tokens: int = 8
+    """Tokens in one event of a stream at most: one while few requests run, more under load."""
     routing: str = "prefix"
     """With several replicas: prefix (the one that saw the prompt's beginning) or balanced."""
     accept_s: float = 30.0
@@ -95,8 +97,9 @@ class ServeConfig:
         for name in ("accept_s", "drain_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}: {getattr(self, name)} must be positive")
-        if self.starts < 1:
-            raise ValueError(f"starts: {self.starts} must be at least 1")
+        for name in ("starts", "stream_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)} must be at least 1")
         if self.ongoing < 0:
             raise ValueError(f"ongoing: {self.ongoing} must not be negative (0 is max_num_seqs)")
 

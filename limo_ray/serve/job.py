@@ -1,16 +1,19 @@
 """jobs/serve.py: starts the endpoint, keeps it, and drains it on Ctrl-C or SIGTERM."""
 
+import os
 import re
+import socket
 import time
 from dataclasses import dataclass
 
+import ray
 from ray import serve as ray_serve
 from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
 from limo_ray import cli, models
 from limo_ray.engine import EngineError
-from limo_ray.serve.app import application
+from limo_ray.serve.app import QUIET, application
 from limo_ray.serve.config import ServeConfig
 
 # What our own code raised in a replica, in the text that Serve gives of it.
@@ -37,10 +40,13 @@ def serve(config: ServeConfig, device: str) -> Served:
         EngineError: the engine does not start; the message says why in one line.
     """
     app = application(config, device)
+    _check_machine(config)
     cli.say(f"starting {config.model_name} on {config.engine.device} ...")
     begun = time.monotonic()
     try:
-        ray_serve.start(http_options={"host": config.host, "port": config.port})
+        ray_serve.start(
+            http_options={"host": config.host, "port": config.port}, logging_config=QUIET
+        )
         try:
             ray_serve.run(app, name=config.name, route_prefix="/")
         except (RuntimeError, RayServeException) as failed:
@@ -57,6 +63,28 @@ def serve(config: ServeConfig, device: str) -> Served:
         return Served(config.name, time.monotonic() - begun, cut_off)
     finally:
         ray_serve.shutdown()
+
+
+def _check_machine(config: ServeConfig) -> None:
+    """On a Ray of our own, which grows no nodes: what would wait for ever is told at once."""
+    if os.environ.get("RAY_ADDRESS"):
+        return
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((config.host, config.port))
+        except OSError as error:
+            raise ValueError(f"port: {config.host}:{config.port}: {error.strerror}") from None
+    engine, there = config.engine, ray.cluster_resources()
+    needs = {"CPU": engine.num_cpus + 0.1}
+    if engine.device == "gpu":
+        needs["GPU"] = engine.tensor_parallel * engine.pipeline_parallel
+    for name, count in needs.items():
+        if count * (engine.min_replicas if name == "GPU" else 1) > there.get(name, 0):
+            raise ValueError(
+                f"engine: {engine.min_replicas} replica(s) need {count:g} {name} each, "
+                f"this machine has {there.get(name, 0):g}"
+            )
 
 
 def _drain(config: ServeConfig) -> int:

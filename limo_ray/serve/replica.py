@@ -24,22 +24,28 @@ log = logging.getLogger(__name__)
 OFFERED = ("/v1/chat/completions", "/v1/completions", "/v1/models")
 
 
+Usage = tuple[int, int] | None  # the prompt's and the completions' tokens, if they were counted
+
+
 @dataclass(slots=True)
 class Head:
-    """The beginning of an answer, with all of its body that was there at once."""
+    """The beginning of an answer with what was there of its body: all, if `whole`."""
 
     status: int
     content_type: str
     body: bytes
+    whole: bool = False
+    usage: Usage = None
 
 
 @dataclass(slots=True)
 class Tail:
-    """The end of an answer: the prompt's and the completions' tokens, if they were counted."""
+    """The end of an answer that did not come at once."""
 
-    usage: tuple[int, int] | None
+    usage: Usage
 
 
+LIGHT = 4  # with fewer requests than twice these, streams go token by token
 ACCEPTED = b""  # the first thing that `answer` yields: the request has its replica
 Part = bytes | Head | Tail
 
@@ -105,6 +111,10 @@ class Replica:
             sent.put_nowait(message)
 
         scope = _scope(call)
+        stride = max(1, min(self.config.stream_tokens, self.running // LIGHT))
+        if stride > 1 and call.stream:
+            call.body = _strided(call.body, stride)
+            pending[0]["body"] = call.body
         task = asyncio.create_task(self.app(scope, receive, send))
         task.add_done_callback(lambda _: sent.put_nowait(None))
         self.running += 1
@@ -122,12 +132,18 @@ class Replica:
                     message = more
                 if status >= 500 and self._dead():
                     self._end()
+                whole = not message.get("more_body", False)
+                if whole:
+                    await task
+                if kind and whole:
+                    yield Head(status, kind, body, True, _usage(scope))
+                    return
                 if kind:
                     yield Head(status, kind, body)
                     kind = ""
                 elif body:
                     yield body
-                if not message.get("more_body", False):
+                if whole:
                     break
             await task
             yield Tail(_usage(scope))
@@ -188,7 +204,15 @@ def _scope(call: Call) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _usage(scope: dict[str, Any]) -> tuple[int, int] | None:
+def _strided(body: bytes, stride: int) -> bytes:
+    """The request with so many tokens to an event of its stream, unless it says how many itself."""
+    request = json.loads(body)
+    if "stream_interval" not in request:
+        request["stream_interval"] = stride
+    return json.dumps(request).encode()
+
+
+def _usage(scope: dict[str, Any]) -> Usage:
     """What vLLM counted, which a stream does not tell its client unless asked to."""
     told = getattr(scope["state"].get("request_metadata"), "final_usage_info", None)
     return None if told is None else (told.prompt_tokens, told.completion_tokens or 0)

@@ -102,8 +102,8 @@ class Script:
 
 
 def run(
-    said: list[int] | str, budget: Budget, style: Style = PLAIN, prompt: str = "Q", tags: bool = True,
-    **limits: object,
+    said: list[int] | str, budget: Budget, style: Style = PLAIN, prompt: str = "Q",
+    tags: bool = True, **limits: object,
 ) -> tuple[str, str | None, int, Script, list[Piece]]:  # fmt: skip
     """Text, finish reason, tokens counted, the engine, all pieces."""
     codec = Bytes(tags)
@@ -191,7 +191,7 @@ def test_no_thinking_at_all() -> None:
 
 
 def test_waits_and_the_most_together() -> None:
-    text, finish, _, engine, _ = run(ids("a", END, "b" * 50, END), Budget(most=10, waits=5))
+    text, finish, _, _, _ = run(ids("a", END, "b" * 50, END), Budget(most=10, waits=5))
     # 1 + the end taken back + 3 for the wait leave 5
     assert text == "a|W|" + "b" * 5 + "\n\nFA:" + "b" * 45
     assert finish == "stop"
@@ -287,7 +287,7 @@ def test_closing_the_completion_closes_the_engines_stretch() -> None:
 TOKENS = st.lists(
     st.one_of(
         st.sampled_from([END, OPEN, CLOSE, 300, 301, 302]),
-        st.sampled_from(list("ab<|W".encode()) + list("é🧮".encode())),
+        st.sampled_from(list(b"ab<|W") + list("é🧮".encode())),
         st.integers(0, 255),
     ),
     max_size=60,
@@ -331,7 +331,7 @@ def test_it_holds_whatever_the_model_says(
     forced = sum("|W|" in piece.text for piece in put_in)
     assert forced <= waits + least  # each wait of the least brings at least a token
     for one in stop:
-        assert one not in text.replace("</think>", "\0"), text
+        assert min_tokens or one not in text.replace("</think>", "\0"), text
     for stretch in engine.stretches[1:]:
         assert len(stretch.prompt) >= 1
         assert END not in stretch.prompt[1:]
