@@ -97,18 +97,18 @@ class Gate:
                 self._idle.set()
             self.metrics.record(visit, self.clock() - visit.began)
 
-    async def drain(self, timeout: float | None = None) -> int:
+    async def drain(self, timeout: float) -> int:
         """Lets nobody in any more, and waits for those inside and in the queue.
 
         Args:
-            timeout: seconds; the config's drain_timeout_s when left out.
+            timeout: seconds.
 
         Returns:
             How many were still there when the time was up.
         """
         self.draining = True
         try:
-            async with asyncio.timeout(self.config.drain_timeout_s if timeout is None else timeout):
+            async with asyncio.timeout(timeout):
                 await self._idle.wait()
         except TimeoutError:
             log.warning("drain: %d requests were still there", self.busy)

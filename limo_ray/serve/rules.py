@@ -44,8 +44,6 @@ class GateConfig:
     """/metrics needs no key."""
     cors_origins: list[str] = field(default_factory=list)
     """Origins whose pages may call the endpoint from a browser; ["*"] for all, [] for none."""
-    drain_timeout_s: float = 60.0
-    """Seconds that a drain waits for the requests inside."""
 
     def check(self) -> None:
         for name in ("rpm", "tpm", "max_queue"):
@@ -53,7 +51,7 @@ class GateConfig:
                 raise ValueError(f"{name}: {getattr(self, name)} must not be negative")
         for name in (
             "reserve_tokens", "max_concurrent", "max_wait_s", "max_body_bytes", "body_timeout_s",
-            "max_tokens", "max_n", "max_messages", "max_depth", "drain_timeout_s",
+            "max_tokens", "max_n", "max_messages", "max_depth",
         ):  # fmt: skip
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name}: {getattr(self, name)} must be positive")
