@@ -26,7 +26,7 @@ from ray.serve.exceptions import (
 )
 
 from limo_ray import config as configs
-from limo_ray.serve import asked
+from limo_ray.serve import asked, page
 from limo_ray.serve.asked import Call
 from limo_ray.serve.config import ServeConfig
 from limo_ray.serve.errors import Refusal, encode, error
@@ -130,6 +130,7 @@ class Ingress:
         app.add_api_route("/v1/models", self.models, methods=["GET"])
         app.add_api_route("/openapi.json", self.openapi, methods=["GET"])
         app.add_exception_handler(Refusal, _refused)
+        page.mount(app, self.config.model_name)
         self.gate = Gate(app, self.config.gate, ready=self.ready, host=self.config.host)
         return self.gate
 

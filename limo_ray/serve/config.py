@@ -6,7 +6,7 @@ from pathlib import Path
 from limo_ray.engine import EngineConfig
 from limo_ray.prompts import SYSTEM
 from limo_ray.serve.budget import Style
-from limo_ray.serve.gate import GateConfig
+from limo_ray.serve.rules import GateConfig
 
 
 def _engine() -> EngineConfig:

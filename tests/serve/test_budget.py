@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from limo_ray.serve.budget import Budget, Limits, Piece, Stretch, Style, force
 
 END, OPEN, CLOSE = 256, 257, 258  # of a turn; <think>; </think>
-LONG = {300: b"k>\n\n", 301: b"Wait, ", 302: b"42."}
+LONG = {300: b"k>\n\n", 301: b"Wait, ", 302: b"42.", 303: b"x</thin"}
 NAMES = {END: b"<|end|>", OPEN: b"<think>", CLOSE: b"</think>", **LONG}
 PLAIN = Style(wait="|W|", close="]", final="FA:", end="")
 TAGS = Style(wait="|W|", close="</think>", final="FA:")
@@ -163,6 +163,30 @@ def test_a_tag_of_several_tokens_that_ends_inside_one() -> None:
     assert engine.codec.decode(engine.stretches[2].prompt) == "Q<thab|W|cd</think>\n\n"
 
 
+def test_a_tag_that_begins_inside_a_token() -> None:
+    said = ids("ab", 303, 300, "cd", 303, 300, "ans", END)  # "x</thin" and "k>\n\n"
+    text, _, used, engine, _ = run(said, Budget(waits=1), WORDS, "Q<th", tags=False)
+    assert (text, used) == ("abx|W|cdx</think>\n\nans", len(said) + 3)
+    assert engine.codec.decode(engine.stretches[1].prompt) == "Q<thabx|W|"
+
+
+def test_an_end_of_thinking_that_the_request_stops_at() -> None:
+    said = ids("a", CLOSE, "b", CLOSE, "c", END)
+    text, finish, _, engine, _ = run(said, Budget(waits=1), TAGS, stop_ids=(CLOSE,))
+    assert (text, finish, len(engine.stretches)) == ("a|W|b", "stop", 2)
+
+
+def test_a_second_end_of_turn_that_the_engine_names() -> None:
+    async def named(stretch: Stretch) -> AsyncGenerator[Piece, None]:
+        yield Piece("a", [97, END], "stop", END)
+
+    async def draw() -> list[Piece]:
+        forced = force(Budget(waits=1), PLAIN, Limits(50), [1], Bytes(), named)
+        return [piece async for piece in forced]
+
+    assert "".join(piece.text for piece in asyncio.run(draw())) == "a|W|a"
+
+
 def test_the_least_thinking_is_reached_by_waits() -> None:
     said = ids("a", END, "b", END, "c", END, "d" * 20, END)
     text, finish, used, engine, _ = run(said, Budget(least=13))
@@ -286,7 +310,7 @@ def test_closing_the_completion_closes_the_engines_stretch() -> None:
 
 TOKENS = st.lists(
     st.one_of(
-        st.sampled_from([END, OPEN, CLOSE, 300, 301, 302]),
+        st.sampled_from([END, OPEN, CLOSE, *LONG]),
         st.sampled_from(list(b"ab<|W") + list("é🧮".encode())),
         st.integers(0, 255),
     ),
