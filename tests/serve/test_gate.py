@@ -122,6 +122,8 @@ def test_requests_per_minute_of_each_key(scripted: Scripted, keys: str) -> None:
     assert answers[3].headers["x-ratelimit-reset-requests"] == "1m0s"
     assert error(answers[3])["code"] == "rate_limit_exceeded"
     assert ask(gate, {"json": HI}, key=OTHER)[0].status_code == 200
+    now = 0.3  # 19.7 s are told as 20: who comes after 19 is early
+    assert ask(gate, {"json": HI}, key=KEY)[0].headers["retry-after"] == "20"
     now = 20.0
     assert ask(gate, {"json": HI}, key=KEY)[0].status_code == 200
 
@@ -219,6 +221,7 @@ def test_a_stream_whose_client_hangs_up_is_cancelled(scripted: Scripted) -> None
         knock.hang_up()
         await knock.task
         assert scripted.cancelled == 1
+        assert knock.task.cancelling() == 0  # the server's own cancellation is told from ours
         assert gate.limiter.tokens["anonymous"].level == 10_000 - len(body) // 4 - 1
 
     asyncio.run(run())
@@ -288,6 +291,37 @@ def test_a_busy_key_does_not_hold_up_a_quiet_one(scripted: Scripted, keys: str) 
 
 
 # ---- bodies and errors
+
+
+def test_an_answer_goes_out_piece_by_piece_and_as_it_is(
+    scripted: Scripted, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def run() -> None:
+        knock = Knock(gated(scripted.app)).body(json.dumps({**HI, "stream": True}).encode())
+        await knock.task
+        pieces = [m["body"] for m in knock.sent[1:]]
+        assert len(pieces) == 9  # five words, usage in two pieces, DONE, the end
+        assert pieces[-2:] == [b"data: [DONE]\n\n", b""]
+        assert [m["more_body"] for m in knock.sent[1:]] == [True] * 8 + [False]
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(run())
+    assert caplog.text == ""
+
+
+def test_no_more_bodies_are_read_at_once_than_may_go_in_or_wait(scripted: Scripted) -> None:
+    async def run() -> None:
+        gate = gated(scripted.app, max_concurrent=1, max_queue=1)
+        slow = [Knock(gate).body(b"{", more=True) for _ in range(2)]
+        await asyncio.sleep(0)
+        third = Knock(gate).body(json.dumps(HI).encode())
+        await third.task
+        assert third.status == 429
+        for knock in slow:
+            await knock.hang_up().task
+        assert gate.reading == 0
+
+    asyncio.run(run())
 
 
 def test_bodies_that_are_too_large_slow_or_broken_off(scripted: Scripted) -> None:

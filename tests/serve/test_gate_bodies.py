@@ -55,21 +55,22 @@ def test_json_is_json(kind: str) -> None:
     assert parse(body.encode(), kind) == json.loads(body)
 
 
-leaves = st.none() | st.booleans() | st.integers(-(2**63) + 1, 2**63 - 1) | st.text()
+texts = st.text(max_size=8)
+leaves = st.none() | st.booleans() | st.integers(-(2**63) + 1, 2**63 - 1) | texts
 leaves |= st.floats(allow_nan=False, allow_infinity=False)
-
-
-@settings(max_examples=30)
-@given(
-    st.dictionaries(
-        st.text(), st.recursive(leaves, lambda x: st.lists(x) | st.dictionaries(st.text(), x))
-    )
+trees = st.recursive(
+    leaves, lambda x: st.lists(x, max_size=3) | st.dictionaries(texts, x, max_size=3), max_leaves=8
 )
+
+
+@settings(deadline=None)
+@given(st.dictionaries(texts, trees, max_size=3))
 def test_all_tame_json_comes_through_as_it_is(value: dict[str, Any]) -> None:
     assert parse(json.dumps(value).encode()) == value
     assert parse(json.dumps(value, ensure_ascii=False).encode()) == value
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_no_bytes_raise_anything_but_a_400(body: bytes) -> None:
     try:
@@ -181,6 +182,7 @@ STREAM = (
 )
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, len(STREAM)), max_size=30))
 def test_a_stream_is_read_the_same_wherever_it_is_cut(cuts: list[int]) -> None:
     meter = Meter()

@@ -63,6 +63,7 @@ def test_who(tmp_path: Path) -> None:
         "Bearer \xff",
     ):
         assert keys.who(header) is None
+    assert not any(keys.who(f"Bearer sk-guess-{number:016}") for number in range(1000))
 
 
 def test_none_configured_is_open_but_an_emptied_file_is_shut(tmp_path: Path) -> None:

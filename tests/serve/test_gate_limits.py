@@ -24,6 +24,7 @@ visits = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(visits, st.integers(1, 90))
 def test_no_span_lets_in_more_requests_than_a_minute_and_the_refill(
     visits: list[tuple[float, int, int]], rpm: int
@@ -39,6 +40,7 @@ def test_no_span_lets_in_more_requests_than_a_minute_and_the_refill(
             assert count <= rpm * (1 + (end - begin) / 60) + 1e-3
 
 
+@settings(deadline=None)
 @given(visits, st.integers(50, 400))
 def test_tokens_used_stay_within_the_limit_and_one_request(
     visits: list[tuple[float, int, int]], tpm: int
@@ -56,6 +58,7 @@ def test_tokens_used_stay_within_the_limit_and_one_request(
         assert used_up - last <= tpm * (1 + now / 60) + 1e-3
 
 
+@settings(deadline=None)
 @given(visits, st.integers(1, 90), st.integers(50, 400))
 def test_who_comes_again_after_retry_after_gets_in_and_not_a_second_earlier(
     visits: list[tuple[float, int, int]], rpm: int, tpm: int
@@ -75,6 +78,7 @@ def test_who_comes_again_after_retry_after_gets_in_and_not_a_second_earlier(
             limiter.settle(limiter.take(ALICE, aside, now), used, now)
 
 
+@settings(deadline=None)
 @given(visits)
 def test_what_is_given_back_leaves_no_trace(visits: list[tuple[float, int, int]]) -> None:
     limiter, other, now = Limiter(40, 900), Limiter(40, 900), 0.0
@@ -187,7 +191,7 @@ def test_keys_take_turns_and_within_a_key_the_first_is_first() -> None:
     assert asyncio.run(run()) == ["a0", "b0", "c0", "a1", "b1", "a2", "a3"]
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["in", "out", "up"])), max_size=80),
     st.integers(1, 3),
