@@ -65,6 +65,7 @@ def main(
         if any("=" not in argument for argument in arguments):
             config = configs.load(schema, arguments)  # a mistake is told before Ray starts
         start_ray(log_to_driver=worker_logs)
+        signal.signal(signal.SIGTERM, _interrupt)  # again: Ray's own handler aborts
         device = "gpu" if ray.cluster_resources().get("GPU", 0) > 0 else "cpu"
         if all("=" in argument for argument in arguments):
             preset = PRESETS / job / ("limo.yaml" if device == "gpu" else "laptop.yaml")

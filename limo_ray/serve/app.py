@@ -174,6 +174,8 @@ class Ingress:
                 if not again:
                     raise _unavailable("the replica that had this request died") from None
         assert isinstance(head, Head)
+        if head.status >= 400:
+            head.body = _told(head)
         if head.content_type.startswith("text/event-stream"):
             return StreamingResponse(
                 _events(head.body, parts, request), head.status, media_type=head.content_type
@@ -233,6 +235,17 @@ async def _events(
         except LOST:
             told = error(503, "the replica died in the middle of its answer", code="replica_lost")
             yield b"data: " + encode(told) + b"\n\ndata: [DONE]\n\n"
+
+
+def _told(head: Head) -> bytes:
+    """vLLM's error with OpenAI's words for its type and code."""
+    try:
+        found = json.loads(head.body)["error"]
+        message, param = str(found["message"]), found.get("param")
+    except (ValueError, KeyError, TypeError):
+        return head.body  # the gate's to word
+    code = {400: "invalid_value", 404: "model_not_found"}.get(head.status)
+    return encode(error(head.status, message, code=code, param=param))
 
 
 def _unavailable(message: str) -> Refusal:

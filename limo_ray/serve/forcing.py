@@ -248,6 +248,18 @@ class ServedEngine(VllmEngine):
     def _class(self) -> Any:
         return ForcingLLM
 
+    def _arguments(self, model: str) -> dict[str, Any]:
+        arguments = super()._arguments(model)
+        if self.config.device != "cpu":
+            return arguments
+        # On CPU a request with a seed kills the engine if its prompt is read in two steps: vLLM
+        # then turns the generator back, which only a GPU's can be. So prompts are read in one.
+        whole = {
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": max(2048, self.config.max_model_len),
+        }
+        return whole | arguments
+
     async def start(self) -> None:
         await super().start()
         self._vllm.style = self._style

@@ -1,5 +1,6 @@
 """jobs/serve.py: starts the endpoint, keeps it, and drains it on Ctrl-C or SIGTERM."""
 
+import logging
 import os
 import re
 import socket
@@ -43,6 +44,7 @@ def serve(config: ServeConfig, device: str) -> Served:
     _check_machine(config)
     cli.say(f"starting {config.model_name} on {config.engine.device} ...")
     begun = time.monotonic()
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
     try:
         ray_serve.start(
             http_options={"host": config.host, "port": config.port}, logging_config=QUIET

@@ -154,6 +154,19 @@ def test_several_choices_with_log_probabilities(client: openai.OpenAI) -> None:
     assert again.choices[0].message.content == made.choices[0].message.content
 
 
+def test_seeds_do_no_harm(endpoint: Endpoint) -> None:
+    """vLLM's CPU engine dies of a seed whose prompt is read in parts."""
+    with concurrent.futures.ThreadPoolExecutor(12) as pool:
+        long = [f"{i} " + "some other words " * 200 for i in range(12)]
+        answers = pool.map(
+            lambda text: endpoint.post(
+                {"model": MODEL, "prompt": text, "seed": 3, "max_tokens": 4}, "completions"
+            ),
+            long,
+        )
+        assert {answer.status_code for answer in answers} == {200}
+
+
 def test_a_stream_is_the_whole_answer_in_pieces(client: openai.OpenAI) -> None:
     whole = client.chat.completions.create(**asked())
     text, usage, finish = "", None, None
@@ -243,25 +256,32 @@ def test_an_end_becomes_a_wait(client: openai.OpenAI) -> None:
 
 
 def test_a_forced_stream_is_the_forced_answer(client: openai.OpenAI) -> None:
-    budget = {"waits": 1, "max_thinking_tokens": 30}
-    whole = client.chat.completions.create(**forced(n=2, max_tokens=80, budget=budget))
-    texts, usage, finishes = ["", ""], None, [None, None]
-    for event in client.chat.completions.create(
-        **forced(n=2, max_tokens=80, budget=budget, stream=True,
-                 stream_options={"include_usage": True})
-    ):  # fmt: skip
-        usage = event.usage or usage
-        for choice in event.choices:
-            texts[choice.index] += choice.delta.content or ""
-            assert not finishes[choice.index]
-            finishes[choice.index] = choice.finish_reason
-    assert texts == [choice.message.content for choice in whole.choices]
-    assert usage == whole.usage
-    assert all(finishes)
+    for n, temperature in ((1, 0.0), (2, 0.7)):
+        fields = {
+            "n": n, "temperature": temperature, "seed": 5, "max_tokens": 80,
+            "budget": {"waits": 1, "max_thinking_tokens": 30},
+        }  # fmt: skip
+        whole = client.chat.completions.create(**forced(**fields))
+        texts, usage, finishes, tokens = [""] * n, None, [None] * n, 0
+        for event in client.chat.completions.create(
+            **forced(**fields, stream=True, logprobs=True, stream_options={"include_usage": True})
+        ):
+            usage = event.usage or usage
+            for choice in event.choices:
+                texts[choice.index] += choice.delta.content or ""
+                tokens += len(choice.logprobs.content) if choice.logprobs else 0
+                assert not finishes[choice.index]
+                finishes[choice.index] = choice.finish_reason
+        assert all(finishes)
+        assert usage.completion_tokens == tokens
+        assert all("Final Answer:" in text for text in texts)
+        if n == 1:
+            assert texts == [choice.message.content for choice in whole.choices]
+            assert usage == whole.usage
 
 
 def test_a_client_that_leaves_frees_the_engine(endpoint: Endpoint) -> None:
-    body = asked(max_tokens=900, ignore_eos=True, n=4)
+    body = asked(max_tokens=900, ignore_eos=True, n=4, temperature=1)
     for more in ({}, {"stream": True}, {"max_thinking_tokens": 800}):
         with contextlib.suppress(httpx.TimeoutException):
             httpx.post(
