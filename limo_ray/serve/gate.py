@@ -91,6 +91,9 @@ class Gate:
             await answer.refuse(refusal)
         except Gone:
             visit.gone = True
+        except asyncio.CancelledError:  # how Ray Serve tells of a client that hung up
+            visit.gone = True
+            raise
         finally:
             self.busy -= 1
             if self.busy == 0:
@@ -218,6 +221,8 @@ class Gate:
         if watch.done():
             self.queue.give_up(name, ticket)
             raise Gone
+        if ticket.cancelled():  # its place went to a key that had none
+            raise self._full()
         if not ticket.done():
             self.queue.give_up(name, ticket)
             raise Refusal(

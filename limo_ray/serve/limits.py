@@ -172,7 +172,8 @@ class Full(Exception):
 class Queue:
     """At most `max_inside` inside, at most `max_waiting` waiting; keys take turns at the door.
 
-    Within a key the order is that of arrival. One event loop owns it.
+    Within a key the order is that of arrival. Nobody fills the queue against others: in a full one
+    a key with fewer places takes the last place of the key with the most. One event loop owns it.
     """
 
     def __init__(self, max_inside: int, max_waiting: int) -> None:
@@ -183,7 +184,9 @@ class Queue:
         self._lines: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
 
     def enter(self, name: str) -> asyncio.Future[None] | None:
-        """None: inside now. A future: inside when it is done; `give_up` it or wait.
+        """None: inside now. A future: inside when it is done, out again when it is cancelled.
+
+        Whoever does not want to wait for it any more says `give_up`.
 
         Raises:
             Full: no place to wait.
@@ -192,14 +195,24 @@ class Queue:
             self.inside += 1
             return None
         if self.waiting >= self.max_waiting:
-            raise Full
+            self._displace(name)
         ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._lines.setdefault(name, deque()).append(ticket)
         self.waiting += 1
         return ticket
 
+    def _displace(self, name: str) -> None:
+        """Frees a place for `name` at the cost of the longest line, if that is fair."""
+        longest = max(self._lines.values(), key=len, default=deque())
+        if len(longest) <= len(self._lines.get(name, ())) + 1:
+            raise Full
+        longest.pop().cancel()
+        self.waiting -= 1
+
     def give_up(self, name: str, ticket: asyncio.Future[None]) -> None:
         """Leaves the line; leaves the inside if the door opened in the same moment."""
+        if ticket.cancelled():
+            return
         if ticket.done():
             self.leave()
             return

@@ -25,11 +25,11 @@ class GateConfig:
     max_concurrent: int = 256
     """Requests that the engine may have at once, per ingress replica."""
     max_queue: int = 512
-    """Requests that may wait for that; one more gets 429."""
+    """Requests that may wait for that, keys in turn; one more gets 429."""
     max_wait_s: float = 300.0
     """Seconds after which a waiting request gets 429."""
     max_body_bytes: int = 2 * 2**20
-    """Largest body of a request, in bytes."""
+    """Largest body of a request; 2 * (max_concurrent + max_queue) of them may be in memory."""
     body_timeout_s: float = 30.0
     """Seconds that a body may take to arrive."""
     max_tokens: int = 131_072
@@ -57,6 +57,8 @@ class GateConfig:
                 raise ValueError(f"{name}: {getattr(self, name)} must be positive")
         if self.keys_env and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.keys_env):
             raise ValueError(f"keys_env: {self.keys_env} is not a variable's name")
+        if self.max_depth > 256:  # what is behind the gate walks through it recursively
+            raise ValueError(f"max_depth: {self.max_depth} must be at most 256")
         for origin in self.cors_origins:
             if origin != "*" and not re.fullmatch(r"https?://[^\s/]+", origin):
                 raise ValueError(f"cors_origins: {origin} is not like https://host:port")

@@ -249,6 +249,8 @@ def test_a_cancelled_request_leaves_no_trace(scripted: Scripted, place: str) -> 
             await knock.task
         scripted.opened.set()
         await asyncio.gather(first.task, second.body(body).task, return_exceptions=True)
+        assert b'status="499"' in gate.metrics.text()[0]
+        assert b'status="500"' not in gate.metrics.text()[0]
         assert (gate.queue.inside, gate.queue.waiting, gate.busy, gate.reading) == (0, 0, 0, 0)
 
     asyncio.run(run())
@@ -286,6 +288,24 @@ def test_a_busy_key_does_not_hold_up_a_quiet_one(scripted: Scripted, keys: str) 
         scripted.opened.set()
         await asyncio.gather(*(k.task for k in knocks))
         assert scripted.order.index("['b']") <= 2
+
+    asyncio.run(run())
+
+
+def test_a_key_that_fills_the_queue_makes_room_for_another(scripted: Scripted, keys: str) -> None:
+    async def run() -> None:
+        gate = gated(scripted.app, keys_file=keys, max_concurrent=1, max_queue=2, rpm=100)
+        body = json.dumps({**HI, "script": "hold"}).encode()
+        greedy = [Knock(gate, authorization=f"Bearer {KEY}").body(body) for _ in range(3)]
+        await until(lambda: gate.queue.waiting == 2)
+        quiet = Knock(gate, authorization=f"Bearer {OTHER}").body(body)
+        await greedy[2].task
+        assert greedy[2].status == 429
+        assert gate.limiter.requests["alice"].level == pytest.approx(98, abs=0.1)
+        scripted.opened.set()
+        await asyncio.gather(*(k.task for k in (*greedy, quiet)))
+        assert [k.status for k in (*greedy, quiet)] == [200, 200, 429, 200]
+        assert (gate.queue.inside, gate.queue.waiting) == (0, 0)
 
     asyncio.run(run())
 
@@ -539,6 +559,7 @@ def test_cors_is_off_unless_asked_for(scripted: Scripted) -> None:
         ("max_concurrent", 0),
         ("max_wait_s", 0.0),
         ("keys_env", "a b"),
+        ("max_depth", 999),
         ("body_timeout_s", float("nan")),
     ],
 )

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import math
+from collections import Counter
 
 import pytest
 from hypothesis import given, settings
@@ -210,6 +211,8 @@ def test_the_queue_keeps_count_whatever_happens(
                 except Full:
                     assert queue.inside == inside
                     assert queue.waiting == waiting
+                    places = Counter(n for n, _ in in_line)
+                    assert places[name] + 1 >= max(places.values(), default=0)
                     continue
                 if ticket is None:
                     in_now += 1
@@ -221,13 +224,34 @@ def test_the_queue_keeps_count_whatever_happens(
             elif step == "up" and in_line:
                 # one whose ticket came up meanwhile gives up its place inside
                 queue.give_up(*in_line.pop(0))
-            moved = [entry for entry in in_line if entry[1].done()]
-            in_line = [entry for entry in in_line if not entry[1].done()]
+            moved = [e for e in in_line if e[1].done() and not e[1].cancelled()]
+            in_line = [e for e in in_line if not e[1].done()]
             in_now += len(moved)
             assert (queue.inside, queue.waiting) == (in_now, len(in_line))
             assert in_now == inside or not in_line, "a free place and somebody waiting"
         assert sum(map(len, queue._lines.values())) == len(in_line)
         assert all(queue._lines.values()), "an empty line stays in memory"
+
+    asyncio.run(run())
+
+
+def test_nobody_fills_the_queue_against_others() -> None:
+    async def run() -> None:
+        queue = Queue(1, 4)
+        queue.enter("a")
+        greedy = [queue.enter("a") for _ in range(4)]
+        with pytest.raises(Full):
+            queue.enter("a")
+        other = [queue.enter("b") for _ in range(2)]
+        assert [ticket.cancelled() for ticket in greedy] == [False, False, True, True]
+        with pytest.raises(Full):  # two each is fair
+            queue.enter("b")
+        queue.give_up("a", greedy[3])  # out already
+        assert (queue.inside, queue.waiting) == (1, 4)
+        for _ in range(5):
+            queue.leave()
+        assert all(ticket.done() for ticket in other)
+        assert (queue.inside, queue.waiting) == (0, 0)
 
     asyncio.run(run())
 
