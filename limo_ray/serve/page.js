@@ -161,7 +161,10 @@ function start() {
         if (!fold.hasAttribute("data-plain")) fold.firstChild.textContent = `Thinking, ${thought.toFixed(1)} s`;
         if (!touched) fold.open = false;
       }
-      grow(fold.lastChild, thinking);
+      const box = fold.lastChild; // it scrolls by itself, and follows its end like the page
+      const follow = box.scrollTop + box.clientHeight >= box.scrollHeight - 60;
+      grow(box, thinking);
+      if (follow) box.scrollTop = box.scrollHeight;
       grow(body, answer);
     }
 
@@ -288,19 +291,19 @@ function start() {
       fit();
       trouble(failed.message);
       $("said").textContent = "";
-      $("hello").hidden = messages.length > 0;
+      $("hello").hidden = chat.children.length > 0;
       if (failed.status === 401) $("key").focus();
     } else {
       const settled = answer.finish(text, told, { usage, reason, stopped, trouble: failed?.message });
       const kept = told ? text : split(text, true).answer;
       // as in training, thinking is no part of the turns before
-      messages.push({ role: "user", content: asked }, { role: "assistant", content: kept });
+      if (kept.trim()) messages.push({ role: "user", content: asked }, { role: "assistant", content: kept });
       $("said").textContent = stopped ? "Stopped" : failed ? "" : "The answer is complete";
       settled.then(() => follow && toEnd());
     }
     stop.hidden = true;
     send.hidden = false;
-    $("new").hidden = !messages.length;
+    $("new").hidden = !chat.children.length;
     if (failed?.status !== 401) question.focus();
   }
 

@@ -47,7 +47,7 @@ class Browser:
         found = self.ask("/element", using="css selector", value=selector)
         self.ask(f"/element/{next(iter(found.values()))}/click")
 
-    def until(self, script: str, seconds: float = 10.0) -> None:
+    def until(self, script: str, seconds: float = 30.0) -> None:
         end = time.monotonic() + seconds
         while not self.run(f"return {script}"):
             assert time.monotonic() < end, script
@@ -73,7 +73,7 @@ def browsing(profile: Path, dark: bool = False) -> Iterator[Browser]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
             _wait(lambda: http.get("/status").json()["value"]["ready"])
             flags = [
                 "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
@@ -96,7 +96,7 @@ def browsing(profile: Path, dark: bool = False) -> Iterator[Browser]:
         driver.wait(10)
 
 
-def _wait(done: Callable[[], bool], seconds: float = 10.0) -> None:
+def _wait(done: Callable[[], bool], seconds: float = 30.0) -> None:
     end = time.monotonic() + seconds
     while True:
         with contextlib.suppress(httpx.ConnectError):

@@ -19,7 +19,7 @@ from tests.serve.gates import CHAT, HI, Scripted, gated, listening, until
 @pytest.fixture(scope="module")
 def server() -> Iterator[tuple[str, Gate]]:
     gate = gated(
-        Scripted().app, max_concurrent=16, max_queue=64, body_timeout_s=0.5, max_body_bytes=50_000
+        Scripted().app, max_concurrent=16, max_queue=64, body_timeout_s=2.0, max_body_bytes=50_000
     )
     with listening(gate) as url:
         yield url, gate
@@ -54,7 +54,7 @@ def test_of_200_clients_none_is_lost(server: tuple[str, Gate]) -> None:
     assert (gate.queue.inside, gate.queue.waiting, gate.reading) == (0, 0, 0)
 
 
-def raw(url: str, data: bytes, wait: float = 3.0) -> bytes:
+def raw(url: str, data: bytes, wait: float = 20.0) -> bytes:
     """What the server says to these bytes."""
     host, port = url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), wait) as link:
@@ -77,7 +77,7 @@ def test_a_slow_body_and_an_endless_one_over_a_socket(server: tuple[str, Gate]) 
     url, _ = server
     began = time.monotonic()
     assert b" 408 " in raw(url, HEAD + b"Content-Length: 100\r\n\r\n{").split(b"\r\n")[0]
-    assert time.monotonic() - began < 2.5
+    assert 1.5 < time.monotonic() - began < 15
     piece = b"1000\r\n" + b"x" * 4096 + b"\r\n"
     endless = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + piece * 16
     assert b" 413 " in raw(url, endless).split(b"\r\n")[0]
