@@ -120,7 +120,7 @@ class _Run:
         )
         async with aclosing(forced):
             async for piece in forced:
-                if piece.put_in and params.logprobs is not None:
+                if params.logprobs is not None and piece.extra is None:
                     piece.extra = [self._certain(token) for token in piece.ids]
                 yield piece
 

@@ -156,8 +156,8 @@ def test_several_choices_with_log_probabilities(client: openai.OpenAI) -> None:
 
 def test_seeds_do_no_harm(endpoint: Endpoint) -> None:
     """vLLM's CPU engine dies of a seed whose prompt is read in parts."""
-    with concurrent.futures.ThreadPoolExecutor(12) as pool:
-        long = [f"{i} " + "some other words " * 200 for i in range(12)]
+    with concurrent.futures.ThreadPoolExecutor(6) as pool:
+        long = [f"{i} " + "some other words " * 200 for i in range(6)]
         answers = pool.map(
             lambda text: endpoint.post(
                 {"model": MODEL, "prompt": text, "seed": 3, "max_tokens": 4}, "completions"
