@@ -39,8 +39,10 @@ def test_a_package_is_imported_only_behind_its_wall(package: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["limo_ray.sampling", "limo_ray.target", "limo_ray.curate.select", "limo_ray.report"]
-)
+    "module",
+    ["limo_ray.sampling", "limo_ray.target", "limo_ray.curate.select", "limo_ray.report",
+     "limo_ray.serve.budget", "limo_ray.serve.asked", "limo_ray.serve.gate"],
+)  # fmt: skip
 def test_pure_modules_need_no_ray_torch_or_vllm(module: str) -> None:
     code = (
         f"import sys, {module}; "
