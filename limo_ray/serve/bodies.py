@@ -76,6 +76,26 @@ def _too_large(limit: int) -> Refusal:
     )
 
 
+def replay(body: bytes, then: Receive) -> Receive:
+    """ASGI's receive for a body that was read already; `then` is what follows it."""
+    pending = True
+
+    async def receive() -> Message:
+        nonlocal pending
+        if not pending:
+            return await then()
+        pending = False
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
+
+
+async def hung_up(receive: Receive) -> None:
+    """Returns when the client has hung up."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 def wrong(message: str, param: str | None = None, code: str = "invalid_value") -> Refusal:
     """A 400."""
     return Refusal(400, message, reason="body", code=code, param=param)

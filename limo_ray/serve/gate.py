@@ -18,7 +18,7 @@ from limo_ray.serve.bodies import Gone
 from limo_ray.serve.errors import Refusal, encode
 from limo_ray.serve.keys import Key, Keys
 from limo_ray.serve.limits import Full, Grant, Limiter, Queue
-from limo_ray.serve.metrics import Metrics
+from limo_ray.serve.metrics import Metrics, open_log
 from limo_ray.serve.ready import Readiness
 from limo_ray.serve.rules import GateConfig, exposed
 from limo_ray.serve.usage import counts
@@ -42,6 +42,7 @@ class Gate:
         *,
         ready: Callable[[], Awaitable[bool]] | None = None,
         host: str = "",
+        id_header: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """
@@ -50,10 +51,12 @@ class Gate:
             config: checked already.
             ready: whether the application can answer; None for always.
             host: that the server listens on, for the warning about missing keys.
+            id_header: answers carry x-request-id; false where a proxy before the gate adds it,
+                as Ray Serve's does.
             clock: seconds.
 
         Raises:
-            ValueError: the keys cannot be read.
+            ValueError: the keys cannot be read, or the access log not written.
         """
         self.app = app
         self.config = config
@@ -63,12 +66,14 @@ class Gate:
         self.limiter = Limiter(config.rpm, config.tpm)
         self.queue = Queue(config.max_concurrent, config.max_queue)
         self.metrics = Metrics(lambda: self.queue.inside, lambda: self.queue.waiting)
+        self.id_header = id_header
         self.draining = False
         self.busy = 0  # requests in the gate, wherever
         self.reading = 0  # bodies on their way
         self.mean_s = 1.0  # a request's time inside, for Retry-After of a full queue
         self._idle = asyncio.Event()
         self._idle.set()
+        open_log(config.access_log)
         warning = exposed(self.keys, host)
         if warning:
             log.warning(warning)
@@ -81,6 +86,8 @@ class Gate:
             await send({"type": "websocket.close", "code": 1008})
             return
         visit = Visit.of(scope, self.clock())
+        if self.id_header:
+            visit.extra.append((b"x-request-id", visit.id.encode()))
         answer = Answer(visit, send, self.clock)
         self.busy += 1
         self._idle.clear()
@@ -144,7 +151,7 @@ class Gate:
         body = await self._body(visit, receive)
         request = bodies.parse(body, visit.header(b"content-type"), config.max_depth)
         if visit.path == "/render":  # no work for the engine
-            await self._through(visit, scope, _replay(body, receive), answer)
+            await self._through(visit, scope, bodies.replay(body, receive), answer)
             return
         bodies.check(request, config)
         prompt, most = bodies.tokens_at_most(request, len(body), config)
@@ -153,7 +160,7 @@ class Gate:
             grant = self.limiter.take(visit.key, prompt + most, self.clock())
         finally:
             visit.limits(self.limiter.headers(visit.key, self.clock()))
-        watch = asyncio.ensure_future(_hangup(receive))
+        watch = asyncio.ensure_future(bodies.hung_up(receive))
         entered = False
         try:
             await self._enter(visit, watch)
@@ -254,7 +261,7 @@ class Gate:
         task = asyncio.current_task()
         assert task is not None
 
-        def hung_up(_: asyncio.Future[None]) -> None:
+        def cancel(_: asyncio.Future[None]) -> None:
             if not visit.finished:
                 visit.gone = True
                 task.cancel()
@@ -263,15 +270,15 @@ class Gate:
             await asyncio.wait((watch,))
             return {"type": "http.disconnect"}
 
-        watch.add_done_callback(hung_up)
+        watch.add_done_callback(cancel)
         began = self.clock()
         try:
-            await self._through(visit, scope, _replay(body, after_body), answer)
+            await self._through(visit, scope, bodies.replay(body, after_body), answer)
         except asyncio.CancelledError:
             if not visit.gone or task.cancelling() > 1:
                 raise
         finally:
-            watch.remove_done_callback(hung_up)
+            watch.remove_done_callback(cancel)
             if visit.gone:
                 task.uncancel()
             self.mean_s += 0.1 * (self.clock() - began - self.mean_s)
@@ -319,23 +326,3 @@ class Gate:
             await answer.whole(200, encode({"ready": True}))
         else:
             await answer.whole(503, encode({"ready": False}), headers=LATER)
-
-
-def _replay(body: bytes, then: Receive) -> Receive:
-    """ASGI's receive for a body that was read already; `then` is what follows it."""
-    pending = True
-
-    async def receive() -> Message:
-        nonlocal pending
-        if not pending:
-            return await then()
-        pending = False
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return receive
-
-
-async def _hangup(receive: Receive) -> None:
-    """Returns when the client has hung up."""
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -1,7 +1,9 @@
 """What Prometheus and the access log are told. Labels have few values, none of a client's make."""
 
 import logging
+import os
 from collections.abc import Callable
+from logging.handlers import WatchedFileHandler
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -11,6 +13,32 @@ from limo_ray.serve.visit import Visit
 access = logging.getLogger("limo_ray.access")
 
 SECONDS = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
+
+
+def open_log(file: str) -> None:
+    """Sends the access log to `file`, or to stderr where nothing else takes it. Twice is once.
+
+    A file that is moved away (logrotate) is made anew.
+
+    Raises:
+        ValueError: the file cannot be written.
+    """
+    access.setLevel(logging.INFO)
+    if not file:
+        handler: logging.Handler = logging.StreamHandler()
+        if access.hasHandlers():
+            return
+    else:
+        path = os.path.abspath(file)
+        if any(getattr(known, "baseFilename", None) == path for known in access.handlers):
+            return
+        try:
+            handler = WatchedFileHandler(path, encoding="utf-8")
+        except OSError as error:
+            raise ValueError(f"access_log: {file}: {error.strerror}") from None
+        access.propagate = False
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    access.addHandler(handler)
 
 
 class Metrics:

@@ -13,7 +13,7 @@ class GateConfig:
     """Who may ask the endpoint, how much, and how large."""
 
     keys_file: str = ""
-    """File of API keys, one per line (format: limo_ray/serve/keys.py), read again when changed."""
+    """API keys, one per line, as the ingress sees the file (format: limo_ray/serve/keys.py)."""
     keys_env: str = "LIMO_RAY_API_KEYS"
     """Environment variable with further keys; with neither, everybody may ask."""
     rpm: int = 0
@@ -42,6 +42,8 @@ class GateConfig:
     """Deepest nesting of a request's JSON."""
     metrics_open: bool = True
     """/metrics needs no key."""
+    access_log: str = ""
+    """File for a line per request; empty for the ingress's stderr, kept in Ray's session logs."""
     cors_origins: list[str] = field(default_factory=list)
     """Origins whose pages may call the endpoint from a browser; ["*"] for all, [] for none."""
 

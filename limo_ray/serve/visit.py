@@ -55,10 +55,8 @@ class Visit:
         if root and path.startswith(root):
             path = path[len(root) :] or "/"
         route = "/v1/models" if path.startswith("/v1/models/") else path
-        return cls(
-            number, scope["method"], path, route if route in ROUTES else "other", now, headers,
-            extra=[(b"x-request-id", number.encode())],
-        )  # fmt: skip
+        route = route if route in ROUTES else "other"
+        return cls(number, scope["method"], path, route, now, headers)
 
     def header(self, name: bytes) -> str:
         return self.headers.get(name, b"").decode("latin-1")

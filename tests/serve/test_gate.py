@@ -535,6 +535,28 @@ def test_the_log_has_one_line_per_request_and_the_id_goes_through(
     assert "secret" not in lines[2]
 
 
+def test_the_log_goes_to_a_file_once(scripted: Scripted, tmp_path: Path) -> None:
+    file, access = tmp_path / "access.log", logging.getLogger("limo_ray.access")
+    before = (list(access.handlers), access.propagate)
+    try:
+        for _ in range(2):
+            gate = gated(scripted.app, access_log=str(file))
+        ask(gate, {"json": HI})
+        assert len(file.read_text().splitlines()) == 1
+        with pytest.raises(ValueError, match="access_log"):
+            gated(scripted.app, access_log=str(tmp_path / "none" / "log"))
+    finally:
+        access.handlers, access.propagate = before
+
+
+def test_a_proxy_may_name_the_requests(scripted: Scripted) -> None:
+    """Ray Serve's does: two headers would be one header with two ids."""
+    gate = gated(scripted.app)
+    gate.id_header = False
+    answers = ask(gate, {"json": HI}, {"json": {**HI, "script": "boom"}})
+    assert not any("x-request-id" in answer.headers for answer in answers)
+
+
 def test_cors_is_off_unless_asked_for(scripted: Scripted) -> None:
     page = "https://page.example"
     preflight = {
