@@ -4,7 +4,6 @@ One start for all of it, in this file's order: the last tests kill the replica a
 """
 
 import concurrent.futures
-import contextlib
 import json
 import os
 import signal
@@ -76,9 +75,16 @@ class Endpoint:
         after = [sum(child.cpu_times()[:2]) for child in engine]
         return sum(after) - sum(before) < 0.2
 
-    def post(self, body: Any, path: str = "chat/completions", **more: Any) -> httpx.Response:
+    def post(
+        self, body: Any, path: str = "chat/completions", timeout: float = 120
+    ) -> httpx.Response:
         headers = {"authorization": f"Bearer {KEY}"}
-        return httpx.post(f"{self.url}/v1/{path}", json=body, headers=headers, timeout=120, **more)
+        return httpx.post(f"{self.url}/v1/{path}", json=body, headers=headers, timeout=timeout)
+
+    def stream(self, body: Any) -> Any:
+        headers = {"authorization": f"Bearer {KEY}"}
+        url = f"{self.url}/v1/chat/completions"
+        return httpx.stream("POST", url, json=body | {"stream": True}, headers=headers, timeout=120)
 
 
 @pytest.fixture(scope="module")
@@ -282,18 +288,11 @@ def test_a_forced_stream_is_the_forced_answer(client: openai.OpenAI) -> None:
 
 def test_a_client_that_leaves_frees_the_engine(endpoint: Endpoint) -> None:
     body = asked(max_tokens=900, ignore_eos=True, n=4, temperature=1)
-    for more in ({}, {"stream": True}, {"max_thinking_tokens": 800}):
-        with contextlib.suppress(httpx.TimeoutException):
-            httpx.post(
-                f"{endpoint.url}/v1/chat/completions", json=body | more, timeout=1.5,
-                headers={"authorization": f"Bearer {KEY}"},
-            )  # fmt: skip
-        if "stream" in more:
-            with httpx.stream(
-                "POST", f"{endpoint.url}/v1/chat/completions", json=body | more, timeout=30,
-                headers={"authorization": f"Bearer {KEY}"},
-            ) as answer:  # fmt: skip
-                next(answer.iter_lines())
+    for more in ({}, {"max_thinking_tokens": 800}):
+        with pytest.raises(httpx.TimeoutException):
+            endpoint.post(body | more, timeout=1.5)
+        with endpoint.stream(body | more) as answer:
+            next(answer.iter_lines())
     time.sleep(1)
     assert endpoint.idle()
 
@@ -319,10 +318,7 @@ def test_a_killed_replica_is_replaced_and_nobody_hangs(endpoint: Endpoint) -> No
         return answer.status_code, answer.json()
 
     def streamed(_: int) -> list[str]:
-        with httpx.stream(
-            "POST", f"{endpoint.url}/v1/chat/completions", json=body | {"stream": True},
-            headers={"authorization": f"Bearer {KEY}"}, timeout=120,
-        ) as answer:  # fmt: skip
+        with endpoint.stream(body) as answer:
             return [line for line in answer.iter_lines() if line]
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
