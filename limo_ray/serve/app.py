@@ -94,8 +94,9 @@ def application(config: ServeConfig, device: str) -> serve.Application:
         Replica,
         name="Replica",
         ray_actor_options=asked_of_ray,
-        max_ongoing_requests=config.slots,
-        max_queued_requests=-1,
+        # The gate bounds what is inside, the engine queues what it cannot decode yet: so a request
+        # that no replica takes has none to take it.
+        max_ongoing_requests=config.gate.max_concurrent + config.slots,
         graceful_shutdown_timeout_s=config.drain_s,
         graceful_shutdown_wait_loop_s=0.5,
         logging_config=QUIET,

@@ -67,9 +67,9 @@ class ServeConfig:
     port: int = 8000
     """Port that jobs/serve.py listens on."""
     ongoing: int = 0
-    """Requests that a replica holds at once; 0 for the engine's max_num_seqs."""
+    """Requests that keep a replica busy; 0 for the engine's max_num_seqs."""
     scale_at: float = 0.7
-    """Replicas are added when each holds more than this share of `ongoing`."""
+    """Replicas are added when each has more than this share of `ongoing`."""
     stream_tokens: int = 8
     """Tokens in one event of a stream at most: one while few requests run, more under load."""
     routing: str = "prefix"
@@ -113,5 +113,5 @@ class ServeConfig:
 
     @property
     def slots(self) -> int:
-        """Requests that one replica holds."""
+        """Requests that keep one replica busy."""
         return self.ongoing or self.engine.max_num_seqs

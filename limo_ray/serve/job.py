@@ -145,7 +145,7 @@ def plan(config: ServeConfig, device: str) -> str:
     return "\n".join(
         [
             f"endpoint  {url(config)}/v1, model {config.model_name}{weights}",
-            f"replicas  {count} on {where}, {each} each, {config.slots} requests each",
+            f"replicas  {count} on {where}, {each} each, busy with {config.slots} requests",
             f"routing   {routing}",
             f"engine    {engine.dtype}, context of {engine.max_model_len} tokens",
             f"thinking  at least {budget.min_thinking_tokens}, at most {most}, "

@@ -158,7 +158,8 @@ def test_a_replica_asks_for_its_gpus_and_routes_by_prefix() -> None:
     assert replica._deployment_config.autoscaling_config.max_replicas == 4
     router = replica._deployment_config.request_router_config.request_router_class
     assert "PrefixCacheAffinityRouter" in str(router)
-    assert replica.max_ongoing_requests == 128
+    # more than the gate lets in: the gate's queue is the only one before the engine's
+    assert replica.max_ongoing_requests > loaded.gate.max_concurrent
     bundles = load("engine.bundles=[{CPU: 1, GPU: 4}, {CPU: 1, GPU: 4}]", "engine.device=gpu")
     replica = deployments(application(bundles, "cpu"))["Replica"]
     assert replica._deployment_config is not None
