@@ -146,7 +146,9 @@ def main() -> None:
         "ours": [sys.executable, str(root / "jobs/serve.py"), PRESET, f"model={options.model}",
                  f"port={ports['ours']}", "served_name=model"],
         "vllm serve": [
-            str(Path(sys.executable).parent / "vllm"), "serve", models.resolve(options.model),
+            # what `vllm serve` runs; the command itself looks for a package that the CPU build lacks
+            sys.executable, "-m", "vllm.entrypoints.openai.api_server",
+            "--model", models.resolve(options.model),
             "--port", str(ports["vllm serve"]), "--host", "127.0.0.1",
             "--served-model-name", "model", "--dtype", engine.dtype, "--enforce-eager",
             "--max-num-seqs", str(engine.max_num_seqs), "--disable-log-stats",

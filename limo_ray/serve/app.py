@@ -151,7 +151,7 @@ class Ingress:
             body = None
         if not isinstance(body, dict):
             raise Refusal(400, "the body must be a JSON object", reason="body")
-        name = request.headers.get("x-request-id", "")
+        name = getattr(request.state, "request_id", "")
         return await self._forward(asked.call(request.url.path, body, self.config, name), request)
 
     async def models(self, request: Request) -> Response:
