@@ -146,7 +146,7 @@ def main() -> None:
         "ours": [sys.executable, str(root / "jobs/serve.py"), PRESET, f"model={options.model}",
                  f"port={ports['ours']}", "served_name=model"],
         "vllm serve": [
-            # what `vllm serve` runs; the command itself looks for a package that the CPU build lacks
+            # what `vllm serve` runs: the command itself asks for a package that CPU builds lack
             sys.executable, "-m", "vllm.entrypoints.openai.api_server",
             "--model", models.resolve(options.model),
             "--port", str(ports["vllm serve"]), "--host", "127.0.0.1",
