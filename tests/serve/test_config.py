@@ -14,7 +14,7 @@ from limo_ray.serve.app import application, build_app
 from limo_ray.serve.asked import THINKING, prepared
 from limo_ray.serve.config import ServeConfig
 from limo_ray.serve.errors import Refusal
-from limo_ray.serve.job import plan
+from limo_ray.serve.job import CAUSE, plan
 
 ROOT = Path(__file__).parent.parent.parent
 LAPTOP = str(ROOT / "conf/serve/laptop.yaml")
@@ -65,6 +65,15 @@ def test_the_plan_says_what_would_start() -> None:
     assert "1 to 3 on cpu" in text
     assert "prefix" in text
     assert "4 GPU(s)" in plan(config.load(ServeConfig, [str(ROOT / "conf/serve/limo.yaml")]), "gpu")
+
+
+def test_the_cause_of_a_failed_start_is_found_in_serves_pages() -> None:
+    page = (
+        "The deployment failed to start 2 times in a row. Error:\nTraceback (most recent call last):"
+        "\n  File x\nRuntimeError: Engine core\n\nThe above exception was the direct cause:\n"
+        "limo_ray.engine.EngineError: engine for m did not start: model not found (m)\n"
+    )
+    assert CAUSE.findall(page) == ["engine for m did not start: model not found (m)"]
 
 
 def chat(**fields: Any) -> dict[str, Any]:
