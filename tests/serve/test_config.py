@@ -69,7 +69,7 @@ def test_the_plan_says_what_would_start() -> None:
 
 def test_the_cause_of_a_failed_start_is_found_in_serves_pages() -> None:
     page = (
-        "The deployment failed to start 2 times in a row. Error:\nTraceback (most recent call last):"
+        "The deployment failed to start 2 times. Error:\nTraceback (most recent call last):"
         "\n  File x\nRuntimeError: Engine core\n\nThe above exception was the direct cause:\n"
         "limo_ray.engine.EngineError: engine for m did not start: model not found (m)\n"
     )
