@@ -36,6 +36,7 @@ from limo_ray.serve.replica import OFFERED, Head, Part, Replica, Tail
 log = logging.getLogger(__name__)
 
 QUIET = {"log_level": "WARNING", "enable_access_log": False}  # the gate has a log of its own
+EVENTS = "text/event-stream"
 PREFIX_ROUTER = "ray.serve.llm.request_router:PrefixCacheAffinityRouter"
 LOST = (
     ActorDiedError, ActorUnavailableError, RayActorError, ReplicaUnavailableError,
@@ -175,9 +176,17 @@ class Ingress:
                 if not again:
                     raise _unavailable("the replica that had this request died") from None
         assert isinstance(head, Head)
+        if head.content_type.startswith(EVENTS) and head.body.startswith(b'data: {"error"'):
+            head = _unstarted(head)
+        if head.status == 500 and call.constrained:
+            # vLLM's grammar compilers fail in their own ways at schemas they cannot take
+            head.status, head.body = (
+                400,
+                encode(error(400, "this schema or grammar cannot be used", code="invalid_value")),
+            )
         if head.status >= 400:
             head.body = _told(head)
-        if head.content_type.startswith("text/event-stream"):
+        if head.content_type.startswith(EVENTS):
             return StreamingResponse(
                 _events(head.body, parts, request), head.status, media_type=head.content_type
             )
@@ -236,6 +245,14 @@ async def _events(
         except LOST:
             told = error(503, "the replica died in the middle of its answer", code="replica_lost")
             yield b"data: " + encode(told) + b"\n\ndata: [DONE]\n\n"
+
+
+def _unstarted(head: Head) -> Head:
+    """The error with which a stream begins, as the answer it would be without a stream."""
+    line = head.body.split(b"\n", 1)[0].removeprefix(b"data: ")
+    status = json.loads(line)["error"].get("code")
+    known = isinstance(status, int) and 400 <= status < 600
+    return Head(status if known else 500, "application/json", line)
 
 
 def _told(head: Head) -> bytes:

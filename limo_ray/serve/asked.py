@@ -38,6 +38,7 @@ class Call:
     prompt: str
     request_id: str = ""
     stream: bool = False
+    constrained: bool = False  # to a schema or grammar
 
 
 def prepared(path: str, body: dict[str, Any], config: ServeConfig) -> dict[str, Any]:
@@ -87,6 +88,7 @@ def call(path: str, body: dict[str, Any], config: ServeConfig, request_id: str) 
     return Call(
         "POST", path, json.dumps(ready).encode(), text[:20_000] or " ", request_id,
         stream=bool(ready.get("stream")),
+        constrained=bool(ready.get("structured_outputs") or ready.get("response_format")),
     )  # fmt: skip
 
 

@@ -214,6 +214,8 @@ def test_completions_stop_strings_and_limits(client: openai.OpenAI) -> None:
         (asked(min_thinking_tokens="a"), 400, "min_thinking_tokens"),
         (asked(vllm_xargs={"a": 1}), 400, "vllm_xargs"),
         (asked(n=1000), 400, "n"),
+        (asked(stream=True, stop_token_ids=[10**9]), 400, "stop_token_ids"),
+        (asked(structured_outputs={"json": {"$ref": "#"}}), 400, "schema"),
     ],
 )
 def test_errors_are_openais(endpoint: Endpoint, body: Any, status: int, word: str) -> None:
