@@ -180,10 +180,8 @@ class Ingress:
             head = _unstarted(head)
         if head.status == 500 and call.constrained:
             # vLLM's grammar compilers fail in their own ways at schemas they cannot take
-            head.status, head.body = (
-                400,
-                encode(error(400, "this schema or grammar cannot be used", code="invalid_value")),
-            )
+            head.status = 400
+            head.body = encode(error(400, "this schema or grammar cannot be used"))
         if head.status >= 400:
             head.body = _told(head)
         if head.content_type.startswith(EVENTS):
@@ -197,7 +195,7 @@ class Ingress:
                 async for part in parts:
                     if isinstance(part, Tail):
                         request.state.usage = part.usage
-                    else:
+                    elif head.status < 400:  # else an unstarted stream's [DONE]
                         assert isinstance(part, bytes)
                         body.append(part)
             except LOST:
