@@ -70,6 +70,7 @@ def main(
         device = "cpu"
         if config is None or needs_ray(config):
             start_ray(log_to_driver=worker_logs)
+            signal.signal(signal.SIGTERM, _interrupt)  # again: Ray's own handler aborts
             device = "gpu" if ray.cluster_resources().get("GPU", 0) > 0 else "cpu"
         if all("=" in argument for argument in arguments):
             preset = PRESETS / job / ("limo.yaml" if device == "gpu" else "laptop.yaml")

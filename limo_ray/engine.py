@@ -206,10 +206,10 @@ class VllmEngine:
             with _child_output(logfile):
                 from transformers import AutoTokenizer
                 from vllm import AsyncEngineArgs
-                from vllm.v1.engine.async_llm import AsyncLLM
 
                 model = models.resolve(self.config.model)
-                self._vllm = AsyncLLM.from_engine_args(AsyncEngineArgs(**self._arguments(model)))
+                arguments = AsyncEngineArgs(**self._arguments(model))
+                self._vllm = self._class().from_engine_args(arguments)
                 self._tokenizer = AutoTokenizer.from_pretrained(
                     model, revision=self.config.revision or None
                 )
@@ -223,6 +223,11 @@ class VllmEngine:
         logging.getLogger("vllm").setLevel(logging.ERROR)
         logging.getLogger("vllm.v1.engine.async_llm").setLevel(logging.CRITICAL)
         self._guard = reaper.Guard()
+
+    def _class(self) -> Any:
+        from vllm.v1.engine.async_llm import AsyncLLM
+
+        return AsyncLLM
 
     def _arguments(self, model: str) -> dict[str, Any]:
         config = self.config

@@ -7,11 +7,17 @@ import pytest
 from limo_ray import config
 from limo_ray.curate.config import CurateConfig
 from limo_ray.evaluate.config import EvaluateConfig
+from limo_ray.serve.config import ServeConfig
 from limo_ray.train.config import TrainConfig
 
 ROOT = Path(__file__).parent.parent
 LAPTOP = str(ROOT / "conf/curate/laptop.yaml")
-SCHEMAS = {"curate": CurateConfig, "evaluate": EvaluateConfig, "train": TrainConfig}
+SCHEMAS = {
+    "curate": CurateConfig,
+    "evaluate": EvaluateConfig,
+    "serve": ServeConfig,
+    "train": TrainConfig,
+}
 
 
 def load(*argv: str) -> CurateConfig:

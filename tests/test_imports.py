@@ -43,7 +43,8 @@ def test_a_package_is_imported_only_behind_its_wall(package: str) -> None:
     [
         "limo_ray.sampling", "limo_ray.target", "limo_ray.curate.select", "limo_ray.report",
         "limo_ray.evaluate.metrics", "limo_ray.evaluate.compare", "limo_ray.evaluate.results",
-        "limo_ray.report.evaluation",
+        "limo_ray.report.evaluation", "limo_ray.serve.budget", "limo_ray.serve.asked",
+        "limo_ray.serve.gate",
     ],
 )  # fmt: skip
 def test_pure_modules_need_no_ray_torch_or_vllm(module: str) -> None:

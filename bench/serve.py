@@ -1,0 +1,237 @@
+"""The endpoint's throughput and time to first token beside `vllm serve` alone.
+
+    python bench/serve.py [--model packaged/SmolLM2-135M-Instruct] [--rounds 3] [--requests 64]
+
+Both serve the same model with the same engine settings, on the same cores, and are up for the whole
+run; an idle engine takes no CPU. They take turns: 32 clients each send their next chat as soon as
+the last one is answered, until all are. Every answer has as many tokens (ignore_eos), so tokens/s
+are requests/s. Streamed and whole answers are measured apart. Printed are the medians over rounds
+of tokens/s and of the time to the first token, and the median of the ratios within a round.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import aiohttp
+
+from limo_ray import config as configs
+from limo_ray import models
+from limo_ray.engine import _cpu_environment
+from limo_ray.serve.config import ServeConfig
+
+PRESET = str(Path(__file__).parent.parent / "conf/serve/laptop.yaml")
+CLIENTS = 32
+WORDS = [
+    "apples",
+    "pears",
+    "plums",
+    "coins",
+    "books",
+    "stones",
+    "birds",
+    "cards",
+    "shells",
+    "stamps",
+]
+
+
+@dataclass
+class Turn:
+    """What one server did in one turn."""
+
+    seconds: float
+    tokens: int
+    first: list[float]  # seconds to the first token of each request
+
+    @property
+    def speed(self) -> float:
+        return self.tokens / self.seconds
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def prompt(number: int) -> str:
+    a, b = WORDS[number % 10], WORDS[number // 10 % 10]
+    return (
+        f"Anna has {number + 3} {a} and {2 * number + 1} {b}. She gives away {number % 3 + 1} {a} "
+        f"and buys {number % 5 + 2} {b}. How many things does she have in the end?"
+    )
+
+
+async def turn(url: str, model: str, requests: int, tokens: int, stream: bool, begin: int) -> Turn:
+    """All requests by CLIENTS clients; each prompt is new to the server."""
+    numbers = iter(range(begin, begin + requests))
+    result = Turn(0.0, 0, [])
+    limit = aiohttp.TCPConnector(limit=0)
+    timeout = aiohttp.ClientTimeout(total=600)
+    async with aiohttp.ClientSession(connector=limit, timeout=timeout) as session:
+
+        async def ask(number: int) -> None:
+            body = {
+                "model": model, "max_tokens": tokens, "ignore_eos": True, "temperature": 0.6,
+                "messages": [{"role": "user", "content": prompt(number)}], "stream": stream,
+            } | ({"stream_options": {"include_usage": True}} if stream else {})  # fmt: skip
+            sent = time.perf_counter()
+            async with session.post(f"{url}/v1/chat/completions", json=body) as answer:
+                if answer.status != 200:
+                    raise RuntimeError(f"{url}: {answer.status} {await answer.text()}")
+                if not stream:
+                    result.tokens += (await answer.json())["usage"]["completion_tokens"]
+                    return
+                heard = False
+                async for line in answer.content:
+                    if not line.startswith(b"data: {"):
+                        continue
+                    event = json.loads(line[6:])
+                    if event.get("usage"):
+                        result.tokens += event["usage"]["completion_tokens"]
+                    elif not heard and event["choices"][0]["delta"].get("content"):
+                        heard = True
+                        result.first.append(time.perf_counter() - sent)
+
+        async def client() -> None:
+            for number in numbers:
+                await ask(number)
+
+        begun = time.perf_counter()
+        await asyncio.gather(*(client() for _ in range(CLIENTS)))
+        result.seconds = time.perf_counter() - begun
+    assert result.tokens == requests * tokens, f"{result.tokens} of {requests * tokens} tokens"
+    return result
+
+
+def wait_for(url: str, server: subprocess.Popen, log: Path) -> None:
+    while True:
+        if server.poll() is not None:
+            raise RuntimeError(f"{url} did not start: {log.read_text()[-3000:]}")
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except (URLError, OSError):
+            time.sleep(1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--model", default=models.PACKAGED)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--requests", type=int, default=64)
+    parser.add_argument("--tokens", type=int, default=64)
+    options = parser.parse_args()
+    config = configs.load(ServeConfig, [PRESET, f"model={options.model}"])
+    engine = config.engine
+    folder = Path(tempfile.mkdtemp(prefix="bench-serve-"))
+    ports = {"ours": free_port(), "vllm serve": free_port()}
+    root = Path(__file__).parent.parent
+    commands = {
+        "ours": [sys.executable, str(root / "jobs/serve.py"), PRESET, f"model={options.model}",
+                 f"port={ports['ours']}", "served_name=model"],
+        "vllm serve": [
+            # what `vllm serve` runs: the command itself asks for a package that CPU builds lack
+            sys.executable, "-m", "vllm.entrypoints.openai.api_server",
+            "--model", models.resolve(options.model),
+            "--port", str(ports["vllm serve"]), "--host", "127.0.0.1",
+            "--served-model-name", "model", "--dtype", engine.dtype, "--enforce-eager",
+            "--max-num-seqs", str(engine.max_num_seqs), "--disable-log-stats",
+            "--max-model-len", str(engine.max_model_len), "--seed", str(engine.seed),
+            "--disable-uvicorn-access-log",
+        ],
+    }  # fmt: skip
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
+    if engine.device == "cpu":
+        saved = dict(os.environ)
+        _cpu_environment(engine)  # vllm serve gets both cores too
+        theirs = dict(os.environ)
+        os.environ.clear()
+        os.environ.update(saved)
+    else:
+        theirs = environment
+    servers = {}
+    try:
+        for name, command in commands.items():
+            log = folder / f"{name.split()[0]}.log"
+            servers[name] = subprocess.Popen(
+                command, stdout=log.open("w"), stderr=subprocess.STDOUT, start_new_session=True,
+                env=environment if name == "ours" else theirs,
+            )  # fmt: skip
+            path = "ready" if name == "ours" else "health"
+            wait_for(f"http://127.0.0.1:{ports[name]}/{path}", servers[name], log)
+        measure(options, {name: f"http://127.0.0.1:{port}" for name, port in ports.items()})
+    finally:
+        for server in servers.values():
+            server.send_signal(signal.SIGINT)
+        for server in servers.values():
+            try:
+                server.wait(60)
+            except subprocess.TimeoutExpired:
+                os.killpg(server.pid, signal.SIGKILL)
+
+
+def measure(options: argparse.Namespace, urls: dict[str, str]) -> None:
+    begin = 0
+    for url in urls.values():  # warm
+        asyncio.run(turn(url, "model", CLIENTS, 8, True, begin))
+    say(
+        f"{CLIENTS} clients, {options.requests} chats of {options.tokens} tokens a turn, "
+        f"{options.rounds} rounds"
+    )
+    for stream in (True, False):
+        turns: dict[str, list[Turn]] = {name: [] for name in urls}
+        for number in range(options.rounds):
+            order = list(urls) if number % 2 == 0 else list(urls)[::-1]
+            for name in order:
+                begin += options.requests
+                turns[name].append(
+                    asyncio.run(
+                        turn(urls[name], "model", options.requests, options.tokens, stream, begin)
+                    )
+                )
+        kind = "streamed" if stream else "whole"
+        for name, found in turns.items():
+            speeds = [one.speed for one in found]
+            line = (
+                f"{kind:<9}{name:<11}{statistics.median(speeds):7.0f} tokens/s "
+                f"({min(speeds):.0f} to {max(speeds):.0f})"
+            )
+            if stream:
+                first = sorted(second for one in found for second in one.first)
+                line += (
+                    f", first token after {statistics.median(first):.2f} s "
+                    f"(95 %: {first[int(0.95 * len(first))]:.2f} s)"
+                )
+            say(line)
+        ratios = [
+            a.speed / b.speed for a, b in zip(turns["ours"], turns["vllm serve"], strict=True)
+        ]
+        say(
+            f"{kind:<9}ours over vllm serve: {statistics.median(ratios):.3f} "
+            f"({min(ratios):.2f} to {max(ratios):.2f})"
+        )
+
+
+def say(text: str) -> None:
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,17 @@
+"""Serve: an OpenAI-compatible endpoint for a model folder or hub id, on Ray Serve and vLLM.
+
+python jobs/serve.py conf/serve/laptop.yaml model=store/models/laptop [key=value ...] [--dry-run]
+serve run limo_ray.serve.app:build_app preset=conf/serve/laptop.yaml model=store/models/laptop
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from limo_ray import cli
+from limo_ray.serve.config import ServeConfig
+from limo_ray.serve.job import plan, serve
+
+if __name__ == "__main__":
+    sys.exit(cli.main("serve", ServeConfig, serve, plan, sys.argv[1:], worker_logs=False))

@@ -1,0 +1,117 @@
+"""What jobs/serve.py and `serve run` are told: model, engine, replicas, budget, gate."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from limo_ray.engine import EngineConfig
+from limo_ray.prompts import SYSTEM
+from limo_ray.serve.budget import Style
+from limo_ray.serve.rules import GateConfig
+
+
+def _engine() -> EngineConfig:
+    return EngineConfig(model="${model}")
+
+
+@dataclass(kw_only=True, slots=True)
+class BudgetConfig:
+    """Budget forcing: see limo_ray/serve/budget.py."""
+
+    min_thinking_tokens: int = 0
+    """For requests that do not say: the least thinking, in tokens."""
+    max_thinking_tokens: int = -1
+    """For requests that do not say: the most thinking, in tokens; -1 for no limit."""
+    waits: int = 0
+    """For requests that do not say: how often an end of thinking becomes a "Wait"."""
+    most_waits: int = 16
+    """What a request may ask for at most."""
+    style: Style = field(default_factory=Style)
+    """The marks of the model's thinking and what is put in."""
+
+    def check(self) -> None:
+        if self.min_thinking_tokens < 0:
+            raise ValueError(
+                f"min_thinking_tokens: {self.min_thinking_tokens} must not be negative"
+            )
+        if self.max_thinking_tokens < -1:
+            raise ValueError(
+                f"max_thinking_tokens: {self.max_thinking_tokens} must be -1 (no limit) or more"
+            )
+        if 0 <= self.max_thinking_tokens < self.min_thinking_tokens:
+            raise ValueError(
+                f"max_thinking_tokens: {self.max_thinking_tokens} is below "
+                f"min_thinking_tokens ({self.min_thinking_tokens})"
+            )
+        if not 0 <= self.waits <= self.most_waits:
+            raise ValueError(
+                f"waits: {self.waits} must be between 0 and most_waits ({self.most_waits})"
+            )
+
+
+@dataclass(kw_only=True, slots=True)
+class ServeConfig:
+    name: str = "???"
+    """Of the Serve application."""
+    model: str = "???"
+    """Local folder, Hugging Face id, or packaged/SmolLM2-135M-Instruct."""
+    served_name: str = ""
+    """What clients call the model; empty for the folder's name or the Hugging Face id."""
+    system: str = SYSTEM
+    """System prompt of chats that bring none; the recipe's by default, empty for none."""
+    engine: EngineConfig = field(default_factory=_engine)
+    """vLLM: device, dtype, lengths, parallelism, resources, and the number of replicas."""
+    reasoning_parser: str = ""
+    """vLLM's parser that parts thinking from answer in chats; empty leaves both in `content`."""
+    host: str = "127.0.0.1"
+    """Address that jobs/serve.py listens on; 0.0.0.0 for all."""
+    port: int = 8000
+    """Port that jobs/serve.py listens on."""
+    ongoing: int = 0
+    """Requests that keep a replica busy; 0 for the engine's max_num_seqs."""
+    scale_at: float = 0.7
+    """Replicas are added when each has more than this share of `ongoing`."""
+    stream_tokens: int = 8
+    """Tokens in one event of a stream at most: one while few requests run, more under load."""
+    routing: str = "prefix"
+    """With several replicas: prefix (the one that saw the prompt's beginning) or balanced."""
+    accept_s: float = 30.0
+    """Longest wait for a replica that takes a request; then 503."""
+    drain_s: float = 60.0
+    """Time that running requests have to end when the endpoint stops."""
+    starts: int = 2
+    """How often a replica may fail to start before the application is given up."""
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    """Budget forcing."""
+    gate: GateConfig = field(default_factory=GateConfig)
+    """Keys, limits, the queue."""
+
+    def check(self) -> None:
+        if self.routing not in ("prefix", "balanced"):
+            raise ValueError(f"routing: {self.routing!r} is none of prefix, balanced")
+        if not 0 < self.port < 65536:
+            raise ValueError(f"port: {self.port} must be between 1 and 65535")
+        if not 0 < self.scale_at <= 1:
+            raise ValueError(f"scale_at: {self.scale_at} must be in (0, 1]")
+        if self.engine.kind != "vllm":
+            raise ValueError(f"engine.kind: {self.engine.kind!r}: only vllm is served")
+        for name in ("accept_s", "drain_s"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}: {getattr(self, name)} must be positive")
+        for name in ("starts", "stream_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)} must be at least 1")
+        if self.ongoing < 0:
+            raise ValueError(f"ongoing: {self.ongoing} must not be negative (0 is max_num_seqs)")
+
+    @property
+    def model_name(self) -> str:
+        """What clients call the model."""
+        if self.served_name:
+            return self.served_name
+        local = Path(self.model).expanduser()
+        return local.resolve().name if local.is_dir() else self.model
+
+    @property
+    def slots(self) -> int:
+        """Requests that keep one replica busy."""
+        return self.ongoing or self.engine.max_num_seqs

@@ -1,0 +1,154 @@
+"""jobs/serve.py: starts the endpoint, keeps it, and drains it on Ctrl-C or SIGTERM."""
+
+import logging
+import os
+import re
+import socket
+import time
+from dataclasses import dataclass
+
+import ray
+from ray import serve as ray_serve
+from ray.exceptions import RayError
+from ray.serve.exceptions import RayServeException
+
+from limo_ray import cli, models
+from limo_ray.engine import EngineError
+from limo_ray.serve.app import QUIET, application
+from limo_ray.serve.config import ServeConfig
+
+# What our own code raised in a replica, in the text that Serve gives of it.
+CAUSE = re.compile(r"^(?:limo_ray[\w.]*\.)?(?:EngineError|ConfigError|ValueError): (.+)$", re.M)
+
+
+@dataclass(slots=True)
+class Served:
+    """What is said when the endpoint has stopped."""
+
+    name: str
+    seconds: float
+    cut_off: int
+
+    def summary(self) -> str:
+        lost = f", {self.cut_off} request(s) cut off" if self.cut_off else ""
+        return f"{self.name} stopped after {self.seconds:.0f} s{lost}"
+
+
+def serve(config: ServeConfig, device: str) -> Served:
+    """Serves until interrupted; a second interrupt ends it at once.
+
+    Raises:
+        EngineError: the engine does not start; the message says why in one line.
+    """
+    app = application(config, device)
+    _check_machine(config)
+    cli.say(f"starting {config.model_name} on {config.engine.device} ...")
+    begun = time.monotonic()
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    try:
+        ray_serve.start(
+            http_options={"host": config.host, "port": config.port}, logging_config=QUIET
+        )
+        try:
+            ray_serve.run(app, name=config.name, route_prefix="/")
+        except (RuntimeError, RayServeException) as failed:
+            raise EngineError(_cause(config)) from failed
+        seconds = time.monotonic() - begun
+        cli.say(f"ready after {seconds:.0f} s: {url(config)} (model {config.model_name})")
+        while True:
+            time.sleep(2)
+            if _state(config) == "DEPLOY_FAILED":
+                raise EngineError(_cause(config))
+    except KeyboardInterrupt:
+        cli.say(f"draining: up to {config.drain_s:.0f} s for the requests that run")
+        cut_off = _drain(config)
+        return Served(config.name, time.monotonic() - begun, cut_off)
+    finally:
+        ray_serve.shutdown()
+
+
+def _check_machine(config: ServeConfig) -> None:
+    """On a Ray of our own, which grows no nodes: what would wait for ever is told at once."""
+    if os.environ.get("RAY_ADDRESS"):
+        return
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((config.host, config.port))
+        except OSError as error:
+            raise ValueError(f"port: {config.host}:{config.port}: {error.strerror}") from None
+    engine, there = config.engine, ray.cluster_resources()
+    needs = {"CPU": engine.num_cpus + 0.1}
+    if engine.device == "gpu":
+        needs["GPU"] = engine.tensor_parallel * engine.pipeline_parallel
+    for name, count in needs.items():
+        if count * (engine.min_replicas if name == "GPU" else 1) > there.get(name, 0):
+            raise ValueError(
+                f"engine: {engine.min_replicas} replica(s) need {count:g} {name} each, "
+                f"this machine has {there.get(name, 0):g}"
+            )
+
+
+def _drain(config: ServeConfig) -> int:
+    """Lets nobody in, waits for those inside; returns how many were still there at the end."""
+    try:
+        handle = ray_serve.get_app_handle(config.name)
+        left = handle.drain.remote().result(timeout_s=config.drain_s + 10)
+    except (RayError, RayServeException, TimeoutError):
+        left = 0  # it has not started, or is gone
+    ray_serve.delete(config.name)
+    return left
+
+
+def url(config: ServeConfig) -> str:
+    """Where a browser or client on this machine finds it."""
+    host = "127.0.0.1" if config.host in ("0.0.0.0", "::") else config.host
+    return f"http://{host}:{config.port}"
+
+
+def _state(config: ServeConfig) -> str:
+    app = ray_serve.status().applications.get(config.name)
+    return "" if app is None else str(app.status.value)
+
+
+def _cause(config: ServeConfig) -> str:
+    """Why the application did not start, out of the pages that Serve has of it."""
+    app = ray_serve.status().applications.get(config.name)
+    if app is None:
+        return "the application is gone"
+    texts = [each.message for each in app.deployments.values() if each.message] + [app.message]
+    for text in texts:
+        if found := CAUSE.findall(text):
+            return found[-1].strip()
+    return texts[0].strip().splitlines()[-1]
+
+
+def plan(config: ServeConfig, device: str) -> str:
+    """What would be started, in text."""
+    engine = config.engine
+    where = device if engine.device == "auto" else engine.device
+    size = models.parameters(config.model)
+    weights = f", {size:.2f} billion parameters" if size else ""
+    each = (
+        f"bundles {[dict(bundle) for bundle in engine.bundles]}"
+        if engine.bundles
+        else f"{engine.tensor_parallel * engine.pipeline_parallel} GPU(s)"
+        if where == "gpu"
+        else f"{engine.num_cpus:g} logical CPU(s)"
+    )
+    count = f"{engine.min_replicas}"
+    if engine.max_replicas > engine.min_replicas:
+        count += f" to {engine.max_replicas}"
+    routing = config.routing if engine.max_replicas > 1 else "one replica"
+    budget = config.budget
+    most = "no limit" if budget.max_thinking_tokens < 0 else f"{budget.max_thinking_tokens}"
+    return "\n".join(
+        [
+            f"endpoint  {url(config)}/v1, model {config.model_name}{weights}",
+            f"replicas  {count} on {where}, {each} each, busy with {config.slots} requests",
+            f"routing   {routing}",
+            f"engine    {engine.dtype}, context of {engine.max_model_len} tokens",
+            f"thinking  at least {budget.min_thinking_tokens}, at most {most}, "
+            f"{budget.waits} wait(s) unless a request says otherwise",
+        ]
+    )
