@@ -41,6 +41,7 @@ bench: setup
 	$(BIN)/python bench/overhead.py
 	$(BIN)/python bench/pool.py --rows 100000 --no-peer
 	$(BIN)/python bench/train.py
+	$(BIN)/python bench/serve.py
 
 # Resolves requirements.in; needs uv. vLLM's CPU build names packages that text models do not need
 # (torchvision, torchaudio, torchcodec, triton): they are left out, and pip must not ask for them.
