@@ -127,7 +127,11 @@ class Replica:
                     kind = headers.get(b"content-type", b"").decode("latin-1")
                     continue
                 body = message.get("body", b"")
-                while not sent.empty() and (more := sent.get_nowait()) is not None:
+                while not sent.empty():
+                    more = sent.get_nowait()
+                    if more is None:  # the application is at its end: also of this loop's
+                        sent.put_nowait(None)
+                        break
                     body += more.get("body", b"")
                     message = more
                 if status >= 500 and self._dead():
