@@ -27,6 +27,7 @@ from torch.utils.data import SequentialSampler
 
 from limo_ray import config as configs
 from limo_ray import models
+from limo_ray.store import Store
 from limo_ray.train.config import TrainConfig
 from limo_ray.train.sft import prepared
 from limo_ray.train.table import Layout, layout
@@ -54,8 +55,9 @@ def ours(settings: TrainConfig, examples: list[Tokens], plan: Layout, steps: int
     os.environ |= {"DS_ACCELERATOR": "cpu", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
     store = torch.distributed.HashStore()
     torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    job = Job(config=settings, device="cpu", model=models.resolve(settings.model), template="",
-              train=examples, held_out=[], plan=plan, board=None)  # fmt: skip
+    job = Job(config=settings, device="cpu", store=Store(settings.store),
+              model=models.resolve(settings.model), template="", train=examples,
+              held_out=[], plan=plan, board=None)  # fmt: skip
     worker = start(job)
     losses, tokens = [], 0
     begun = time.perf_counter()

@@ -41,7 +41,7 @@ def resolve(model: str) -> str:
         raise ValueError(f"model folder {model!r} does not exist")
     if not (folder / "config.json").is_file():
         raise ValueError(f"model folder {model!r} has no config.json")
-    return str(folder)
+    return str(folder.absolute())
 
 
 def packaged() -> Path:

@@ -58,7 +58,7 @@ class Trackers:
         ray.get(self.board.begin.remote(history))
         if self.resumed:
             ray.get(self.board.saved.remote(len(history)))
-        self.store = Store(job.config.store)
+        self.store: Store = job.store
         self.folder = f"training/{job.config.name}/tensorboard"
         local = "://" not in self.store.uri
         self.events = Path(self.store.path(self.folder)) if local else Path(tempfile.mkdtemp())

@@ -95,8 +95,8 @@ def train(config: TrainConfig, device: str) -> TrainResult:
 
     board = ray.remote(num_cpus=0)(live.Board).remote()
     job = Job(
-        config=config, device=device, model=model, template=_template(config), train=[],
-        held_out=[], plan=plan, board=board,
+        config=config, device=device, store=store, model=model,
+        template=_template(config), train=[], held_out=[], plan=plan, board=board,
     )  # fmt: skip
     sent = {"job": job, "data": ray.put((data.train, data.held_out))}
     with live.View(board, plan.schedule.steps) as view:

@@ -38,6 +38,8 @@ class Job:
 
     config: TrainConfig
     device: str
+    store: Store
+    """Its address is absolute: Ray Train's workers run in a folder of their own."""
     model: str
     template: str
     train: list[Tokens]
@@ -163,7 +165,7 @@ class Worker:
             return
         from transformers import AutoTokenizer
 
-        store = Store(self.job.config.store)
+        store = self.job.store
         tokenizer = AutoTokenizer.from_pretrained(self.job.model)
         with tempfile.TemporaryDirectory(prefix="limo_ray-model-") as made:
             students.save_folder(

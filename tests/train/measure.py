@@ -19,6 +19,7 @@ def run(model: str, stage: str, precision: str) -> tuple[float, float]:
     import torch
 
     from limo_ray import config as configs
+    from limo_ray.store import Store
     from limo_ray.train import memory, worker
     from limo_ray.train.config import TrainConfig
     from limo_ray.train.table import layout
@@ -38,8 +39,9 @@ def run(model: str, stage: str, precision: str) -> tuple[float, float]:
     config = configs.load(TrainConfig, [f"{key}={value}" for key, value in changed.items()])
     ids = np.arange(TOKENS, dtype=np.int32) % 299 + 1  # without the pad token, whose zeros give inf
     examples = [Tokens(ids=ids, learn=ids >= 0) for _ in range(2)]
-    job = worker.Job(config=config, device="cpu", model=model, template="", train=examples,
-                     held_out=[], plan=layout(config, 2), board=None)  # fmt: skip
+    job = worker.Job(config=config, device="cpu", store=Store(config.store), model=model,
+                     template="", train=examples, held_out=[],
+                     plan=layout(config, 2), board=None)  # fmt: skip
     process = psutil.Process()
     before = process.memory_info().rss
     peak = [0]

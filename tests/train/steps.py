@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from limo_ray import config as configs
+from limo_ray.store import Store
 from limo_ray.train.config import TrainConfig
 from tests.train import tiny
 
@@ -58,8 +59,8 @@ def run(folder: Path, workers: int) -> dict[str, list[list[float]]]:
         config = configs.load(TrainConfig, arguments)
         model, data = prepared(config)
         plan = layout(config, len(data.train))
-        job = Job(config=config, device="cpu", model=model, template="", train=data.train,
-                  held_out=[], plan=plan, board=None)  # fmt: skip
+        job = Job(config=config, device="cpu", store=Store(config.store), model=model,
+                  template="", train=data.train, held_out=[], plan=plan, board=None)  # fmt: skip
         worker = start(job)
         rows = []
         for step in range(STEPS):

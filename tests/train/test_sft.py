@@ -129,7 +129,8 @@ def test_a_killed_driver_changes_nothing(place: Path, undisturbed: Curve) -> Non
     preset = place / "preset.yaml"
     preset.write_text("seed: 0\n")
     job = str(ROOT / "jobs" / "train.py")  # from another folder, as people do
-    command = [sys.executable, job, str(preset), *arguments(place, name="driver")]
+    here = {"store": "store", "model": "./model", "data": "data.jsonl"}
+    command = [sys.executable, job, str(preset), *arguments(place, name="driver", **here)]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     alone = {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"}
     driver = subprocess.Popen(command, cwd=place, env=alone, **quiet)  # type: ignore[call-overload]
@@ -147,6 +148,8 @@ def test_a_killed_driver_changes_nothing(place: Path, undisturbed: Curve) -> Non
     assert done.returncode == 0, done.stderr
     assert "12 steps" in done.stdout
     same(curve(place, "driver"), undisturbed)
+    assert (place / "store" / "models" / "driver" / "model.safetensors").is_file()
+    assert list((folder.parent / "tensorboard").glob("events*"))
     before = [
         json.loads((folder.parent.parent / name / "manifest.json").read_text())["metrics"]
         for name in ("driver", "tiny")
