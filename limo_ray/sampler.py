@@ -131,8 +131,9 @@ def sample(
         enable_true_multi_threading=True,
     )
     for stage in stages:
-        fold = ray.put(AttemptLog(store, stage.fingerprint).fold())
-        ray.get(board.offer.remote(stage.fingerprint, [fold]))
+        if not ray.get(board.fold.remote(stage.fingerprint)):
+            fold = ray.put(AttemptLog(store, stage.fingerprint).fold())
+            ray.get(board.offer.remote(stage.fingerprint, [fold]))
     return problems.repartition(target_num_rows_per_block=batch).map_batches(
         Sampler,
         fn_constructor_kwargs={
@@ -259,7 +260,8 @@ class Sampler:
         if alive:
             key = f"{self.stages[0].name}:{alive[0]['id']}"
             if ray.get(self.board.claim.remote(key)):
-                self.folds = [each.fold() for each in self.logs]
+                known = zip(self.logs, self.folds, strict=True)
+                self.folds = [each.fold(fold) for each, fold in known]  # only what is new
             job = asyncio.run_coroutine_threadsafe(self._batch(alive), self.loop)
             ended = job.result()
             rows = [row for row in rows if not row["alive"] or row["id"] in ended]
