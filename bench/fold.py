@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from limo_ray.records import ATTEMPT
-from limo_ray.store import AttemptLog, Store
+from limo_ray.store import AttemptLog, Fold, Store
 
 FINGERPRINT = "f" * 16
 DRAWS = 4  # attempts at a problem, on the mean
@@ -73,8 +73,12 @@ def start(folder: str) -> int:
     import ray
 
     ray.init(num_cpus=2, include_dashboard=False, logging_level="error")
+
+    def seen(fold: Fold) -> int:
+        return len(fold)
+
     shared = ray.put(AttemptLog(Store(folder), FINGERPRINT).fold())
-    return ray.get(ray.remote(len).remote(shared))
+    return ray.get(ray.remote(seen).remote(shared))
 
 
 def compact(folder: str) -> int:

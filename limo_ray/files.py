@@ -29,6 +29,7 @@ T = TypeVar("T")
 PIECE = 16 * 2**20  # bytes copied at once
 MERGED_FROM = b"limo_ray.merged_from"  # in a part's metadata: names of the parts it stands for
 GONE = "gone"
+AT_ONCE = 8 * 2**20  # bytes of a remote part that is fetched whole
 LOCAL_READERS, REMOTE_READERS = 4, 32  # parts read at once: remote ones are mostly waited for
 
 
@@ -99,11 +100,18 @@ class Store:
                 os.unlink(made)
 
     def _upload(self, file: str, path: str) -> None:
-        """One call into Arrow, which no signal interrupts in the middle."""
-        pafs.copy_files(
-            file, path, source_filesystem=pafs.LocalFileSystem(),
-            destination_filesystem=self.filesystem, chunk_size=PIECE, use_threads=False,
-        )  # fmt: skip
+        """Sends a local file to an object store.
+
+        A stream that ends early publishes what it holds. So this runs in a thread of its own,
+        where Ctrl-C and SIGTERM raise nothing; a write that fails, fails the stream's end too.
+        """
+
+        def send() -> None:
+            with open(file, "rb") as source, self.filesystem.open_output_stream(path) as stream:
+                while piece := source.read(PIECE):
+                    stream.write(piece)
+
+        _uninterrupted(send)
 
     def write_bytes(self, name: str, content: bytes | pa.Buffer) -> None:
         """Writes a whole file, or none."""
@@ -130,11 +138,25 @@ class Store:
             while piece := source.read(PIECE):
                 stream.write(piece)
 
+    def copy_out(self, name: str, file: Path) -> None:
+        """Copies one of its files to a local one."""
+        with (
+            self.filesystem.open_input_stream(self.path(name)) as source,
+            file.open("wb") as target,
+        ):
+            while piece := source.read(PIECE):
+                target.write(piece)
+
+    def read_bytes(self, name: str) -> bytes:
+        """The file's content. Raises FileNotFoundError where there is no such file."""
+        with self.filesystem.open_input_stream(self.path(name)) as stream:
+            content: bytes = stream.read()
+            return content
+
     def read_text(self, name: str) -> str | None:
         """The file's text, or None where there is no such file."""
         try:
-            with self.filesystem.open_input_stream(self.path(name)) as stream:
-                return stream.read().decode("utf-8")
+            return self.read_bytes(name).decode("utf-8")
         except FileNotFoundError:
             return None
 
@@ -212,18 +234,20 @@ class Store:
                     results[name] = does(part)
                 stand_ins[name] = sources
 
-        def read(name: str) -> str | None:
+        def read(info: pafs.FileInfo) -> str | None:
             """Reads a part; returns why it could not: GONE, or what is wrong with it."""
-            path = self.path(f"{folder}/{name}" if folder else name)
+            path, name = info.path, info.base_name
             try:
                 try:
-                    take(path, name)
+                    if self.local or info.size > AT_ONCE:
+                        take(path, name)
+                    else:  # one request, during which other threads run
+                        take(pa.BufferReader(read_all(path)), name)
                 except FileNotFoundError:
                     raise
                 except (pa.ArrowException, OSError, ValueError):
                     # A bad minute of the network, or damage? Then the bytes come, and are bad.
-                    with self.filesystem.open_input_stream(path) as stream:
-                        content = stream.read()
+                    content = read_all(path)
                     try:
                         take(pa.BufferReader(content), name)
                     except (pa.ArrowException, OSError, ValueError) as error:
@@ -232,10 +256,19 @@ class Store:
                 return GONE
             return None
 
+        def read_all(path: str) -> bytes:
+            with self.filesystem.open_input_stream(path) as stream:
+                content: bytes = stream.read()
+                return content
+
+        def unseen() -> list[pafs.FileInfo]:
+            infos = self.infos(folder)
+            return [i for i in infos if i.base_name not in known and i.base_name not in stand_ins]
+
         missing: list[str] = []
         with ThreadPoolExecutor(LOCAL_READERS if self.local else REMOTE_READERS) as pool:
-            while fresh := [n for n in self.files(folder) if n not in stand_ins and n not in known]:
-                ends = dict(zip(fresh, pool.map(read, fresh), strict=True))
+            while fresh := unseen():
+                ends = dict(zip([i.base_name for i in fresh], pool.map(read, fresh), strict=True))
                 for name, end in ends.items():
                     if end and end != GONE:
                         self._set_aside(folder, name, end)
@@ -254,6 +287,26 @@ class Store:
             self.filesystem.move(
                 self.path(f"{folder}/{name}" if folder else name), self.path(f"{broken}/{name}")
             )
+
+
+def _uninterrupted(does: Callable[[], None]) -> None:
+    """Calls `does` and waits for its end, also when the main thread is interrupted meanwhile."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            does()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="upload")
+    thread.start()
+    try:
+        thread.join()
+    finally:
+        thread.join()
+    if failed:
+        raise failed[0]
 
 
 def merged_from(part: pq.ParquetFile) -> list[str]:

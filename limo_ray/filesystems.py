@@ -53,9 +53,11 @@ def open_uri(uri: str) -> tuple[pafs.FileSystem, str]:
         return pafs.FileSystem.from_uri(uri)
     bare, query = split(uri)
     scheme, _, rest = bare.partition("://")
-    authority, _, path = rest.partition("/")
-    filesystem = _object_store(f"{scheme}://{authority}{query}")
-    bucket = authority.rpartition("@")[2]
+    secret = _SECRET.match(bare, len(scheme) + 3)
+    who = secret[0] if secret else ""
+    bucket, _, path = rest.removeprefix(who).partition("/")
+    who = who.replace("/", "%2F")  # Amazon's keys have them
+    filesystem = _object_store(f"{scheme}://{who}{bucket}{query}")
     return filesystem, f"{bucket}/{unquote(path)}".rstrip("/")
 
 
@@ -70,8 +72,7 @@ def _object_store(uri: str) -> pafs.FileSystem:
         plain = pafs.FileSystem.from_uri(uri)[0]
     except (pa.ArrowInvalid, OSError) as error:
         told = redact(str(error).replace(uri, redact(uri)).strip().splitlines()[0])
-        hint = " (a / in a key is written %2F)" if "syntax error" in told else ""
-        raise ValueError(f"{redact(uri)}: {told}{hint}") from None
+        raise ValueError(f"{redact(uri)}: {told}") from None
     # What the URI says, and what no URI can say: more patience, and one request to write a small
     # file in place of three.
     return pafs.S3FileSystem(

@@ -64,7 +64,7 @@ def _row_groups(
     size = 0
     for name in names:
         try:
-            with pq.ParquetFile(folder.path(name), filesystem=folder.filesystem) as part:
+            with pq.ParquetFile(pa.BufferReader(folder.read_bytes(name))) as part:
                 table = part.read().select(ATTEMPT.names).cast(ATTEMPT)
                 inside |= set(merged_from(part))
         except FileNotFoundError:

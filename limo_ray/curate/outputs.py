@@ -58,7 +58,7 @@ def finished(run: Store, key: str) -> RunResult | None:
     counts = manifest["counts"]
     message = "this run had ended before: nothing was sampled again"
     return RunResult(
-        folder=run.uri, counts=counts, selected=counts["selected"], resumed=True, message=message
+        folder=run.shown, counts=counts, selected=counts["selected"], resumed=True, message=message
     )
 
 
@@ -129,7 +129,7 @@ def publish(
     run.write_text("report.html", render_report(manifest, ledger_counts, examples, others))
     run.write_json("manifest.json", manifest)
     return RunResult(
-        folder=run.uri,
+        folder=run.shown,
         counts=manifest["counts"],
         selected=len(selected),
         resumed=False,

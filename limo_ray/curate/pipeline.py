@@ -156,5 +156,5 @@ def plan(config: CurateConfig, device: str) -> str:
     gate = "verified correct" if config.chains.only_correct else "all complete"
     lines.append(f"chains      {gate}")
     lines.append(f"selection   {config.selection.method}, {config.selection.k} examples")
-    lines.append(f"output      {config.store}/runs/{config.name}")
+    lines.append(f"output      {Store(config.store).shown}/runs/{config.name}")
     return "\n".join(lines)

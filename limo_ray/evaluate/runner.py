@@ -19,7 +19,7 @@ from limo_ray import provenance, verify
 from limo_ray.curate.difficulty import Pass, tell_of_missing_gpus
 from limo_ray.evaluate import asking, contamination, drawing, items, results, table
 from limo_ray.evaluate.config import EvaluateConfig
-from limo_ray.evaluate.contestants import Contestant, contestants, label
+from limo_ray.evaluate.contestants import Contestant, contestants, is_endpoint, label
 from limo_ray.evaluate.drawing import Task
 from limo_ray.evaluate.items import Items
 from limo_ray.records import Attempt
@@ -54,7 +54,7 @@ class EvaluateResult:
 
 def needs_ray(config: EvaluateConfig) -> bool:
     """Whether an engine of our own may have to be started."""
-    ours = [other for other in config.against if "://" not in other]
+    ours = [other for other in config.against if not is_endpoint(other)]
     return not config.endpoint or bool(ours)
 
 
@@ -113,7 +113,7 @@ def evaluate(config: EvaluateConfig, device: str) -> EvaluateResult:
         *results.notes(found),
     ]  # fmt: skip
     _publish(folder, found, models, sets, attempts)
-    return EvaluateResult(folder=folder.uri, results=found)
+    return EvaluateResult(folder=folder.shown, results=found)
 
 
 def _trained_on(
@@ -263,5 +263,5 @@ def plan(config: EvaluateConfig, device: str) -> str:
     lines.append(f"attempts    {total:,} per model, less those in the log")
     data = contamination.training_data(config.training_data, config.model)
     lines.append(f"trained on  {data or 'not known: no contamination check'}")
-    lines.append(f"output      {config.store}/evaluations/{config.name}")
+    lines.append(f"output      {Store(config.store).shown}/evaluations/{config.name}")
     return "\n".join(lines)
