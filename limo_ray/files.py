@@ -205,6 +205,7 @@ class Store:
         does: Callable[[pq.ParquetFile], T],
         known: Collection[str] = (),
         dictionaries: Collection[str] = (),
+        aside: bool = True,
     ) -> tuple[dict[str, T], set[str]]:
         """does(part) for the parts of a log's folder, several at once.
 
@@ -215,6 +216,7 @@ class Store:
             does: called in threads; what it returns of all parts is held in memory.
             known: names of parts to leave out, and with them parts merged from these alone.
             dictionaries: columns that are read as dictionaries.
+            aside: false passes parts by that cannot be read, and leaves them where they are.
 
         Returns:
             What `does` returned by name, in the order of the names and without the parts that
@@ -270,8 +272,10 @@ class Store:
             while fresh := unseen():
                 ends = dict(zip([i.base_name for i in fresh], pool.map(read, fresh), strict=True))
                 for name, end in ends.items():
-                    if end and end != GONE:
+                    if end and end != GONE and aside:
                         self._set_aside(folder, name, end)
+                    elif end and end != GONE:
+                        stand_ins[name] = []
                 before, missing = missing, [name for name, end in ends.items() if end == GONE]
                 if not missing or missing == before:
                     break

@@ -186,6 +186,11 @@ class Watch(Progress):
 
     COLUMNS = ("protocol", "items", "attempts", "from log", "correct", "tokens")
 
+    def facts(self) -> dict[str, Any]:
+        self.total = sum(stage.rule.budget * len(stage.only) for stage in self.stages)
+        found = super().facts()
+        return found | {"attempts": found.pop("decided"), "of": found.pop("problems")}
+
     def rows(self) -> list[list[str]]:
         found = []
         for stage, total in zip(self.stages, self.totals().values(), strict=True):

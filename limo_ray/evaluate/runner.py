@@ -22,6 +22,7 @@ from limo_ray.evaluate.config import EvaluateConfig
 from limo_ray.evaluate.contestants import Contestant, contestants, is_endpoint, label
 from limo_ray.evaluate.drawing import Task
 from limo_ray.evaluate.items import Items
+from limo_ray.heartbeat import Heartbeat
 from limo_ray.records import Attempt
 from limo_ray.report.evaluation import render_evaluation
 from limo_ray.store import Store
@@ -70,9 +71,16 @@ def evaluate(config: EvaluateConfig, device: str) -> EvaluateResult:
         EngineError: an engine that does not start or keeps dying, a server that refuses.
         VerificationError: too many verdicts are TIMEOUT or ERROR to trust a score.
     """
-    begun = time.time()
     store = Store(config.store)
     folder = store.within(f"evaluations/{config.name}")
+    with Heartbeat(folder, "evaluate", config.name) as beat:
+        return _evaluate(config, device, store, folder, beat)
+
+
+def _evaluate(
+    config: EvaluateConfig, device: str, store: Store, folder: Store, beat: Heartbeat
+) -> EvaluateResult:
+    begun = time.time()
     before = folder.read_json("results.json") or {}
     sets = [items.read(one, config.folder, config.seed) for one in config.chosen()]
     models = contestants(config, device)
@@ -91,6 +99,7 @@ def evaluate(config: EvaluateConfig, device: str) -> EvaluateResult:
     runs: list[dict[str, Any]] = []
     attempts: list[list[list[list[Attempt]]]] = []  # model, benchmark, item, draw
     for one in models:
+        beat.phase(f"attempts of {one.label}")
         tasks = _tasks(one, sets, config)
         drawn = drawing.draw(one, tasks, store, config)
         mine = [drawing.collect(task, store, config.sampler.judge) for task in tasks]

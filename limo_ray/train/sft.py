@@ -27,6 +27,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from limo_ray import cli, models, provenance
 from limo_ray import config as configs
+from limo_ray.heartbeat import Heartbeat
 from limo_ray.records import fingerprint
 from limo_ray.store import Store
 from limo_ray.train import examples, live, memory, results, student
@@ -76,7 +77,6 @@ def train(config: TrainConfig, device: str) -> TrainResult:
         ValueError: a model or data that cannot be had or trained.
         TrainingError: it diverged, kept failing, or a checkpoint does not fit the workers.
     """
-    begun = time.time()
     device = device if config.workers.device == "auto" else config.workers.device
     store = Store(config.store)
     run = store.within(f"training/{config.name}")
@@ -86,6 +86,15 @@ def train(config: TrainConfig, device: str) -> TrainResult:
         folder = store.within(f"models/{config.name}").shown
         return TrainResult(folder=folder, run=run.shown, metrics=manifest["metrics"], resumed=True)
 
+    with Heartbeat(run, "train", config.name) as beat:
+        return _train(config, device, store, run, model, data, key, beat)
+
+
+def _train(
+    config: TrainConfig, device: str, store: Store, run: Store, model: str, data: Data, key: str,
+    beat: Heartbeat,
+) -> TrainResult:  # fmt: skip
+    begun = time.time()
     plan = layout(config, len(data.train))
     shown = table(data, plan)
     cli.say(_lines("data", shown))
@@ -100,6 +109,7 @@ def train(config: TrainConfig, device: str) -> TrainResult:
         template=_template(config), train=[], held_out=[], plan=plan, board=board,
     )  # fmt: skip
     sent = {"job": job, "data": ray.put((data.train, data.held_out))}
+    beat.phase("training")
     with live.View(board, plan.schedule.steps) as view:
         _fit(_trainer(sent, config, device, run, key), config)
     if stopped := view.facts.get("stopped"):
