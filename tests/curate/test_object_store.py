@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow.fs as pafs
 import pytest
 
+from limo_ray import status
 from limo_ray.files import Store
 from limo_ray.store import AttemptLog
 from tests.curate.test_pipeline import ALONE, ROOT, arguments
@@ -47,7 +48,9 @@ def logged(store: Store) -> list[tuple[str, str, int]]:
     return sorted(found)
 
 
-def test_a_killed_curation_in_a_bucket_goes_on(s3: S3) -> None:
+def test_a_killed_curation_in_a_bucket_goes_on(
+    s3: S3, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     pool = [{"question": f"What is {n} + {n}?", "answer": 2 * n} for n in range(60)]
     lines = "".join(json.dumps(row) + "\n" for row in pool)
     Store(s3.uri("pool")).write_text("sums.jsonl", lines)
@@ -62,6 +65,11 @@ def test_a_killed_curation_in_a_bucket_goes_on(s3: S3) -> None:
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
     before = logged(store)
+    assert status.main([store.uri, "laptop"]) == 0
+    assert "curate laptop: running, in its phase 'sampling'" in capsys.readouterr().out
+    monkeypatch.setattr(status, "DEAD_S", 0.0)
+    assert status.main([store.uri, "laptop"]) == 1
+    assert "curate laptop: died" in capsys.readouterr().out
 
     s3.control(fail_share=0.02)
     second = curate(s3)
@@ -77,12 +85,16 @@ def test_a_killed_curation_in_a_bucket_goes_on(s3: S3) -> None:
     assert len(examples) == manifest["counts"]["selected"] > 0
     assert f"{store.shown}/runs/laptop/report.html" in told
 
+    assert status.main([store.uri, "laptop"]) == 0
+    shown = capsys.readouterr().out
+    assert f"read {store.shown}/runs/laptop/report.html" in shown
+
     third = curate(s3)
     again = third.communicate(timeout=100)[0]
     assert third.returncode == 0 and "this run had ended before" in again
 
     hidden = [SECRET, SECRET.replace("/", "%2F"), "wJalr", KEY]
-    texts = {"what the job said": told + again}
+    texts = {"what the job said": told + again + shown}
     every = store.filesystem.get_file_info(pafs.FileSelector(store.path(""), recursive=True))
     for info in every:
         if info.is_file:
