@@ -19,7 +19,7 @@ import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from limo_ray.filesystems import open_uri, redact, split
+from limo_ray.filesystems import open_uri, redact, redacted, split
 from limo_ray.records import ATTEMPT
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,9 @@ class Store:
         self.write_bytes(name, text.encode("utf-8", "backslashreplace"))
 
     def write_json(self, name: str, value: Any) -> None:
-        self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+        """Writes plain values: facts about a run, so without credentials of its URIs."""
+        text = json.dumps(redacted(value), indent=2, ensure_ascii=False, default=str)
+        self.write_text(name, text + "\n")
 
     def write_table(self, name: str, table: pa.Table, row_group_size: int | None = None) -> None:
         buffer = io.BytesIO()
