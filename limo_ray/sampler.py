@@ -263,7 +263,7 @@ class Sampler:
             key = f"{self.stages[0].name}:{alive[0]['id']}"
             if ray.get(self.board.claim.remote(key)):
                 known = zip(self.logs, self.folds, strict=True)
-                self.folds = [each.fold(fold) for each, fold in known]  # only what is new
+                self.folds = [fold.plus(each.fold(skip=fold.parts)) for each, fold in known]
             job = asyncio.run_coroutine_threadsafe(self._batch(alive), self.loop)
             ended = job.result()
             rows = [row for row in rows if not row["alive"] or row["id"] in ended]
