@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Self
 
+from ray.exceptions import RayError
+
 from limo_ray import provenance
 from limo_ray.files import Store
 from limo_ray.filesystems import redact
@@ -59,7 +61,7 @@ class Heartbeat:
 
         Heartbeat.current = None
         self._stop.set()
-        self._thread.join()
+        self._thread.join(timeout=2 * EVERY_S)  # it may wait for a cluster that is gone
         self.state["status"] = "done"
         if isinstance(error, KeyboardInterrupt):
             self.state["status"] = "interrupted"
@@ -83,7 +85,7 @@ class Heartbeat:
     def _collect(self) -> None:
         for name, facts in list(self.sources.items()):
             # what cannot be asked now (an actor that is gone) keeps its last word
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(RayError):
                 self.state["facts"][name] = facts()
 
     def _write(self) -> None:

@@ -42,9 +42,12 @@ class Progress:
         heartbeat.tell("sampling", self.facts)
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type | None, *exc: object) -> None:
         self._stop.set()
         self._thread.join()
+        if kind is None:
+            last = self.facts()
+            heartbeat.tell("sampling", lambda: last)
 
     def wait_for_halt(self, timeout_s: float) -> None:
         """Returns when every sampler has stopped and written its attempts, or is gone."""

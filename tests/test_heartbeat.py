@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
+from ray.exceptions import RayActorError
 
 from limo_ray import heartbeat
 from limo_ray.files import Store
@@ -56,9 +57,15 @@ def test_it_says_how_a_job_failed(
 
 def test_facts_that_cannot_be_had_keep_their_last_word(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    answers = iter([{"a": 1}])
+    answers: list[dict] = [{"a": 1}]
+
+    def facts() -> dict:
+        if not answers:
+            raise RayActorError
+        return answers.pop()
+
     with Heartbeat(store, "curate", "x") as beat:
-        tell("sampling", lambda: next(answers))
+        tell("sampling", facts)
         beat._collect()
         beat._collect()
     assert told(store)["facts"] == {"sampling": {"a": 1}}

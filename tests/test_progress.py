@@ -38,3 +38,24 @@ def test_totals_are_summed_over_samplers_and_savings_shown() -> None:
     assert "6 of 100 problems decided, 1 kept of 4 wanted" in line
     assert "2 engine(s), 300 tokens/s" in line
     assert "teacher" not in line, "a stage that has done nothing yet is not worth a line"
+
+
+def test_facts_for_the_outside_have_the_rates_of_the_last_minutes(monkeypatch) -> None:
+    stages = [stage("weak", StopRule(budget=4, keep_min=0, keep_max=0))]
+    progress = Progress(None, stages, total=100)
+    now = [1000.0]
+    monkeypatch.setattr("limo_ray.progress.time.time", lambda: now[0])
+    tokens = [0]
+
+    def fetch() -> None:
+        one = report(weak=counts(2, {"keep": 3}, tokens[0])) | {"at": now[0], "slots": 17}
+        progress.workers = {"a": one}
+
+    progress._fetch = fetch  # type: ignore[method-assign]
+    progress.facts()
+    now[0], tokens[0] = 1100.0, 5_000
+    found = progress.facts()
+    assert found["tokens_per_s"] == 50 and found["decided"] == 3 and found["kept"] == 3
+    assert found["limo_ray_slots"] == 17 and found["stages"][0]["budget"] == 4
+    now[0], tokens[0] = 1270.0, 10_000
+    assert progress.facts()["tokens_per_s"] == 5_000 / 170, "the start is too long ago to count"
