@@ -32,6 +32,7 @@ import aiohttp
 from limo_ray import config as configs
 from limo_ray import models
 from limo_ray.engine import _cpu_environment
+from limo_ray.prompts import SYSTEM
 from limo_ray.serve.config import ServeConfig
 
 PRESET = str(Path(__file__).parent.parent / "conf/serve/laptop.yaml")
@@ -88,7 +89,11 @@ async def turn(url: str, model: str, requests: int, tokens: int, stream: bool, b
         async def ask(number: int) -> None:
             body = {
                 "model": model, "max_tokens": tokens, "ignore_eos": True, "temperature": 0.6,
-                "messages": [{"role": "user", "content": prompt(number)}], "stream": stream,
+                "stream": stream,
+                "messages": [
+                    {"role": "system", "content": SYSTEM},
+                    {"role": "user", "content": prompt(number)},
+                ],
             } | ({"stream_options": {"include_usage": True}} if stream else {})  # fmt: skip
             sent = time.perf_counter()
             async with session.post(f"{url}/v1/chat/completions", json=body) as answer:

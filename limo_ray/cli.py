@@ -42,6 +42,7 @@ def main(
     argv: list[str],
     *,
     worker_logs: bool = True,
+    niceness: int = 15,
     needs_ray: Callable[[Schema], bool] = lambda config: True,
 ) -> int:
     """Loads the config, connects to Ray, runs the job; returns the exit code.
@@ -54,6 +55,7 @@ def main(
         plan: what the job would do, in text.
         argv: presets, overrides, --dry-run.
         worker_logs: also print what Ray's workers do, on a local cluster.
+        niceness: of Ray's workers on a local cluster; 15 is Ray's own, below all else.
         needs_ray: whether the job of a config uses Ray; it is not started for one that does not.
     """
     signal.signal(signal.SIGTERM, _interrupt)  # `ray job stop` and a preempted node say it so
@@ -69,7 +71,7 @@ def main(
             config = configs.load(schema, arguments)  # a mistake is told before Ray starts
         device = "cpu"
         if config is None or needs_ray(config):
-            start_ray(log_to_driver=worker_logs)
+            start_ray(log_to_driver=worker_logs, niceness=niceness)
             signal.signal(signal.SIGTERM, _interrupt)  # again: Ray's own handler aborts
             device = "gpu" if ray.cluster_resources().get("GPU", 0) > 0 else "cpu"
         if all("=" in argument for argument in arguments):
@@ -97,13 +99,14 @@ def main(
             ray.shutdown()
 
 
-def start_ray(*, log_to_driver: bool = True) -> None:
+def start_ray(*, log_to_driver: bool = True, niceness: int = 15) -> None:
     """Connects to the cluster that this runs in, or starts a local one on this machine's cores."""
     if ray.is_initialized():
         return
     # Token authentication guards clusters that are reachable by others; a local one is not.
     if not os.environ.get("RAY_ADDRESS"):
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        os.environ.setdefault("RAY_worker_niceness", str(niceness))
         # workers find this package too when the job was started from another folder
         paths = [str(PRESETS.parent), os.environ.get("PYTHONPATH", "")]
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+import grpc
 import ray
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -40,7 +41,7 @@ EVENTS = "text/event-stream"
 PREFIX_ROUTER = "ray.serve.llm.request_router:PrefixCacheAffinityRouter"
 LOST = (
     ActorDiedError, ActorUnavailableError, RayActorError, ReplicaUnavailableError,
-    DeploymentUnavailableError,
+    DeploymentUnavailableError, grpc.RpcError,
 )  # fmt: skip
 
 
@@ -66,6 +67,20 @@ def build_app(args: dict[str, Any]) -> serve.Application:
 
 def application(config: ServeConfig, device: str) -> serve.Application:
     """The application of a config, its engines on `device` (gpu or cpu) unless it says another."""
+    deploy: Any = serve.deployment
+    return deploy(
+        serve.ingress()(Ingress),
+        name="Ingress",
+        ray_actor_options={"num_cpus": 0.1},
+        max_ongoing_requests=100_000,  # the gate counts them
+        graceful_shutdown_timeout_s=config.drain_s,
+        graceful_shutdown_wait_loop_s=0.5,
+        logging_config=QUIET,
+    ).bind(config, engines(config, device))
+
+
+def engines(config: ServeConfig, device: str) -> serve.Application:
+    """The replicas alone, for an ingress that runs elsewhere (see limo_ray.serve.front)."""
     if config.engine.device == "auto":
         config.engine.device = device
     engine = config.engine
@@ -91,7 +106,7 @@ def application(config: ServeConfig, device: str) -> serve.Application:
             request_router_kwargs={"imbalanced_threshold": config.slots / 2, "do_eviction": True},
         )
     deploy: Any = serve.deployment
-    replicas = deploy(
+    return deploy(
         Replica,
         name="Replica",
         ray_actor_options=asked_of_ray,
@@ -106,15 +121,6 @@ def application(config: ServeConfig, device: str) -> serve.Application:
         max_constructor_retry_count=config.starts,
         **options,
     ).bind(config)
-    return deploy(
-        serve.ingress()(Ingress),
-        name="Ingress",
-        ray_actor_options={"num_cpus": 0.1},
-        max_ongoing_requests=100_000,  # the gate counts them
-        graceful_shutdown_timeout_s=config.drain_s,
-        graceful_shutdown_wait_loop_s=0.5,
-        logging_config=QUIET,
-    ).bind(config, replicas)
 
 
 class Ingress:
@@ -123,9 +129,12 @@ class Ingress:
     def __init__(self, config: ServeConfig, replicas: Any) -> None:
         self.config = config
         self.replicas = replicas
+        # by gRPC: a piece of an answer as a Ray object costs several times its decoding
+        self.streams = replicas and replicas.options(stream=True, _by_reference=False)
         self._schema: dict[str, Any] | None = None
 
     def __serve_build_asgi_app__(self) -> Any:
+        """The whole of it as an ASGI application; Serve calls this, and `front` does."""
         app: Any = FastAPI(title="limo_ray", docs_url=None, redoc_url=None, openapi_url=None)
         for path in OFFERED[:2]:
             app.add_api_route(path, self.completions, methods=["POST"])
@@ -208,7 +217,7 @@ class Ingress:
         Raises:
             Refusal: no replica took the request in time.
         """
-        stream = self.replicas.options(stream=True).answer.remote(call)
+        stream = self.streams.answer.remote(call)
         try:
             async with asyncio.timeout(self.config.accept_s):
                 await anext(stream)
