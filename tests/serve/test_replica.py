@@ -29,11 +29,12 @@ def replica(app: App) -> Replica:
     return made
 
 
-async def _parts(made: Replica) -> list[Part]:
+async def _parts(made: Replica, pause: float = 0) -> list[Part]:
     found: list[Part] = []
     async with asyncio.timeout(5):  # a hang is what these tests are about
         async for part in made.answer(CALL):
             found.append(part)
+            await asyncio.sleep(pause)
     return found
 
 
@@ -69,6 +70,17 @@ def test_an_application_that_stops_in_its_answer_ends_it(at_once: bool) -> None:
     made = replica(app)
     assert asyncio.run(_parts(made)) == [ACCEPTED, Head(200, EVENTS, b"a"), Tail(None)]
     assert made.running == 0
+
+
+def test_an_application_that_stops_while_nobody_listens_ends_it_too() -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        await send(body(b"a", True))
+        await asyncio.sleep(0.05)
+        await send(body(b"b", True))
+
+    found = asyncio.run(_parts(replica(app), pause=0.1))
+    assert found == [ACCEPTED, Head(200, EVENTS, b"a"), b"b", Tail(None)]
 
 
 @pytest.mark.parametrize("begun", [True, False])
