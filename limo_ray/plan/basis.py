@@ -104,7 +104,10 @@ def _speed(config: PlanConfig, one: Pass, told: Pilot) -> tuple[Speed, float]:
             f"assume.speeds.{name}: nothing is known of the speed of {engine.model}: name "
             f"assume.speeds.{name}.one, .full and .start_s"
         )
+    try:
+        curve = Speed.of(assumed, engine.max_num_seqs)
+    except ValueError as error:
+        raise ValueError(f"assume.speeds.{name}: {error}") from None
     if name not in told.engines:
-        return Speed.of(assumed, engine.max_num_seqs), config.assume.speed_error
-    speed = pilots.calibrated(told, config, name, assumed, engine.max_num_seqs)
-    return speed, config.assume.measured_speed_error
+        return curve, config.assume.speed_error
+    return pilots.calibrated(told, name, curve), config.assume.measured_speed_error

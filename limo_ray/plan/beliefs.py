@@ -5,7 +5,7 @@ that reach a stage, the lengths of completions, the speed of an engine.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -41,10 +41,22 @@ class Speed:
 
     @classmethod
     def of(cls, config: SpeedConfig, sequences: int) -> "Speed":
-        """Through both measured points; at most so fast that more sequences never cost time."""
-        slowest, fastest = 1 / config.one, sequences / config.full
-        each = max(0.0, (fastest - slowest) / max(1, sequences - 1))
-        return cls(base=max(1e-9, fastest - sequences * each), each=each, start_s=config.start_s)
+        """Through both points of the config.
+
+        Args:
+            sequences: at which `full` holds, where the config does not tell.
+
+        Raises ValueError for sequences that would be faster together than alone.
+        """
+        at = config.at or sequences
+        alone, together = 1 / config.one, at / config.full
+        if together < alone:
+            raise ValueError(
+                f"{at} sequences of at most {config.one:g} tokens/s each (`one`) cannot make "
+                f"{config.full:g} (`full`)"
+            )
+        each = (together - alone) / (at - 1) if at > 1 else 0.0
+        return cls(base=alone - each, each=each, start_s=config.start_s)
 
     def step(self, sequences: int) -> float:
         """Seconds until each of the sequences has one more token."""
@@ -110,43 +122,39 @@ class MeasuredStage:
     assumed: StageAssumption  # what it is like where the pilot tells nothing
     prior: float = 10.0
     basis: str = "pilot"
+    likelihood: np.ndarray = field(init=False)
+    """(m, CLASSES): of each kind of counts under each of RATES, up to a factor."""
+    bases: np.ndarray = field(init=False)
+    """(n, CLASSES): the Beta distributions that are tried."""
+    chances: np.ndarray = field(init=False)
+    """(n,): how likely each of them is."""
+
+    def __post_init__(self) -> None:
+        correct, finished, problems = self.counts.T
+        wrong = (finished - correct)[:, None]
+        logs = correct[:, None] * np.log(RATES) + wrong * np.log1p(-RATES)
+        self.likelihood = np.exp(logs - logs.max(axis=1, keepdims=True))
+        # Betas on a grid of (mean, worth); the prior of the worth is broad around the assumed one
+        assumed = self.assumed.alpha + self.assumed.beta
+        means = 1 / (1 + np.exp(-np.linspace(-5, 5, 61)))
+        worths = assumed * np.exp(np.linspace(-3, 3, 13))
+        self.bases = np.array([beta_weights(m * w, (1 - m) * w) for m in means for w in worths])
+        logs = np.log(self.bases @ self.likelihood.T + 1e-300) @ problems
+        logs -= np.tile((np.log(worths / assumed) / 1.5) ** 2 / 2, len(means))
+        chances = np.exp(logs - logs.max())
+        self.chances = chances / chances.sum()
 
     def truth(self, rng: np.random.Generator | None) -> StageTruth:
         """One truth; without a generator the central one."""
         problems = self.counts[:, 2].astype(float)
         heard = rng.gamma(problems) if rng else problems
-        base = self._base(rng)
+        chosen = rng.choice(len(self.bases), p=self.chances) if rng else self.chances.argmax()
         return StageTruth(
-            rates=_moved(base, self.likelihood(), heard, self.prior),
+            rates=_moved(self.bases[chosen], self.likelihood, heard, self.prior),
             correct=self._lengths(self.correct, self.assumed.tokens_correct, rng),
             other=self._lengths(self.other, self.assumed.tokens_other, rng),
             prompt=self.prompt,
         )
-
-    def likelihood(self) -> np.ndarray:
-        """(m, CLASSES): of each kind of counts under each of the RATES."""
-        correct, finished = self.counts[:, 0], self.counts[:, 1]
-        wrong = (finished - correct)[:, None]
-        logs = correct[:, None] * np.log(RATES) + wrong * np.log1p(-RATES)
-        found: np.ndarray = np.exp(logs - logs.max(axis=1, keepdims=True))
-        return found
-
-    def _base(self, rng: np.random.Generator | None) -> np.ndarray:
-        """One of the Betas on a grid of (mean, worth), by their posterior; the likeliest without a
-        generator. The prior of the worth is broad around the assumed one."""
-        likelihood, problems = self.likelihood(), self.counts[:, 2]
-        assumed = self.assumed.alpha + self.assumed.beta
-        means = 1 / (1 + np.exp(-np.linspace(-5, 5, 41)))
-        worths = assumed * np.exp(np.linspace(-3, 3, 13))
-        bases = np.array([beta_weights(m * w, (1 - m) * w) for m in means for w in worths])
-        logs = np.log(bases @ likelihood.T + 1e-300) @ problems
-        logs = logs - np.tile((np.log(worths / assumed) / 1.5) ** 2 / 2, len(means))
-        if rng is None:
-            best: np.ndarray = bases[np.argmax(logs)]
-            return best
-        chances = np.exp(logs - logs.max())
-        chosen: np.ndarray = bases[rng.choice(len(bases), p=chances / chances.sum())]
-        return chosen
 
     def _lengths(
         self, found: np.ndarray, median: float, rng: np.random.Generator | None

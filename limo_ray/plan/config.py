@@ -83,7 +83,9 @@ class SpeedConfig:
     one: float = 50.0
     """Tokens per second of a replica that decodes one sequence."""
     full: float = 1000.0
-    """Tokens per second of a replica that decodes max_num_seqs sequences, all together."""
+    """Tokens per second of a replica that decodes `at` sequences, all together."""
+    at: int = 0
+    """Sequences at which `full` holds; 0 for the engine's max_num_seqs."""
     start_s: float = 180.0
     """Seconds from the first problem until the engine decodes: processes, weights, graphs."""
 
@@ -92,6 +94,11 @@ class SpeedConfig:
             raise ValueError(f"one: {self.one} must be positive")
         if self.full < self.one:
             raise ValueError(f"full: {self.full} must be at least `one` ({self.one})")
+        if self.at < 0 or (self.at and self.full > self.at * self.one):
+            raise ValueError(
+                f"at: {self.at} sequences of at most {self.one} tokens/s each cannot make "
+                f"{self.full} (`full`)"
+            )
         if self.start_s < 0:
             raise ValueError(f"start_s: {self.start_s} must not be negative")
 
@@ -124,13 +131,15 @@ def _models() -> dict[str, SpeedConfig]:
     of the memory's bandwidth; many at once are held to what published serving benchmarks of models
     of this size reach with long answers (GPUStack's performance lab, vLLM's blog). Factors of two
     are usual: measure with a pilot."""
+    small = SpeedConfig(one=150, full=8000, at=256, start_s=120)
+    large = SpeedConfig(one=65, full=3000, at=128, start_s=240)
     return {
-        "Qwen/Qwen2.5-Math-7B-Instruct": SpeedConfig(one=150, full=8000, start_s=120),
-        "Qwen/Qwen2.5-7B-Instruct": SpeedConfig(one=150, full=8000, start_s=120),
-        "Qwen/Qwen2.5-32B-Instruct": SpeedConfig(one=65, full=3500, start_s=240),
-        "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B": SpeedConfig(one=65, full=3000, start_s=240),
-        "Qwen/QwQ-32B": SpeedConfig(one=65, full=3000, start_s=240),
-        "deepseek-ai/DeepSeek-R1": SpeedConfig(one=25, full=4000, start_s=900),
+        "Qwen/Qwen2.5-Math-7B-Instruct": small,
+        "Qwen/Qwen2.5-7B-Instruct": small,
+        "Qwen/Qwen2.5-32B-Instruct": large,
+        "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B": large,
+        "Qwen/QwQ-32B": large,
+        "deepseek-ai/DeepSeek-R1": SpeedConfig(one=25, full=4000, at=256, start_s=900),
     }
 
 

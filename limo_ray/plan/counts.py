@@ -39,7 +39,7 @@ class PassCount:
     dry: tuple[float, float] | None = None
     """Replica-seconds up and tokens decoded when the last batch had been handed out."""
     ended: float = 0.0
-    """Second in which its last batch left."""
+    """Second in which its last batch left, or the job ended."""
     lost_tokens: float = 0.0
     preemptions: int = 0
 

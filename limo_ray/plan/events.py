@@ -314,8 +314,10 @@ class _Simulation:
         sampled = self.problems
         if cutoff is not None:
             sampled = int(np.searchsorted(self.orders, cutoff, side="right"))
-        for replicas, count, spent in zip(self.replicas, self.counts, self.spent, strict=True):
-            for replica in replicas:
+        for place, (count, spent) in enumerate(zip(self.counts, self.spent, strict=True)):
+            if self.passed[place] < self.problems:
+                count.ended = self.now
+            for replica in self.replicas[place]:
                 replica.advance(self.now)
                 replica.keep_counts()
                 count.up += replica.up

@@ -46,6 +46,9 @@ def walk(rule: StopRule) -> Walk:
     """Goes through the states that a rule leaves undecided, from no attempt to the last."""
     decisions = {decision: np.zeros(CLASSES) for decision in Decision}
     attempts, squares, correct = np.zeros(CLASSES), np.zeros(CLASSES), np.zeros(CLASSES)
+    if (at_once := rule.decide(0, 0)) is not None:
+        decisions[at_once] += 1
+        return Walk(decisions[Decision.KEEP], attempts, squares, correct, decisions)
     now = {0: np.ones(CLASSES)}  # correct so far -> probability of being undecided there
     for finished in range(1, rule.budget + 1):
         after: dict[int, np.ndarray] = {}

@@ -126,7 +126,7 @@ def mean_length(model: PassModel) -> float:
     for one in per_problem(model):
         tokens += one.reach * one.tokens
         attempts += one.reach * one.attempts
-    return tokens / attempts
+    return max(1.0, tokens) / max(1e-12, attempts)
 
 
 @dataclass(slots=True)
@@ -154,7 +154,7 @@ def per_problem(model: PassModel) -> list[PerProblem]:
         variance = float(path.squares @ truth.rates) - attempts**2
         tokens = correct * truth.correct.mean() + (attempts - correct) * truth.other.mean()
         spread = correct * truth.correct.var() + (attempts - correct) * truth.other.var()
-        each = tokens / attempts
+        each = tokens / max(1e-12, attempts)
         kept = float(path.kept @ truth.rates) if stage.gate else 1.0
         found.append(
             PerProblem(
@@ -214,7 +214,8 @@ def flow(
         if reached and (overlap or place == len(passes) - 1):
             can = span.line.capacity * (stop - span.ready) / span.line.tokens
             span.done = max(span.done, min(arriving, can))
-            span.finish = stop
+            own = span.ready + span.done * span.line.tokens / span.line.capacity + span.line.lag
+            span.finish = stop if place else min(stop, own)
         arriving = span.done * shares[place]
         counts.append(_count(span, rng))
     return Outcome(stop, counts, sampled, kept, reached)
@@ -242,7 +243,7 @@ class _Line:
     ) -> None:
         self.model = model
         self.each = per_problem(model)
-        self.tokens = sum(stage.reach * stage.tokens for stage in self.each)
+        self.tokens = max(1e-9, sum(stage.reach * stage.tokens for stage in self.each))
         picked = details[rng.integers(len(details))]
         slower = full(central) / full(model) * mean_length(model) / mean_length(central)
         self.lag = picked.lag * slower

@@ -104,8 +104,7 @@ def _future(base: Basis, problems: int, outcome: Outcome) -> Future:
     seconds = config.assume.job_s + pool_s + outcome.seconds
     overlap = config.difficulty.overlap
     begins = [0.0] + [0.0 if overlap else one.ended for one in outcome.passes[:-1]]
-    ends = [outcome.seconds if outcome.reached and overlap else p.ended for p in outcome.passes]
-    spans = [end - begin for begin, end in zip(begins, ends, strict=True)]
+    spans = [one.ended - begin for begin, one in zip(begins, outcome.passes, strict=True)]
     money = cost(config.cluster, base.places, spans, pool_s, seconds)
     return Future(problems, outcome, pool_s, seconds, spans, money)
 

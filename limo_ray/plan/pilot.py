@@ -5,7 +5,7 @@ store add up; speeds, starting times and what is left of the rows come from its 
 """
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from limo_ray.curate.difficulty import passes as passes_of
 from limo_ray.engine import SamplingConfig
 from limo_ray.plan.beliefs import MeasuredStage, Speed
-from limo_ray.plan.config import PlanConfig, SpeedConfig, StageAssumption
+from limo_ray.plan.config import PlanConfig, StageAssumption
 from limo_ray.plan.events import simulate
 from limo_ray.plan.replica import PassModel
 from limo_ray.records import Verdict
@@ -155,9 +155,7 @@ def _from_manifest(pilot: Pilot, run: Store, config: PlanConfig) -> None:
         pilot.notes.append("the pilot's manifest does not tell how long engines were up")
 
 
-def calibrated(
-    pilot: Pilot, config: PlanConfig, name: str, assumed: SpeedConfig, sequences: int
-) -> Speed:
+def calibrated(pilot: Pilot, name: str, assumed: Speed) -> Speed:
     """An engine's speed such that the simulated pilot decodes as fast as the real one did.
 
     A pilot is short: its engines are not full for much of the time, and its tokens per second are
@@ -176,13 +174,13 @@ def calibrated(
         for each in told if each["name"] in pilot.stages
     ]  # fmt: skip
     slots = settings["engines"][name]["max_num_seqs"]
-    start = assumed.start_s if measured.start_s is None else measured.start_s
-    curve = SpeedConfig(one=assumed.one, full=assumed.full, start_s=start)
+    start_s = assumed.start_s if measured.start_s is None else measured.start_s
+    curve = replace(assumed, start_s=start_s)
     first = manifest["sampling"][0]["engine"] == name
     model = PassModel(
         stages=stages,
         truths=[pilot.stages[stage.name].truth(None) for stage in stages],
-        speed=Speed.of(curve, sequences),
+        speed=curve,
         sequences=slots,
         replicas=max(1, manifest["engines"][name]["replicas"]),
         flush_s=settings["sampler"]["flush_s"],
@@ -196,7 +194,7 @@ def calibrated(
         outcome = simulate([model], max(1, problems), wanted=wanted, seed=seed)
         count = outcome.passes[0]
         rates.append(sum(stage.tokens for stage in count.stages) / max(1e-9, count.up))
-    return Speed.of(curve, sequences).times(measured.tokens_per_s / float(np.mean(rates)))
+    return curve.times(measured.tokens_per_s / float(np.mean(rates)))
 
 
 def _packed(store: Store, folder: str) -> int:

@@ -131,7 +131,9 @@ def size(value: float) -> str:
 def duration(seconds: float) -> str:
     if seconds < 600:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 10_000 else f"{seconds / 3600:.1f} h"
+    if seconds < 10_000:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 360_000 else f"{seconds / 3600:,.0f} h"
 
 
 def hours(figure: Figure) -> str:

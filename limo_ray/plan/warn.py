@@ -15,7 +15,7 @@ def warnings(base: Basis, central: list[PassModel], futures: list[Future]) -> li
     return [
         *_target(base, central, futures),
         *_beyond(base, futures),
-        *_engines(base, futures),
+        *_engines(base, central, futures),
         *_verifier(base, central),
         *_cluster(base),
     ]
@@ -69,7 +69,7 @@ def _beyond(base: Basis, futures: list[Future]) -> list[str]:
     return told
 
 
-def _engines(base: Basis, futures: list[Future]) -> list[str]:
+def _engines(base: Basis, central: list[PassModel], futures: list[Future]) -> list[str]:
     told = []
     for place, one in enumerate(base.passes):
         share = base.places[place]
@@ -77,7 +77,7 @@ def _engines(base: Basis, futures: list[Future]) -> list[str]:
         up = sum(count.up for count in counts) * one.engine.max_num_seqs
         busy = sum(count.decoding for count in counts) / max(1e-9, up)
         problems = counts[len(counts) // 2].stages[0].problems
-        held = min(64, max(1, one.engine.max_num_seqs // 8)) * 3
+        held = central[place].batch * central[place].batches
         if busy < IDLE:
             tail = problems / share.replicas < held
             why = "waits for its first and last problems"
