@@ -82,14 +82,15 @@ def place(passes: list[Pass], cluster: ClusterConfig) -> list[Place]:
 
 def _kind(engine: EngineConfig, cluster: ClusterConfig, free: dict[str, float]) -> str:
     """The kind with room that costs least per replica; for engines that span nodes, which lose
-    most when one goes, the one that is preempted least."""
+    most when one goes, the one that is preempted least. Empty if there is none, room or not."""
     fit = []
     for kind, node in cluster.nodes.items():
         held = capacity(engine, node)
-        if held and free[kind] * held >= engine.min_replicas - 1e-9:
-            price = node.price_per_hour / held
-            fit.append((node.preemptions_per_hour if engine.bundles else 0.0, price, kind))
-    return min(fit)[2] if fit else ""
+        if held and node.count:
+            full = free[kind] * held < engine.min_replicas - 1e-9
+            often = node.preemptions_per_hour if engine.bundles else 0.0
+            fit.append((full, often, node.price_per_hour / held, kind))
+    return min(fit)[3] if fit else ""
 
 
 def needs(name: str, engine: EngineConfig) -> str:

@@ -14,6 +14,8 @@ from limo_ray.plan.job import Plan, outline, plan
 ROOT = Path(__file__).parent.parent.parent
 LAPTOP = [str(ROOT / "conf/curate/laptop.yaml"), str(ROOT / "conf/plan/laptop.yaml")]
 LIMO = [str(ROOT / "conf/curate/limo.yaml"), "pool_rows=1000000"]
+NAMES = ("weak", "strong", "qwq", "r1")
+SMALL = [*LIMO, "trials=10", *(f"engines.{name}.max_num_seqs=8" for name in NAMES)]
 
 
 def command(*argv: str) -> int:
@@ -27,7 +29,8 @@ def planned(*argv: str) -> Plan:
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        ([*LIMO, "cluster.nodes.spot.price_per_hour=-3"], ["cluster.nodes.spot.price_per_hour", "-3"]),
+        ([*LIMO, "cluster.nodes.spot.price_per_hour=-3"],
+         ["cluster.nodes.spot.price_per_hour", "-3"]),
         ([*LIMO, "pool_rows=0"], ["pool_rows", "0"]),
         ([LIMO[0]], ["pool_rows", "10_000_000"]),
         ([*LIMO, "cluster.place.strong=fast"], ["cluster.place.strong", "fast", "spot"]),
@@ -96,9 +99,8 @@ def test_a_plan_of_the_laptop(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_money_follows_prices_and_hours() -> None:
-    small = ["trials=20", "engines.strong.max_num_seqs=32", "engines.weak.max_num_seqs=32"]
-    cheap = planned(*LIMO, *small).findings
-    dear = planned(*LIMO, *small, "cluster.nodes.spot.price_per_hour=50").findings
+    cheap = planned(*SMALL).findings
+    dear = planned(*SMALL, "cluster.nodes.spot.price_per_hour=50").findings
     strong = {each.name: each for each in cheap.stages}["strong"]
     assert strong.cost.median == pytest.approx(strong.gpu_hours.median / 8 * 25, rel=0.01), (
         "two GPUs of eight cost a quarter of a node"
@@ -115,20 +117,16 @@ def warned(*argv: str) -> str:
 
 
 def test_warnings() -> None:
-    few = ["trials=10", "pool_rows=3000"]
-    assert "the target of 2,125 is reached in 0% of the futures" in warned(*LIMO, *few)
-    assert "engine weak works through the whole pool" in warned(
-        *LIMO, *few, "difficulty.overlap=false"
-    )
+    few = [*SMALL, "pool_rows=3000"]
+    assert "the target of 2,125 is reached in 0% of the futures" in warned(*few)
+    assert "engine weak works through the whole pool" in warned(*few, "difficulty.overlap=false")
     assert "the tail dominates" in warned(
-        *LAPTOP, "trials=10", "engines.smollm2.max_num_seqs=2048", "assume.speeds.smollm2.full=9000",
-        "difficulty.stop_after_kept=0",
+        *LAPTOP, "trials=10", "engines.smollm2.max_num_seqs=2048",
+        "assume.speeds.smollm2.full=9000", "difficulty.stop_after_kept=0",
     )  # fmt: skip
-    assert "raise sampler.verify_workers" in warned(*LIMO, *few, "assume.checks_per_s=1")
+    assert "raise sampler.verify_workers" in warned(*few, "assume.checks_per_s=1")
     assert "past the last keeper" in warned(*LAPTOP, "trials=10", "difficulty.stop_after_kept=3")
-    assert "preemptions of kind spot" in warned(
-        *LIMO, *few, "cluster.nodes.spot.preemptions_per_hour=5"
-    )
+    assert "preemptions of kind spot" in warned(*few, "cluster.nodes.spot.preemptions_per_hour=5")
 
 
 # Against a run

@@ -42,14 +42,8 @@ def draws(rng: np.random.Generator, problems: int, alpha: float, beta: float) ->
 def belief(pairs: np.ndarray) -> MeasuredStage:
     kinds, problems = np.unique(pairs, axis=0, return_counts=True)
     counts = np.column_stack([kinds, problems])
-    return MeasuredStage(
-        counts,
-        np.array([100, 200]),
-        np.array([300]),
-        50.0,
-        StageAssumption(alpha=1, beta=1),
-        **more,
-    )
+    assumed = StageAssumption(alpha=1, beta=1)
+    return MeasuredStage(counts, np.array([100, 200]), np.array([300]), 50.0, assumed)
 
 
 def test_counts_of_a_log(tmp_path: Path) -> None:
