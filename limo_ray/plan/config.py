@@ -166,7 +166,8 @@ class AssumeConfig:
     live_worth: float = 10.0
     """How many rows' worth of knowledge live_share is: Beta(share * worth, (1 - share) * worth)."""
     rows_per_s: float = 6700.0
-    """Rows through the pool's steps per second and core (bench/pool.py: 13,400 on two cores)."""
+    """Rows through the pool's steps per second and core (bench/pool.py: 13,400 on two cores), from
+    files at hand: a hub or a bucket may be slower."""
     pool_s: float = 30.0
     """Seconds of the pool's steps however few the rows are."""
     job_s: float = 30.0

@@ -4,11 +4,12 @@ Pass rates and lengths come from the whole attempt log of its stages, so that se
 store add up; speeds, starting times and what is left of the rows come from its manifest.
 """
 
-from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from limo_ray.curate.difficulty import passes as passes_of
@@ -83,16 +84,18 @@ def read(config: PlanConfig, device: str, assumed: dict[str, StageAssumption]) -
         if not table.num_rows:
             pilot.notes.append(f"{stage.name}: the pilot has no attempts: all of it is assumed")
             continue
-        correct = np.array([v == Verdict.CORRECT for v in table["verdict"].to_pylist()], bool)
+        correct = pc.equal(table["verdict"], Verdict.CORRECT.value).to_numpy()
         lengths = table["completion_tokens"].to_numpy()
         counts = outcome_counts(log.fold())
         prompt = float(table["prompt_tokens"].to_numpy().mean())
         pilot.stages[stage.name] = MeasuredStage(
             counts, lengths[correct], lengths[~correct], prompt, assumed[stage.name]
         )
-        others = Counter(v for v in table["verdict"].to_pylist() if v != Verdict.CORRECT)
-        total = sum(others.values()) or 1
-        pilot.verdicts[stage.name] = {verdict: n / total for verdict, n in others.most_common()}
+        others = table["verdict"].filter(pa.array(~correct))
+        pilot.verdicts[stage.name] = {
+            each["values"]: each["counts"] / len(others)
+            for each in pc.value_counts(others).to_pylist()
+        }
         stored += _packed(store, log.folder)
         tokens += int(lengths.sum())
         _judge(pilot, stage, counts)
