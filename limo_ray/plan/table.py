@@ -109,9 +109,14 @@ def aligned(rows: list[tuple[str, ...]]) -> list[str]:
 
 
 def span(figure: Figure, show: Callable[[float], str]) -> str:
-    """`median (low to high)`."""
+    """`median (low-high)`, the unit of both bounds once where it is the same."""
     middle, low, high = (show(value) for value in (figure.median, figure.low, figure.high))
-    return middle if low == high else f"{middle} ({low} to {high})"
+    if low == high:
+        return middle
+    unit = high.lstrip("0123456789.,")
+    if unit and low.endswith(unit) and low.removesuffix(unit)[-1:].isdigit():
+        low = low.removesuffix(unit)
+    return f"{middle} ({low}-{high})"
 
 
 def number(value: float) -> str:

@@ -18,10 +18,11 @@ ROOT = Path(__file__).parent.parent.parent
 PROBLEMS = 20_000
 CASES = {
     "the whole pool": {},
-    "many replicas, few problems each": {"replicas": (1, 16, 1)},
+    "many replicas, few problems each": {"replicas": (8, 24, 2)},
     "a target": {"wanted": 250},
+    "a target for many replicas": {"wanted": 250, "replicas": (8, 24, 2)},
     "one engine after the other": {"wanted": 250, "overlap": False},
-    "nodes that vanish": {"preemptions_per_hour": 0.5},
+    "nodes that vanish": {"preemptions_per_hour": 2.0},
 }
 
 
@@ -44,11 +45,11 @@ def test_the_flow_agrees_with_every_event(case: str) -> None:
     seen = simulate(models, PROBLEMS, seed=1, account=True, **job)
     futures = flows(models, **job)
 
-    def holds(name: str, value: Callable[[Outcome], float], slack: float = 0.03) -> None:
-        """Within four standard deviations of the flow's mean, and some percent."""
+    def holds(name: str, value: Callable[[Outcome], float], slack: float = 0.02) -> None:
+        """Within three standard deviations of the flow's mean, and some percent."""
         values = [value(future) for future in futures]
         off = abs(value(seen) - np.mean(values))
-        assert off <= 4 * np.std(values) + slack * np.mean(values), f"{name}: off by {off}"
+        assert off <= 3 * np.std(values) + slack * np.mean(values), f"{name}: off by {off}"
 
     assert all(future.reached == seen.reached for future in futures)
     holds("seconds", lambda o: o.seconds)
