@@ -53,6 +53,8 @@ class Sampled:
     stats: dict[str, Any]
     """Running totals of the samplers, by stage name (see Sampler._stats)."""
     seconds: float
+    engines: dict[str, dict[str, Any]]
+    """By engine name: `replicas` that drew, and the `seconds` that they did so, added up."""
     cutoffs: dict[str, int]
     """By group: the order after which problems count as not sampled."""
     yields: list[Yield]
@@ -152,6 +154,7 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
             progress.wait_for_halt(timeout_s=15)
             raise
         stats = progress.last()
+        engines = engine_seconds(planned, progress.workers)
     ray.kill(board)
     _check_verdicts(stats, config.sampler.max_error_share)
     cutoffs = {
@@ -163,9 +166,22 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
         stages=stages,
         stats=stats,
         seconds=time.time() - started,
+        engines=engines,
         cutoffs=cutoffs,
         yields=_yields(run, counts, cutoffs, group_by) if targets else [],
     )
+
+
+def engine_seconds(
+    planned: list[Pass], workers: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """What the samplers told of the time since their engines were up: see Sampled.engines."""
+    found = {}
+    for one in planned:
+        own = [w["seconds"] for w in workers.values() if one.stages[0].name in w["stages"]]
+        busy = [seconds for seconds in own if seconds]
+        found[one.engine_name] = {"replicas": len(busy), "seconds": round(sum(busy), 1)}
+    return found
 
 
 def tell_of_missing_gpus(planned: list[Pass], device: str) -> None:
