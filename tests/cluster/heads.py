@@ -34,6 +34,8 @@ class Head:
     """URL that `ray job submit` talks to."""
     env: dict[str, str]
     """Environment that drivers and clients need."""
+    temp: str
+    """Folder that holds all of it."""
 
     def run(self, *command: str, cwd: Path = ROOT, **env: str) -> subprocess.CompletedProcess[str]:
         """Runs a command to its end; `env` goes over the head's, an empty value takes one out."""
@@ -71,7 +73,7 @@ def head(*options: str, **env: str) -> Iterator[Head]:
             )
         try:
             _wait(process, log, dashboard)
-            yield Head(f"{HOST}:{gcs}", f"http://{HOST}:{dashboard}", given)
+            yield Head(f"{HOST}:{gcs}", f"http://{HOST}:{dashboard}", given, temp)
         finally:
             _end(process, temp)
 
