@@ -112,8 +112,8 @@ def start_ray(*, log_to_driver: bool = True) -> None:
     address = os.environ.get("RAY_ADDRESS", "")
     if address.startswith("http"):
         raise ConnectionError(
-            f"RAY_ADDRESS: {address} is a dashboard, which `ray job submit` talks to; a job started "
-            "by hand connects to <host>:6379, or to auto on a machine of the cluster"
+            f"RAY_ADDRESS: {address} is a dashboard, which `ray job submit` talks to; a job "
+            "started by hand connects to <host>:6379, or to auto on a machine of the cluster"
         )
     if address and not _answers(address):
         raise ConnectionError(f"RAY_ADDRESS: no Ray cluster answers at {address}")
@@ -144,8 +144,8 @@ def _no_token(error: AuthenticationError) -> str:
     if "RAY_AUTH_TOKEN_PATH" in error.message:
         return error.message
     return (
-        "RAY_AUTH_MODE: token, but there is no token: set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, or "
-        "put it into ~/.ray/auth_token"
+        "RAY_AUTH_MODE: token, but there is no token: set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, "
+        "or put it into ~/.ray/auth_token"
     )
 
 

@@ -4,7 +4,7 @@
     strict(openapi_schema)       of a CustomResourceDefinition's file, where one is at hand
 
 The fields of ray.io/v1 are those of KubeRay 1.6's published API reference, as far as a user writes
-them (no status). Pods, services and resources come from lightkube-models, generated from Kubernetes'
+them (no status). Pods, services and resources come from lightkube-models, made from Kubernetes'
 OpenAPI description.
 """
 
