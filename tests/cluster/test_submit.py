@@ -116,7 +116,6 @@ def test_only_what_a_job_needs_is_shipped(cluster: Head) -> None:
     [
         ({"RAY_AUTH_TOKEN": "wrong"}, "RAY_AUTH_TOKEN: the Ray cluster at {gcs} refuses this"),
         ({"RAY_AUTH_TOKEN": "", "HOME": "/nobody"}, "RAY_AUTH_MODE: token, but there is no token"),
-        ({"RAY_AUTH_MODE": "disabled"}, "RAY_AUTH_MODE: the Ray cluster at {gcs} does not let"),
         ({"RAY_ADDRESS": "{dashboard}"}, "RAY_ADDRESS: {dashboard} is a dashboard"),
         ({"RAY_ADDRESS": "127.0.0.1:9"}, "RAY_ADDRESS: no Ray cluster answers at 127.0.0.1:9"),
     ],
