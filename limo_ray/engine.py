@@ -58,7 +58,10 @@ class EngineConfig:
     num_cpus: float = 1.0
     """Logical Ray CPUs of each replica."""
     resources: dict[str, float] = field(default_factory=dict)
-    """Further Ray resources or labels that a replica asks for, such as {sampler: 1}."""
+    """Further Ray resources that a replica asks for, such as {sampler: 1}."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """Node labels that a replica asks for: {role: sampler}; {role: "!trainer"} is any other node,
+    also one without such a label; {role: "in(sampler, any)"}."""
     bundles: list[dict[str, float]] = field(default_factory=list)
     """Explicit placement group of each replica, for engines that span nodes."""
     bundle_strategy: str = "PACK"

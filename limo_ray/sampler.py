@@ -158,7 +158,11 @@ def _placement(engine: EngineConfig) -> dict[str, Any]:
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         def own_group() -> dict[str, Any]:
-            group = placement_group(engine.bundles, strategy=engine.bundle_strategy)
+            group = placement_group(
+                engine.bundles,
+                strategy=engine.bundle_strategy,
+                bundle_label_selector=[engine.labels] * len(engine.bundles),
+            )
             return {
                 "scheduling_strategy": PlacementGroupSchedulingStrategy(
                     placement_group=group, placement_group_capture_child_tasks=True
@@ -171,6 +175,8 @@ def _placement(engine: EngineConfig) -> dict[str, Any]:
         asked["num_gpus"] = engine.tensor_parallel * engine.pipeline_parallel
     if engine.resources:
         asked["resources"] = dict(engine.resources)
+    if engine.labels:
+        asked["label_selector"] = dict(engine.labels)
     return asked
 
 

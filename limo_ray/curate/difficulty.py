@@ -145,6 +145,7 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
                 )
                 if not config.difficulty.overlap and one is not planned[-1]:
                     data = data.materialize()
+            data.set_name("sampling")
             rows = _until_met(data, targets, group_by, board, progress)
             for part, chunk in enumerate(_chunks(rows, DECIDED_ROWS_PER_PART)):
                 table = pa.Table.from_pylist(chunk, schema=SAMPLED)

@@ -165,6 +165,7 @@ def _own(
         ray.data.from_arrow(pa.Table.from_pylist(rows, schema=SAMPLED)),
         one.engine, planned, store, system=one.system, board=board, config=config.sampler,
     )  # fmt: skip
+    data.set_name("sampling")
     with Watch(board, planned, len(rows)) as watch:
         try:
             for _ in data.iter_batches(batch_size=None, batch_format="pyarrow"):

@@ -89,6 +89,8 @@ def engines(config: ServeConfig, device: str) -> serve.Application:
         asked_of_ray["num_gpus"] = engine.tensor_parallel * engine.pipeline_parallel
     if engine.resources and not engine.bundles:
         asked_of_ray["resources"] = dict(engine.resources)
+    if engine.labels and not engine.bundles:
+        asked_of_ray["label_selector"] = dict(engine.labels)
     options: dict[str, Any] = {}
     if engine.bundles:
         options["placement_group_bundles"] = [dict(bundle) for bundle in engine.bundles]
