@@ -4,6 +4,8 @@ import hashlib
 import time
 from typing import Any
 
+from limo_ray.metrics import Metrics
+
 
 class Board:
     """Shared knowledge of one job, as a Ray actor: progress, retries, and the word to stop."""
@@ -14,6 +16,7 @@ class Board:
         self.claims: set[bytes] = set()
         self.stopped: set[str] = set()
         self.halt = False
+        self.metrics = Metrics()
 
     def offer(self, fingerprint: str, fold: list[Any]) -> None:
         """Keeps a log's state for the samplers: one reference, so that nodes share the arrays."""
@@ -31,7 +34,9 @@ class Board:
 
     def report(self, worker: str, stats: dict[str, Any]) -> tuple[bool, set[str]]:
         """Takes a sampler's running totals; tells it whether to halt, and the groups to leave."""
-        self.stats[worker] = stats | {"at": time.time()}
+        before = self.stats.pop(worker, None)
+        self.stats[worker] = stats | {"at": time.time()}  # now the last one
+        self.metrics.update(self.stats, before)
         return self.halt, self.stopped
 
     def stop(self, groups: set[str], halt: bool) -> None:

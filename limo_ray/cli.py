@@ -21,6 +21,7 @@ from ray.exceptions import AuthenticationError, RayError
 
 from limo_ray import config as configs
 from limo_ray.engine import EngineError
+from limo_ray.filesystems import redact
 from limo_ray.train.watch import TrainingError
 from limo_ray.verify import VerificationError
 
@@ -225,10 +226,10 @@ def say(text: str) -> None:
 
 
 def _wrong(text: str) -> int:
-    sys.stderr.write(f"config error: {text}\n")
+    sys.stderr.write(f"config error: {redact(text)}\n")
     return 2
 
 
 def _failed(text: str) -> int:
-    sys.stderr.write(f"failed: {text}\n")
+    sys.stderr.write(f"failed: {redact(text)}\n")
     return 1

@@ -21,6 +21,8 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+from limo_ray.filesystems import redacted
+
 Schema = TypeVar("Schema")
 
 
@@ -61,8 +63,9 @@ def load(schema: type[Schema], argv: list[str]) -> Schema:
 
 
 def as_dict(config: Any) -> dict[str, Any]:
-    """The resolved config as plain values, for a manifest."""
-    return dataclasses.asdict(config)
+    """The resolved config as plain values, for a manifest: URIs without their credentials."""
+    found: dict[str, Any] = redacted(dataclasses.asdict(config))
+    return found
 
 
 def as_yaml(config: Any) -> str:

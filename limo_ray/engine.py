@@ -92,7 +92,7 @@ class EngineConfig:
                 raise ValueError(f"{name}: {getattr(self, name)} must be at least 1")
         if not 0 < self.gpu_memory <= 1:
             raise ValueError(f"gpu_memory: {self.gpu_memory} must be in (0, 1]")
-        if self.kind == "vllm" and models.is_local(self.model):
+        if self.kind == "vllm" and models.is_local(self.model) and "://" not in self.model:
             try:
                 models.resolve(self.model)
             except ValueError as error:

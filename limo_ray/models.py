@@ -1,16 +1,19 @@
 """Where a model's weights are, and which weights they are.
 
-A model is named by a local folder, by the id of a Hugging Face repository, or as
+A model is named by a folder (local, s3://, gs://), by the id of a Hugging Face repository, or as
 `packaged/SmolLM2-135M-Instruct`: a real small model (Apache-2.0) that arrives as an ordinary
 Python package, for machines without a GPU or a model hub. `python -m limo_ray.models` converts it.
 """
 
 import hashlib
+import json
 import os
 import sys
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+
+from limo_ray.files import Store
 
 PACKAGED = "packaged/SmolLM2-135M-Instruct"
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -24,16 +27,22 @@ def is_local(model: str) -> bool:
     """Whether the name can only be a folder: hub ids are `owner/name` without a leading dot."""
     if not model:
         return False
+    if "://" in model:
+        return True
     return model.startswith(("/", "./", "../", "~")) or Path(model).expanduser().is_dir()
 
 
-def resolve(model: str) -> str:
+def resolve(model: str, *, weights: bool = True) -> str:
     """The name that engines and tokenizers load: a folder, or a hub id as it is.
 
-    Raises ValueError when the name says a folder that is not there or holds no model.
+    A folder in an object store is copied to this machine, once; without `weights` only what
+    tokenizers and configs need of it is. Raises ValueError when the name says a folder that is not
+    there or holds no model.
     """
     if model == PACKAGED:
         return str(packaged())
+    if "://" in model:
+        return str(_copied(model, weights))
     if not is_local(model):
         return model
     folder = Path(model).expanduser()
@@ -42,6 +51,31 @@ def resolve(model: str) -> str:
     if not (folder / "config.json").is_file():
         raise ValueError(f"model folder {model!r} has no config.json")
     return str(folder.absolute())
+
+
+def _copied(model: str, weights: bool) -> Path:
+    """The local copy of a model folder in an object store, made on first use."""
+    from filelock import FileLock
+
+    store = Store(model)
+    infos = store.infos("", "")
+    if "config.json" not in [info.base_name for info in infos]:
+        raise ValueError(f"model folder {store.shown!r} does not exist or has no config.json")
+    wanted = [i for i in infos if i.base_name.endswith(TEXT_FILES) or weights]
+    stamps = [[i.base_name, i.size, i.mtime_ns] for i in wanted]
+    digest = hashlib.sha256(json.dumps([store.shown, stamps]).encode()).hexdigest()[:12]
+    folder = CACHE / "models" / f"{store.shown.rpartition('/')[2]}-{digest}"
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.is_dir():
+            part = folder.with_name(f"{folder.name}.{os.getpid()}")
+            part.mkdir(exist_ok=True)
+            for info in wanted:
+                store.copy_out(info.base_name, part / info.base_name)
+            part.rename(folder)
+    return folder
 
 
 def packaged() -> Path:
@@ -85,9 +119,9 @@ def identity(model: str, revision: str = "") -> str:
     (its size, both ends and 16 places between: 64 GB are told apart in a second); for a hub id the
     commit that the revision stands for. Raises ValueError where neither can be had.
     """
-    name = resolve(model)
-    if Path(name).is_dir():
-        return f"sha256:{_folder_hash(Path(name))}"
+    name = model if "://" in model else resolve(model)
+    if "://" in name or Path(name).is_dir():
+        return f"sha256:{_folder_hash(Store(name))}"
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -100,28 +134,29 @@ def identity(model: str, revision: str = "") -> str:
     return f"{name}@{Path(found).name}"
 
 
-def _folder_hash(folder: Path) -> str:
+def _folder_hash(folder: Store) -> str:
     digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in TEXT_FILES:
-            digest.update(path.name.encode() + path.read_bytes())
-        elif path.suffix in WEIGHT_FILES:
-            size = path.stat().st_size
-            digest.update(f"{path.name}:{size}".encode())
-            with path.open("rb") as file:
-                for place in range(18):
-                    file.seek(max(0, (size - CHUNK) * place // 17))
-                    digest.update(file.read(CHUNK))
+    for info in folder.infos("", ""):
+        if not info.base_name.endswith(TEXT_FILES + WEIGHT_FILES):
+            continue
+        with folder.filesystem.open_input_file(info.path) as file:
+            if info.base_name.endswith(TEXT_FILES):
+                digest.update(info.base_name.encode() + file.read())
+                continue
+            size = file.size()
+            digest.update(f"{info.base_name}:{size}".encode())
+            for place in range(18):
+                file.seek(max(0, (size - CHUNK) * place // 17))
+                digest.update(file.read(CHUNK))
     return digest.hexdigest()[:32]
 
 
 def parameters(model: str) -> float | None:
     """Billions of parameters of a local folder from its safetensors headers, else None."""
-    import json
     import struct
 
-    name = resolve(model)
-    if not Path(name).is_dir():
+    name = "" if "://" in model else resolve(model)
+    if not name or not Path(name).is_dir():
         return None
     total = 0
     for path in Path(name).glob("*.safetensors"):

@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from typing import Any, Self
 
 import ray
@@ -11,10 +11,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from limo_ray import heartbeat
+from limo_ray.metrics import SILENT_S, levels
 from limo_ray.sampling import Stage
 
 PLAIN_EVERY_S = 15.0
-SILENT_S = 8.0  # samplers report every second: one that is silent for this long has ended
+RECENT_S = 180.0  # rates are told over this time
 
 
 IDLE = ["0", "0", "0", "0", "-", "0", "0"]
@@ -31,11 +33,13 @@ class Progress:
         self.wanted = wanted
         self.started = time.time()
         self.workers: dict[str, dict[str, Any]] = {}
+        self.seen: deque[tuple[float, int, int]] = deque()  # time, attempts, tokens
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()
+        heartbeat.tell("sampling", self.facts)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -56,6 +60,31 @@ class Progress:
         """The final totals by stage name."""
         self._fetch()
         return self.totals()
+
+    def facts(self) -> dict[str, Any]:
+        """How it stands, as plain values for `progress.json`; rates are of the last minutes."""
+        self._fetch()
+        totals = self.totals()
+        now = time.time()
+        attempts = sum(sum(total["verdicts"].values()) for total in totals.values())
+        tokens = sum(total["tokens"].get("completion", 0) for total in totals.values())
+        self.seen.append((now, attempts, tokens))
+        while now - self.seen[0][0] > RECENT_S:
+            self.seen.popleft()
+        then, attempts_then, tokens_then = self.seen[0]
+        spent = max(1.0, now - then)
+        decided, kept = self._decided()
+        return {
+            "problems": self.total, "wanted": self.wanted, "decided": decided, "kept": kept,
+            "left": self._left(decided, kept), **levels(self.workers, now),
+            "attempts_per_s": (attempts - attempts_then) / spent,
+            "tokens_per_s": (tokens - tokens_then) / spent,
+            "stages": [
+                {"name": stage.name, "fingerprint": stage.fingerprint, "budget": stage.rule.budget,
+                 **totals[stage.name]}
+                for stage in self.stages
+            ],
+        }  # fmt: skip
 
     def totals(self) -> dict[str, Any]:
         """Sums over all samplers, by stage name: counters stay counters."""

@@ -13,6 +13,7 @@ import psutil
 import ray
 
 from limo_ray import __version__
+from limo_ray.filesystems import redact
 
 
 def machine() -> dict[str, Any]:
@@ -54,5 +55,5 @@ def commit() -> str | None:
 
 
 def command() -> str:
-    """The command line, with the interpreter's bare name."""
-    return " ".join([Path(sys.executable).name, *sys.argv])
+    """The command line, with the interpreter's bare name and without credentials."""
+    return redact(" ".join([Path(sys.executable).name, *sys.argv]))

@@ -131,8 +131,9 @@ def sample(
         enable_true_multi_threading=True,
     )
     for stage in stages:
-        fold = ray.put(AttemptLog(store, stage.fingerprint).fold())
-        ray.get(board.offer.remote(stage.fingerprint, [fold]))
+        if not ray.get(board.fold.remote(stage.fingerprint)):
+            fold = ray.put(AttemptLog(store, stage.fingerprint).fold())
+            ray.get(board.offer.remote(stage.fingerprint, [fold]))
     return problems.repartition(target_num_rows_per_block=batch).map_batches(
         Sampler,
         fn_constructor_kwargs={
@@ -218,6 +219,8 @@ class Sampler:
         self.decisions = [Counter[str]() for _ in stages]
         self.open = 0  # requests in the engine
         self.logged = self.durable = 0  # attempts handed to the log, and written by it
+        self.written_at = time.time()  # when all was in the log for the last time
+        self.checked, self.check_s = 0, 0.0  # answers, and seconds of waiting for their verdicts
         self.deaths = 0
         self.halted = False
         self.left: set[str] = set()
@@ -265,7 +268,8 @@ class Sampler:
         if alive:
             key = f"{self.stages[0].name}:{alive[0]['id']}"
             if ray.get(self.board.claim.remote(key)):
-                self.folds = [each.fold() for each in self.logs]
+                known = zip(self.logs, self.folds, strict=True)
+                self.folds = [each.fold(fold) for each, fold in known]  # only what is new
             job = asyncio.run_coroutine_threadsafe(self._batch(alive), self.loop)
             ended = job.result()
             rows = [row for row in rows if not row["alive"] or row["id"] in ended]
@@ -398,6 +402,7 @@ class Sampler:
         finally:
             self.open -= 1
             self.wake.set()
+        asked = time.monotonic()
         judged = await self.verifier.averify(
             problem.answer,
             completion.text,
@@ -405,6 +410,7 @@ class Sampler:
             complete=completion.finish_reason != "length",
             question=problem.question,
         )
+        self.checked, self.check_s = self.checked + 1, self.check_s + time.monotonic() - asked
         verdict = final_verdict(judged.verdict, completion.finish_reason)
         self.health.add(verdict)
         self.writers[place].append(
@@ -449,7 +455,7 @@ class Sampler:
         failures = 0
         while True:
             await asyncio.sleep(self.config.flush_s)
-            logged = self.logged
+            logged, begun = self.logged, time.time()
             try:
                 await asyncio.to_thread(self._flush_all)
             except OSError as error:
@@ -459,7 +465,7 @@ class Sampler:
                     raise
                 continue
             failures = 0
-            self.durable = logged
+            self.durable, self.written_at = logged, begun
             self.flushed.set()
             self.flushed = asyncio.Event()
 
@@ -500,6 +506,10 @@ class Sampler:
             "halted": self.halted,
             "engine": self.engine is not None,
             "open": self.open,
+            "slots": self.slots,
+            "lag": time.time() - self.written_at if self.logged > self.durable else 0.0,
+            "checked": self.checked,
+            "check_seconds": self.check_s,
             "seconds": time.time() - self.started if self.engine else 0.0,
             "stages": {
                 stage.name: {

@@ -26,7 +26,7 @@ from limo_ray.records import Verdict
 from limo_ray.rejudge import rejudge
 from limo_ray.sampler import SAMPLED, sample
 from limo_ray.sampling import Stage, StopRule, sampling_fingerprint
-from limo_ray.store import AttemptLog, Store, scan
+from limo_ray.store import AttemptLog, Fold, Store, scan
 from limo_ray.target import Target, Yield, buckets, extrapolate
 from limo_ray.verify import Health
 
@@ -126,7 +126,10 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
     )
     stages = [stage for one in planned for stage in one.stages]
     for fingerprint in {stage.fingerprint for stage in stages}:
-        rejudge(pool, AttemptLog(store, fingerprint), config.sampler.judge)
+        fold = _folded(pool, AttemptLog(store, fingerprint), config)
+        if config.difficulty.overlap:  # else a later pass may find what an earlier one has drawn
+            ray.get(board.offer.remote(fingerprint, [ray.put(fold)]))
+        del fold
     run.delete("decided")
     total = int(sum(place.sum() for place in counts.values()))
     with Progress(board, stages, total, config.difficulty.stop_after_kept) as progress:
@@ -183,6 +186,14 @@ def engine_seconds(
         busy = [seconds for seconds in own if seconds]
         found[one.engine_name] = {"replicas": len(busy), "seconds": round(sum(busy), 1)}
     return found
+
+
+def _folded(pool: Store, attempt_log: AttemptLog, config: CurateConfig) -> Fold:
+    """The log's state, its small parts merged and its stale verdicts given again."""
+    attempt_log.compact()
+    fold = attempt_log.fold()
+    again = rejudge(pool, attempt_log, config.sampler.judge, fold)
+    return attempt_log.fold(fold) if again else fold
 
 
 def tell_of_missing_gpus(planned: list[Pass], device: str) -> None:

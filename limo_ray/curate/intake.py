@@ -135,7 +135,9 @@ class TokenCount:
 def _tokenizer(model: str, revision: str) -> Any:
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(models.resolve(model), revision=revision or "main")
+    return AutoTokenizer.from_pretrained(
+        models.resolve(model, weights=False), revision=revision or "main"
+    )
 
 
 def buckets(opened: list[sources.Source]) -> int:

@@ -3,11 +3,13 @@
 import os
 import re
 from pathlib import Path
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from limo_ray.curate.readers import FORMATS, File, describe
+from limo_ray.filesystems import open_uri, redact, split
 
 _WILD = re.compile(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])")
 
@@ -19,7 +21,7 @@ def on_disk(path: str, format: str = "") -> list[File]:
     """
     found = find(path)
     if not found:
-        raise ValueError(f"path: no file matches {path!r}")
+        raise ValueError(f"path: no file matches {redact(path)!r}")
     files = [file for name, uri in found if (file := describe(uri, name, format)) is not None]
     if not files:
         known = ", ".join(FORMATS)
@@ -29,21 +31,20 @@ def on_disk(path: str, format: str = "") -> list[File]:
 
 def find(path: str) -> list[tuple[str, str]]:
     """(name for the ledger, URI) of every file that a path, folder or glob names, sorted."""
-    bare, _, query = path.partition("?") if "://" in path else (path, "", "")
-    query = query and f"?{query}"
     local = "://" not in path
+    bare, query = (path, "") if local else split(path)
     pattern = os.path.abspath(Path(bare).expanduser()) if local else bare
     wild = _WILD.search(pattern)
     base = pattern[: wild.start()].rpartition("/")[0] if wild else pattern
     try:
-        filesystem, root = pafs.FileSystem.from_uri((base or "/") + query)
+        filesystem, root = open_uri((base or "/") + query)
         if wild and filesystem.get_file_info(root + pattern[len(base) :]).is_file:
             wild, root, base = None, root + pattern[len(base) :], pattern
         infos = [filesystem.get_file_info(root)]
         if infos[0].type == pafs.FileType.Directory:
             infos = filesystem.get_file_info(pafs.FileSelector(root, recursive=True))
     except (OSError, pa.ArrowException) as e:
-        raise ValueError(f"path: cannot look for {path!r}: {e}") from e
+        raise ValueError(f"path: cannot look for {redact(path)!r}: {e}") from e
     matches = re.compile(_glob(pattern[len(base) :])).fullmatch if wild else None
     start = os.getcwd() + "/" if local and not os.path.isabs(Path(bare).expanduser()) else ""
     found = []
@@ -51,8 +52,8 @@ def find(path: str) -> list[tuple[str, str]]:
         rest = info.path[len(root) :]
         hidden = os.path.basename(info.path).startswith((".", "_")) and not matches
         if info.is_file and (matches(rest) if matches else not (rest and hidden)):
-            name = base + rest
-            found.append((name.removeprefix(start), name + query))
+            uri = base + (rest if local else quote(rest) + query)
+            found.append((redact(base + rest).removeprefix(start), uri))
     return sorted(found)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from limo_ray import config as configs
 from limo_ray import provenance, verify
@@ -57,7 +58,7 @@ def finished(run: Store, key: str) -> RunResult | None:
     counts = manifest["counts"]
     message = "this run had ended before: nothing was sampled again"
     return RunResult(
-        folder=run.uri, counts=counts, selected=counts["selected"], resumed=True, message=message
+        folder=run.shown, counts=counts, selected=counts["selected"], resumed=True, message=message
     )
 
 
@@ -129,7 +130,7 @@ def publish(
     run.write_text("report.html", render_report(manifest, ledger_counts, examples, others))
     run.write_json("manifest.json", manifest)
     return RunResult(
-        folder=run.uri,
+        folder=run.shown,
         counts=manifest["counts"],
         selected=len(selected),
         resumed=False,
@@ -297,12 +298,13 @@ def _from_log(stage: Stage, store: Store) -> dict[str, Any]:
     """Verdict mix and completion lengths of the stage's whole log: it may hold earlier runs too."""
     log = AttemptLog(store, stage.fingerprint)
     table = store.read_parts(log.folder, ["verdict", "completion_tokens"])
-    verdicts = Counter(table["verdict"].to_pylist())
+    counts = pc.value_counts(table["verdict"]).to_pylist()
+    verdicts = {each["values"]: each["counts"] for each in counts}
     tokens = table["completion_tokens"].to_numpy()
     edges = np.linspace(0, max(1, tokens.max(initial=1)), LENGTH_BINS + 1)
-    correct = np.array([verdict == "correct" for verdict in table["verdict"].to_pylist()], bool)
+    correct = pc.equal(table["verdict"], "correct").to_numpy()
     return {
-        "verdicts": dict(verdicts),
+        "verdicts": verdicts,
         "lengths": {
             "edges": [float(edge) for edge in edges],
             "correct": np.histogram(tokens[correct], edges)[0].tolist(),

@@ -26,6 +26,7 @@ from limo_ray.curate.difficulty import Sampled, draw, passes
 from limo_ray.curate.quality import score
 from limo_ray.curate.select import select
 from limo_ray.curate.sources import open_sources, signature
+from limo_ray.heartbeat import Heartbeat
 from limo_ray.records import fingerprint
 from limo_ray.store import Store
 
@@ -53,22 +54,26 @@ def curate(config: CurateConfig, device: str) -> outputs.RunResult:
     if result := outputs.finished(run, key):
         return result
 
-    lap = time.time()
-    pool = ingest(config, run)
-    seconds["pool"] = time.time() - lap
+    with Heartbeat(run, "curate", config.name) as beat:
+        beat.phase("pool")
+        lap = time.time()
+        pool = ingest(config, run)
+        seconds["pool"] = time.time() - lap
 
-    sampled = draw(pool, run, store, config, device)
-    seconds["sampling"] = sampled.seconds
+        beat.phase("sampling")
+        sampled = draw(pool, run, store, config, device)
+        seconds["sampling"] = sampled.seconds
 
-    lap = time.time()
-    group_by = "" if config.difficulty.per == "all" else config.difficulty.per
-    problems = ledger.kept_problems(run, sampled.cutoffs, group_by)
-    chains = candidates(problems, sampled, store, config)
-    selected = select(chains, config.selection)
-    seconds["selection"] = time.time() - lap
-    return outputs.publish(
-        run, store, config, key, device, started, seconds, sampled, problems, chains, selected
-    )
+        beat.phase("selection")
+        lap = time.time()
+        group_by = "" if config.difficulty.per == "all" else config.difficulty.per
+        problems = ledger.kept_problems(run, sampled.cutoffs, group_by)
+        chains = candidates(problems, sampled, store, config)
+        selected = select(chains, config.selection)
+        seconds["selection"] = time.time() - lap
+        return outputs.publish(
+            run, store, config, key, device, started, seconds, sampled, problems, chains, selected
+        )
 
 
 def ingest(config: CurateConfig, run: Store) -> Store:
@@ -156,5 +161,5 @@ def plan(config: CurateConfig, device: str) -> str:
     gate = "verified correct" if config.chains.only_correct else "all complete"
     lines.append(f"chains      {gate}")
     lines.append(f"selection   {config.selection.method}, {config.selection.k} examples")
-    lines.append(f"output      {config.store}/runs/{config.name}")
+    lines.append(f"output      {Store(config.store).shown}/runs/{config.name}")
     return "\n".join(lines)

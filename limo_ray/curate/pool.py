@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
+from limo_ray import heartbeat
 from limo_ray.curate import near
 from limo_ray.curate.dedup import duplicates, judged_equal
 from limo_ray.curate.exchange import Parts, read_bucket, write_buckets
@@ -113,6 +114,7 @@ def _each(name: str, items: list[Any], does: Callable[[Any], int]) -> None:
     calls.set_name(f"pool_{name}")
     started = told = time.time()
     rows = ended = 0
+    heartbeat.tell("pool", lambda: {"step": name, "parts": ended, "of": len(items), "rows": rows})
     for row in calls.iter_rows():
         rows, ended = rows + row["rows"], ended + 1
         if time.time() - told > TELL_EVERY_S:

@@ -22,6 +22,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from limo_ray.curate.fields import InvalidRow
+from limo_ray.filesystems import open_uri
 
 LONGEST_LINE = 8 * 2**20  # bytes; a longer line is a file without line breaks
 CHUNK = 2**20  # bytes read at once
@@ -48,8 +49,7 @@ class File:
 
     def open(self) -> tuple[pafs.FileSystem, str]:
         """Its file system and the path there."""
-        filesystem, path = pafs.FileSystem.from_uri(self.uri)
-        return filesystem, path
+        return open_uri(self.uri)
 
     def info(self) -> pafs.FileInfo:
         """Its size in bytes as stored, and when it was changed."""

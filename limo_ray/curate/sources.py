@@ -24,6 +24,7 @@ from limo_ray.curate import locate, readers
 from limo_ray.curate.fields import InvalidRow, parse_condition
 from limo_ray.curate.mappings import READY, Mapping
 from limo_ray.curate.rows import EXTRACT, columns, pool_row
+from limo_ray.filesystems import redact
 from limo_ray.records import POOL, problem_id
 
 PART = 32 * 2**20  # bytes of JSONL in one work item
@@ -188,7 +189,7 @@ def signature(configs: list[SourceConfig]) -> list[list[Any]]:
         if source.kinds:
             found.append(["reasoning-gym", version("reasoning-gym"), generator.CHUNK])
         elif config.hub:
-            found.append([file.uri for file in source.files])
+            found.append([redact(file.uri) for file in source.files])
         else:
             infos = [(file.name, file.info()) for file in source.files]
             found.append([[name, info.size, info.mtime_ns] for name, info in infos])

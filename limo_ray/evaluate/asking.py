@@ -9,7 +9,9 @@ import hashlib
 import logging
 import time
 from collections import Counter
+from typing import Any
 
+from limo_ray import heartbeat
 from limo_ray.engine import SamplingConfig
 from limo_ray.evaluate.config import EvaluateConfig
 from limo_ray.evaluate.contestants import Contestant
@@ -59,6 +61,12 @@ async def ask(
         judge=config.sampler.judge,
     )  # fmt: skip
 
+    def facts() -> dict[str, Any]:
+        spent = max(1.0, time.time() - begun)
+        return {"attempts": counts["done"], "of": len(missing), "model": one.label,
+                "tokens_per_s": counts["tokens"] / spent}  # fmt: skip
+
+    heartbeat.tell("sampling", facts)
     async with Endpoint(one.url, one.model, config.client) as endpoint:
         await endpoint.open()
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from limo_ray.curate.sources import SourceConfig, cut, items, open_sources, rows
+from limo_ray.files import Store
+from limo_ray.filesystems import redact
 
 ANSWER = ("answer", "solution", "options")  # fields in which an item may be wanting
 
@@ -164,7 +166,9 @@ def rows_of(
                     first = first or why
                 found.append(row)
     if not found:
-        raise ValueError(f"benchmark {source.label()}: no items in {source.path or source.hub}")
+        raise ValueError(
+            f"benchmark {source.label()}: no items in {redact(source.path or source.hub)}"
+        )
     if all(row.get("reason") for row in found):
         raise ValueError(first)
     return found
@@ -173,7 +177,9 @@ def rows_of(
 def local(folder: str, name: str) -> str:
     """The file of a benchmark in a folder of local copies; "" where there is none."""
     for ending in (".jsonl", ".json", ".parquet", ".csv"):
-        path = f"{folder.rstrip('/')}/{name}{ending}"
-        if "://" in folder or Path(path).is_file():
+        if "://" in folder:
+            if Store(folder).exists(name + ending):
+                return Store(folder).within(name + ending).uri
+        elif Path(path := f"{folder.rstrip('/')}/{name}{ending}").is_file():
             return path
     return ""

@@ -14,6 +14,7 @@ from limo_ray import engine as engines
 from limo_ray import models
 from limo_ray.engine import EngineConfig, SamplingConfig
 from limo_ray.evaluate.config import EvaluateConfig
+from limo_ray.filesystems import split
 from limo_ray.prompts import question_messages
 from limo_ray.sampling import sampling_fingerprint
 
@@ -81,17 +82,22 @@ def contestants(config: EvaluateConfig, device: str) -> list[Contestant]:
     """The model first, then those of `against`, each with a label of its own."""
     found = [_one(config.model, config.endpoint, config, device)]
     for other in config.against:
-        url, _, name = other.partition("#") if "://" in other else ("", "", other)
+        url, _, name = other.partition("#") if is_endpoint(other) else ("", "", other)
         found.append(_one(name, url, config, device))
     label(found)
     return found
+
+
+def is_endpoint(name: str) -> bool:
+    """Whether a name is a server's address, and not a model's folder (s3://...) or id."""
+    return name.startswith(("http://", "https://"))
 
 
 def label(found: list[Contestant]) -> None:
     """Gives each a name that is short and its own."""
     seen: dict[str, int] = {}
     for one in found:
-        short = Path(one.model).name
+        short = Path(split(one.model)[0]).name
         if one.url:
             host = one.url.partition("://")[2].partition("/")[0]
             short = f"{short} at {host}" if short else host
@@ -122,7 +128,7 @@ def template(engine: EngineConfig, system: str) -> dict[str, str]:
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            models.resolve(engine.model), revision=engine.revision or None
+            models.resolve(engine.model, weights=False), revision=engine.revision or None
         )
         prompt = tokenizer.apply_chat_template(
             question_messages("{question}", system), add_generation_prompt=True, tokenize=False

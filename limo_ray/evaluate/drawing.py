@@ -24,7 +24,7 @@ from limo_ray.evaluate.contestants import Contestant
 from limo_ray.evaluate.items import Items
 from limo_ray.progress import Progress
 from limo_ray.records import Attempt, Problem
-from limo_ray.rejudge import rejudge_part
+from limo_ray.rejudge import Answers, each_part, rejudge_part
 from limo_ray.sampler import SAMPLED, judge_key, sample
 from limo_ray.sampling import Stage, StopRule
 from limo_ray.store import AttemptLog, Store
@@ -94,7 +94,9 @@ def draw(one: Contestant, tasks: list[Task], store: Store, config: EvaluateConfi
     everything = [p for task in tasks for p in task.items.problems]
     judge = config.sampler.judge
     for fingerprint in {stage.fingerprint for stage in planned}:
-        settle(everything, AttemptLog(store, fingerprint), judge)
+        attempts = AttemptLog(store, fingerprint)
+        attempts.compact()
+        settle(everything, attempts, judge)
     missing = _missing(planned, problems, store, judge)
     asked = sum(stage.rule.budget * len(stage.only) for stage in planned)
     if missing:
@@ -115,7 +117,7 @@ def settle(problems: Iterable[Problem], attempts: AttemptLog, judge: JudgeConfig
     fold = attempts.fold()
     if not len(fold):
         return
-    rounds: list[dict[str, tuple[str, str, str]]] = []  # one gold answer of a question each
+    rounds: list[Answers] = []  # one gold answer of a question each
     for problem in {(p.id, p.answer, p.domain): p for p in problems}.values():
         if fold.prior(problem.id, judge_key(problem.answer, problem.domain, judge)).stale:
             place = next((r for r in rounds if problem.id not in r), None)
@@ -124,8 +126,11 @@ def settle(problems: Iterable[Problem], attempts: AttemptLog, judge: JudgeConfig
             place[problem.id] = (problem.answer, problem.domain, problem.question)
     for answers in rounds:
         log.info("judging the logged attempts at %d items again", len(answers))
-        for part in attempts.store.files(attempts.folder):
-            rejudge_part(attempts, part, answers, judge)
+
+        def judged(parts: list[str], answers: Answers = answers) -> list[int | None]:
+            return [rejudge_part(attempts, part, answers, judge) for part in parts]
+
+        each_part(attempts, judged)
 
 
 def _missing(
@@ -181,6 +186,11 @@ class Watch(Progress):
     """The samplers' progress in the words of an evaluation."""
 
     COLUMNS = ("protocol", "items", "attempts", "from log", "correct", "tokens")
+
+    def facts(self) -> dict[str, Any]:
+        self.total = sum(stage.rule.budget * len(stage.only) for stage in self.stages)
+        found = super().facts()
+        return found | {"attempts": found.pop("decided"), "of": found.pop("problems")}
 
     def rows(self) -> list[list[str]]:
         found = []

@@ -18,6 +18,7 @@ from limo_ray.curate.rows import LETTERS
 from limo_ray.curate.sources import SourceConfig, open_sources
 from limo_ray.evaluate.benchmarks import BENCHMARKS, PAPER, PAPER_MODELS, local, rows_of
 from limo_ray.evaluate.config import BenchmarkConfig
+from limo_ray.filesystems import redact
 from limo_ray.records import Problem, fingerprint, normalise, problem_id
 
 REPEATS = "the same question as item"
@@ -200,8 +201,8 @@ def _place(source: SourceConfig) -> str:
         kinds = ", ".join(f"{rows} {kind}" for kind, rows in source.gym.items())
         return f"reasoning_gym, {seed}: {kinds}"
     if source.path:
-        return source.path
-    uris = [file.uri for file in open_sources([source])[0].files]
+        return redact(source.path)
+    uris = [redact(file.uri) for file in open_sources([source])[0].files]
     return f"{source.hub} ({', '.join(uris[:2])})"
 
 

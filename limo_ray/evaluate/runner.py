@@ -19,9 +19,10 @@ from limo_ray import provenance, verify
 from limo_ray.curate.difficulty import Pass, tell_of_missing_gpus
 from limo_ray.evaluate import asking, contamination, drawing, items, results, table
 from limo_ray.evaluate.config import EvaluateConfig
-from limo_ray.evaluate.contestants import Contestant, contestants, label
+from limo_ray.evaluate.contestants import Contestant, contestants, is_endpoint, label
 from limo_ray.evaluate.drawing import Task
 from limo_ray.evaluate.items import Items
+from limo_ray.heartbeat import Heartbeat
 from limo_ray.records import Attempt
 from limo_ray.report.evaluation import render_evaluation
 from limo_ray.store import Store
@@ -54,7 +55,7 @@ class EvaluateResult:
 
 def needs_ray(config: EvaluateConfig) -> bool:
     """Whether an engine of our own may have to be started."""
-    ours = [other for other in config.against if "://" not in other]
+    ours = [other for other in config.against if not is_endpoint(other)]
     return not config.endpoint or bool(ours)
 
 
@@ -70,9 +71,16 @@ def evaluate(config: EvaluateConfig, device: str) -> EvaluateResult:
         EngineError: an engine that does not start or keeps dying, a server that refuses.
         VerificationError: too many verdicts are TIMEOUT or ERROR to trust a score.
     """
-    begun = time.time()
     store = Store(config.store)
     folder = store.within(f"evaluations/{config.name}")
+    with Heartbeat(folder, "evaluate", config.name) as beat:
+        return _evaluate(config, device, store, folder, beat)
+
+
+def _evaluate(
+    config: EvaluateConfig, device: str, store: Store, folder: Store, beat: Heartbeat
+) -> EvaluateResult:
+    begun = time.time()
     before = folder.read_json("results.json") or {}
     sets = [items.read(one, config.folder, config.seed) for one in config.chosen()]
     models = contestants(config, device)
@@ -91,6 +99,7 @@ def evaluate(config: EvaluateConfig, device: str) -> EvaluateResult:
     runs: list[dict[str, Any]] = []
     attempts: list[list[list[list[Attempt]]]] = []  # model, benchmark, item, draw
     for one in models:
+        beat.phase(f"attempts of {one.label}")
         tasks = _tasks(one, sets, config)
         drawn = drawing.draw(one, tasks, store, config)
         mine = [drawing.collect(task, store, config.sampler.judge) for task in tasks]
@@ -113,7 +122,7 @@ def evaluate(config: EvaluateConfig, device: str) -> EvaluateResult:
         *results.notes(found),
     ]  # fmt: skip
     _publish(folder, found, models, sets, attempts)
-    return EvaluateResult(folder=folder.uri, results=found)
+    return EvaluateResult(folder=folder.shown, results=found)
 
 
 def _trained_on(
@@ -263,5 +272,5 @@ def plan(config: EvaluateConfig, device: str) -> str:
     lines.append(f"attempts    {total:,} per model, less those in the log")
     data = contamination.training_data(config.training_data, config.model)
     lines.append(f"trained on  {data or 'not known: no contamination check'}")
-    lines.append(f"output      {config.store}/evaluations/{config.name}")
+    lines.append(f"output      {Store(config.store).shown}/evaluations/{config.name}")
     return "\n".join(lines)

@@ -14,13 +14,14 @@ import pyarrow.parquet as pq
 
 from limo_ray.curate.difficulty import passes as passes_of
 from limo_ray.engine import SamplingConfig
+from limo_ray.fold import VERDICTS, Fold
 from limo_ray.plan.beliefs import MeasuredStage, Speed
 from limo_ray.plan.config import PlanConfig, StageAssumption
 from limo_ray.plan.events import simulate
 from limo_ray.plan.replica import PassModel
 from limo_ray.records import Verdict
 from limo_ray.sampling import Stage, StopRule
-from limo_ray.store import VERDICTS, AttemptLog, Fold, Store
+from limo_ray.store import AttemptLog, Store
 
 FEW = 50  # problems, below which a stage's pass rates are called uncertain
 
@@ -112,12 +113,13 @@ def outcome_counts(fold: Fold) -> np.ndarray:
 
     A draw that was judged more than once counts as it was judged last.
     """
-    keys = np.stack([fold.high, fold.low, fold.index.astype(np.uint64)])
+    order = np.lexsort((fold.index, fold.low, fold.high))  # stable: of one draw as it was logged
+    keys = np.stack([fold.high, fold.low, fold.index.astype(np.uint64)])[:, order]
     last = np.append((keys[:, 1:] != keys[:, :-1]).any(axis=0), True)
-    high, low = fold.high[last], fold.low[last]
+    high, low = keys[0][last], keys[1][last]
     new = np.insert((high[1:] != high[:-1]) | (low[1:] != low[:-1]), 0, True)
     problem = np.cumsum(new) - 1
-    correct = fold.verdict[last] == VERDICTS.index(Verdict.CORRECT)
+    correct = fold.verdict[order][last] == VERDICTS.index(Verdict.CORRECT)
     pairs = np.stack([np.bincount(problem, correct), np.bincount(problem)], axis=1).astype(int)
     kinds, problems = np.unique(pairs, axis=0, return_counts=True)
     return np.column_stack([kinds, problems])

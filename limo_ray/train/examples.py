@@ -11,6 +11,7 @@ from typing import Any
 
 from limo_ray.curate import locate, readers
 from limo_ray.curate.fields import InvalidRow, text_of
+from limo_ray.files import Store
 from limo_ray.prompts import example_messages
 from limo_ray.train.config import RowsConfig
 
@@ -49,6 +50,8 @@ def files(data: str, rows: RowsConfig) -> list[readers.File]:
     try:
         if Path(data).expanduser().is_dir() and (Path(data) / "examples.parquet").is_file():
             return locate.on_disk(f"{data}/examples.parquet")
+        if "://" in data and Store(data).exists("examples.parquet"):
+            return locate.on_disk(Store(data).within("examples.parquet").uri)
         hub = data.count("/") == 1 and not data.startswith((".", "/", "~"))
         if "://" in data or not hub or Path(data).exists() or "*" in data:
             return locate.on_disk(data)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from limo_ray import heartbeat
 from limo_ray.report.facts import duration
 from limo_ray.store import Store
 
@@ -148,7 +149,18 @@ class View:
 
     def __enter__(self) -> Self:
         self._thread.start()
+        heartbeat.tell("training", self.told)
         return self
+
+    def told(self) -> dict[str, Any]:
+        """How it stands, as plain values for `progress.json`."""
+        self.fetch()
+        last = self.history[-1] if self.history else {}
+        return {
+            "step": len(self.history), "steps": self.steps, "left": self.left(),
+            "checkpoint": max(self.facts.get("checkpoints", []), default=0),
+            **{name: last[name] for name in SHOWN if name in last},
+        }  # fmt: skip
 
     def __exit__(self, *exc: object) -> None:
         self._stop.set()

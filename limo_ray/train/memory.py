@@ -93,7 +93,7 @@ def shape_of(config: TrainConfig) -> Shape:
     """The model's shape from its config alone."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    name = models.resolve(config.model)
+    name = models.resolve(config.model, weights=False)
     try:
         model_config = AutoConfig.from_pretrained(name)
     except OSError as error:

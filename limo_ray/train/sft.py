@@ -27,6 +27,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from limo_ray import cli, models, provenance
 from limo_ray import config as configs
+from limo_ray.heartbeat import Heartbeat
 from limo_ray.records import fingerprint
 from limo_ray.store import Store
 from limo_ray.train import examples, live, memory, results, student
@@ -76,16 +77,24 @@ def train(config: TrainConfig, device: str) -> TrainResult:
         ValueError: a model or data that cannot be had or trained.
         TrainingError: it diverged, kept failing, or a checkpoint does not fit the workers.
     """
-    begun = time.time()
     device = device if config.workers.device == "auto" else config.workers.device
     store = Store(config.store)
     run = store.within(f"training/{config.name}")
     model, data = prepared(config)
     key = run_key(config, data)
     if (manifest := run.read_json("manifest.json")) and manifest.get("key") == key:
-        folder = store.within(f"models/{config.name}").uri
-        return TrainResult(folder=folder, run=run.uri, metrics=manifest["metrics"], resumed=True)
+        folder = store.within(f"models/{config.name}").shown
+        return TrainResult(folder=folder, run=run.shown, metrics=manifest["metrics"], resumed=True)
 
+    with Heartbeat(run, "train", config.name) as beat:
+        return _train(config, device, store, run, model, data, key, beat)
+
+
+def _train(
+    config: TrainConfig, device: str, store: Store, run: Store, model: str, data: Data, key: str,
+    beat: Heartbeat,
+) -> TrainResult:  # fmt: skip
+    begun = time.time()
     plan = layout(config, len(data.train))
     shown = table(data, plan)
     cli.say(_lines("data", shown))
@@ -95,10 +104,12 @@ def train(config: TrainConfig, device: str) -> TrainResult:
 
     board = ray.remote(num_cpus=0)(live.Board).remote()
     job = Job(
-        config=config, device=device, store=store, model=model,
+        config=config, device=device, store=store,
+        model=config.model if "://" in config.model else model,
         template=_template(config), train=[], held_out=[], plan=plan, board=board,
     )  # fmt: skip
     sent = {"job": job, "data": ray.put((data.train, data.held_out))}
+    beat.phase("training")
     with live.View(board, plan.schedule.steps) as view:
         _fit(_trainer(sent, config, device, run, key), config)
     if stopped := view.facts.get("stopped"):
@@ -113,15 +124,15 @@ def train(config: TrainConfig, device: str) -> TrainResult:
         "memory": asdict(outlook),
     }  # fmt: skip
     results.publish(store, run, config, manifest, view.history)
-    folder = store.within(f"models/{config.name}").uri
-    return TrainResult(folder=folder, run=run.uri, metrics=metrics, resumed=False)
+    folder = store.within(f"models/{config.name}").shown
+    return TrainResult(folder=folder, run=run.shown, metrics=metrics, resumed=False)
 
 
 def prepared(config: TrainConfig) -> tuple[str, Data]:
     """The model's folder or hub id, and the encoded data; ValueError for what cannot be had."""
     from transformers import AutoConfig, AutoTokenizer
 
-    model = models.resolve(config.model)
+    model = models.resolve(config.model, weights=False)
     try:
         student.refuse(AutoConfig.from_pretrained(model), config)
         tokenizer = AutoTokenizer.from_pretrained(model)
@@ -138,7 +149,7 @@ def check_resumable(config: TrainConfig, checkpoints: Store) -> None:
     newest = (snapshot.get("latest_checkpoint_result") or {}).get("checkpoint_dir_name")
     if newest:
         facts = checkpoints.read_json(f"{newest}/{FACTS}")
-        refuse_other_shape(facts["made_by"], config, f"{checkpoints.uri}/{newest}")
+        refuse_other_shape(facts["made_by"], config, f"{checkpoints.shown}/{newest}")
 
 
 def run_key(config: TrainConfig, data: Data) -> str:
@@ -214,7 +225,7 @@ def stop_words(
     # a checkpoint is good when a later step's loss was still sound: its own update is not yet seen
     kept = facts.get("checkpoints", [])[-config.checkpoint.keep :]
     good = max((step for step in kept if step < stopped["step"] - 1), default=0)
-    name = f"the last good checkpoint is {run.uri}/checkpoints/{key}/step_{good:06d}"
+    name = f"the last good checkpoint is {run.shown}/checkpoints/{key}/step_{good:06d}"
     where = name if good else "there is no good checkpoint yet"
     return (
         f"stopped at step {stopped['step']}: {stopped['why']}; {where}; a lower optimizer.lr "
@@ -237,7 +248,7 @@ def plan(config: TrainConfig, device: str) -> str:
         tokens, passes = demand(data, found)
         lines = [_lines("data", table(data, found))]
     lines.append(memory.judge(config, device, tokens, passes).text())
-    lines.append(f"output  {config.store}/models/{config.name}")
+    lines.append(f"output  {Store(config.store).shown}/models/{config.name}")
     return "\n".join(lines)
 
 

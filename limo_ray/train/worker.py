@@ -250,6 +250,7 @@ def start(job: Job) -> Worker:
     )
     made = deepspeed_config(job.config, job.device)
     alive = HfDeepSpeedConfig(made) if job.config.zero.stage == 3 else None  # kept while loading
+    job.model = models.resolve(job.model)
     student = students.load(job.model, job.config, _sharing(job.config))
     del alive
     optimizer = _optimizer(student, job)

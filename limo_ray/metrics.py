@@ -1,0 +1,96 @@
+"""What a job's samplers do, as Ray metrics: every node's metrics agent offers them to Prometheus.
+
+Ray puts `ray_` before each name. `cluster/grafana.json` is a dashboard of them.
+"""
+
+import time
+from typing import Any
+
+from ray.util.metrics import Counter, Gauge, Metric
+
+SILENT_S = 8.0  # samplers report every second: one that is silent for this long has ended
+
+COUNTERS = {
+    "limo_ray_attempts_total": ("Attempts drawn and judged.", ("stage", "verdict")),
+    "limo_ray_reused_total": ("Attempts taken from the log, not drawn.", ("stage",)),
+    "limo_ray_tokens_total": ("Tokens of prompts and completions.", ("stage", "kind")),
+    "limo_ray_decided_total": ("Problems decided by a stage.", ("stage", "decision")),
+    "limo_ray_verified_total": ("Answers checked by the verifier.", ()),
+    "limo_ray_verify_seconds_total": ("Seconds that attempts waited for their verdict.", ()),
+}
+GAUGES = {
+    "limo_ray_engines": "Engines that run.",
+    "limo_ray_slots": "Requests that the running engines may hold at once.",
+    "limo_ray_slots_open": "Requests that they hold.",
+    "limo_ray_flush_lag_seconds": "Age of the oldest attempt that is not in the log yet.",
+}
+
+
+class Metrics:
+    """Ray metrics of one job, kept by its board."""
+
+    def __init__(self) -> None:
+        self.made: dict[str, Metric] = {}
+        self.told = 0.0
+        for name, (told, tags) in COUNTERS.items():
+            self.made[name] = Counter(name, description=told, tag_keys=tags)
+        for name, told in GAUGES.items():
+            self.made[name] = Gauge(name, description=told)
+
+    def update(self, workers: dict[str, dict[str, Any]], before: dict[str, Any] | None) -> None:
+        """Takes one sampler's new totals: the last of `workers`, which were `before` until now."""
+        after = next(reversed(workers.values()))
+        was = counts(before) if before else {}
+        for (name, tags), value in counts(after).items():
+            grown = value - was.get((name, tags), 0)
+            if grown > 0:
+                self._counter(name).inc(grown, dict(tags))
+        now = time.time()
+        if now - self.told >= 1.0:  # they look at all samplers
+            self.told = now
+            for name, value in levels(workers, now).items():
+                self._gauge(name).set(value)
+
+    def _counter(self, name: str) -> Counter:
+        made = self.made[name]
+        assert isinstance(made, Counter)
+        return made
+
+    def _gauge(self, name: str) -> Gauge:
+        made = self.made[name]
+        assert isinstance(made, Gauge)
+        return made
+
+
+Tags = tuple[tuple[str, str], ...]
+
+
+def counts(stats: dict[str, Any]) -> dict[tuple[str, Tags], float]:
+    """The counters of a sampler's report (see Sampler._stats), by name and tags."""
+    found: dict[tuple[str, Tags], float] = {
+        ("limo_ray_verified_total", ()): stats.get("checked", 0),
+        ("limo_ray_verify_seconds_total", ()): stats.get("check_seconds", 0.0),
+    }
+    for stage, totals in stats["stages"].items():
+        here = ("stage", stage)
+        found["limo_ray_reused_total", (here,)] = totals.get("reused", 0)
+        for name, tag, values in (
+            ("limo_ray_attempts_total", "verdict", totals["verdicts"]),
+            ("limo_ray_tokens_total", "kind", totals["tokens"]),
+            ("limo_ray_decided_total", "decision", totals["decisions"]),
+        ):
+            for value, count in values.items():
+                found[name, (here, (tag, str(value)))] = count
+    return found
+
+
+def levels(workers: dict[str, dict[str, Any]], now: float) -> dict[str, float]:
+    """The gauges over all samplers that still report."""
+    alive = [one for one in workers.values() if one["at"] > now - SILENT_S]
+    running = [one for one in alive if one["engine"]]
+    return {
+        "limo_ray_engines": len(running),
+        "limo_ray_slots": sum(one.get("slots", 0) for one in running),
+        "limo_ray_slots_open": sum(one["open"] for one in running),
+        "limo_ray_flush_lag_seconds": max((one.get("lag", 0.0) for one in alive), default=0.0),
+    }
