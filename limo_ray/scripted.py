@@ -38,6 +38,8 @@ class ScriptedEngine:
         self.config = config
         self.script = ScriptConfig(**config.script)
         self._slots = asyncio.Semaphore(config.max_num_seqs)
+        self._open: set[asyncio.Future[bool]] = set()  # resolve to whether they were cut off
+        self._over = False
 
     async def start(self) -> None:
         if self.script.fail:
@@ -53,9 +55,45 @@ class ScriptedEngine:
 
     async def generate(self, request: Request) -> Completion:
         async with self._slots:
-            completion = self._completion(request)
-            await asyncio.sleep(completion.completion_tokens * self.script.seconds_per_token)
-        return completion
+            whole = self._completion(request)
+            left = whole.completion_tokens - len(request.prefix)
+            drawn = await self._decode(left)
+        if drawn >= left:
+            return whole
+        tokens = list(range(len(request.prefix) + drawn))  # made up
+        return Completion(
+            text="",
+            finish_reason="cut",
+            prompt_tokens=whole.prompt_tokens,
+            completion_tokens=len(tokens),
+            tokens=tokens,
+        )
+
+    async def _decode(self, tokens: int) -> int:
+        """Takes the time of so many tokens; returns how many there are when it is cut off."""
+        pace = self.script.seconds_per_token
+        if self._over:
+            return 0
+        if not pace:
+            await asyncio.sleep(0)
+            return tokens
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        ended: asyncio.Future[bool] = loop.create_future()
+        self._open.add(ended)
+        timer = loop.call_later(tokens * pace, _resolve, ended)
+        try:
+            cut = await ended
+        finally:
+            timer.cancel()
+            self._open.discard(ended)
+        return min(tokens - 1, int((loop.time() - started) / pace)) if cut else tokens
+
+    async def cut_off(self) -> None:
+        self._over = True
+        for ended in self._open:
+            if not ended.done():
+                ended.set_result(True)
 
     def _completion(self, request: Request) -> Completion:
         problem = request.problem
@@ -77,6 +115,11 @@ class ScriptedEngine:
 
     def shutdown(self) -> None:
         pass
+
+
+def _resolve(ended: "asyncio.Future[bool]") -> None:
+    if not ended.done():
+        ended.set_result(False)
 
 
 class ReplayEngine(ScriptedEngine):

@@ -14,7 +14,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +32,9 @@ from limo_ray.records import ATTEMPT, Attempt, Verdict, attempts_table
 log = logging.getLogger(__name__)
 
 VERDICTS = list(Verdict)
+CHECKED = pads.ParquetFileFormat(
+    default_fragment_scan_options=pads.ParquetFragmentScanOptions(page_checksum_verification=True)
+)
 
 
 class Store:
@@ -71,10 +74,15 @@ class Store:
         target = f"{path}.{os.getpid()}-{threading.get_ident()}.tmp" if local else path
         if local:
             self.filesystem.create_dir(path.rpartition("/")[0], recursive=True)
-        with self.filesystem.open_output_stream(target) as stream:
-            yield stream
-        if local:
-            self.filesystem.move(target, path)
+        try:
+            with self.filesystem.open_output_stream(target) as stream:
+                yield stream
+            if local:
+                self.filesystem.move(target, path)
+        except OSError:
+            if local:  # on a full disk half a file must not take what the next try needs
+                Path(target).unlink(missing_ok=True)
+            raise
 
     def write_bytes(self, name: str, content: bytes | pa.Buffer) -> None:
         """Writes a whole file, or none."""
@@ -89,7 +97,13 @@ class Store:
 
     def write_table(self, name: str, table: pa.Table, row_group_size: int | None = None) -> None:
         buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd", row_group_size=row_group_size)
+        pq.write_table(
+            table,
+            buffer,
+            compression="zstd",
+            row_group_size=row_group_size,
+            write_page_checksum=True,  # without, a flipped bit is read as other data
+        )
         self.write_bytes(name, buffer.getbuffer())
 
     def copy_in(self, file: Path, name: str) -> None:
@@ -111,7 +125,13 @@ class Store:
         return None if text is None else json.loads(text)
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        return pq.read_table(self.path(name), columns=columns, filesystem=self.filesystem)
+        """Raises OSError or pa.ArrowException for a file that is not whole and sound."""
+        return pq.read_table(
+            self.path(name),
+            columns=columns,
+            filesystem=self.filesystem,
+            page_checksum_verification=True,
+        )
 
     def exists(self, name: str) -> bool:
         return self.filesystem.get_file_info(self.path(name)).type != pafs.FileType.NotFound
@@ -129,14 +149,14 @@ class Store:
         infos = self.filesystem.get_file_info(selector)
         return sorted(info.base_name for info in infos if info.base_name.endswith(suffix))
 
-    def read_parts(self, folder: str, columns: list[str]) -> pa.Table:
-        """All attempts of a folder of the log, in the order of its part names.
+    def read_parts(self, folder: str, columns: list[str], skip: Collection[str] = ()) -> pa.Table:
+        """All attempts of a folder of the log, in the order of its part names, but for `skip`.
 
         A part that cannot be read is set aside in `broken/` with a warning. A part that vanishes
         meanwhile was compacted: the folder is listed again until nothing is missing.
         """
         read: dict[str, pa.Table] = {}
-        while fresh := [name for name in self.files(folder) if name not in read]:
+        while fresh := [n for n in self.files(folder) if n not in read and n not in skip]:
             vanished = 0
             for name in fresh:
                 path = f"{folder}/{name}" if folder else name
@@ -144,7 +164,7 @@ class Store:
                     read[name] = self.read_table(path, columns)
                 except FileNotFoundError:
                     vanished += 1
-                except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
+                except (pa.ArrowException, OSError) as error:
                     self._set_aside(folder, name, error)
             if not vanished:
                 break
@@ -226,9 +246,13 @@ class AttemptLog:
         self.store = store
         self.folder = f"attempts/{fingerprint}"
 
-    def fold(self) -> Fold:
-        """Reads the log's small columns. A log that is not there yet folds to an empty state."""
-        table = self.store.read_parts(self.folder, ["problem_id", "index", "verdict", "judge"])
+    def fold(self, skip: Collection[str] = ()) -> Fold:
+        """Reads the log's small columns. A log that is not there yet folds to an empty state.
+
+        Parts named in `skip` are left out: they are known already.
+        """
+        columns = ["problem_id", "index", "verdict", "judge"]
+        table = self.store.read_parts(self.folder, columns, skip)
         ids = _halves(table["problem_id"], 2)
         codes = {verdict: place for place, verdict in enumerate(VERDICTS)}
         index = table["index"].to_numpy().astype(np.int32)
@@ -240,15 +264,25 @@ class AttemptLog:
     def attempts(self, problem_ids: list[str]) -> list[Attempt]:
         """The first attempt of each (problem, index, judge) among these problems.
 
-        Only their rows are held in memory, however long the log is.
+        Only their rows are held in memory, however long the log is. Raises OSError for a part that
+        turns out to be broken, after setting it aside: the job's next start draws anew what it had.
         """
         self.store.read_parts(self.folder, ["index"])  # sets aside what cannot be read
         wanted = pads.field("problem_id").isin(pa.array(problem_ids, pa.string()))
         rows: list[dict[str, Any]] = []
         for name in self.store.files(self.folder):
             path = self.store.path(f"{self.folder}/{name}")
-            part = pads.dataset(path, filesystem=self.store.filesystem, schema=ATTEMPT)
-            rows += part.to_table(filter=wanted).to_pylist()
+            part = pads.dataset(
+                path, filesystem=self.store.filesystem, schema=ATTEMPT, format=CHECKED
+            )
+            try:
+                rows += part.to_table(filter=wanted).to_pylist()
+            except (pa.ArrowException, OSError) as error:
+                self.store._set_aside(self.folder, name, error)
+                raise OSError(
+                    f"{self.folder}/{name} is broken and was set aside: the same command draws "
+                    "its attempts again"
+                ) from error
         first: dict[tuple[str, int, str], Attempt] = {}
         for row in rows:
             key = (row["problem_id"], row["index"], row["judge"])
@@ -302,10 +336,16 @@ class LogWriter:
         self.log.store.write_table(f"{self.log.folder}/{name}", table)
         parts = self._parts.setdefault(size, [])
         parts.append(name)
-        if len(parts) == self.merge:
-            paths = [f"{self.log.folder}/{part}" for part in parts]
-            merged = pa.concat_tables([self.log.store.read_table(path) for path in paths])
+        if len(parts) >= self.merge:
             self._parts[size] = []
-            self._write(merged, size + 1)
-            for path in paths:
-                self.log.store.delete(path)
+            try:
+                self._merge(parts, size)
+            except (OSError, pa.ArrowException) as error:  # they stay as they are: all is logged
+                log.warning("parts of %s not merged: %s", self.log.folder, error)
+
+    def _merge(self, parts: list[str], size: int) -> None:
+        paths = [f"{self.log.folder}/{part}" for part in parts]
+        merged = pa.concat_tables([self.log.store.read_table(path) for path in paths])
+        self._write(merged, size + 1)
+        for path in paths:
+            self.log.store.delete(path)

@@ -1,0 +1,137 @@
+"""One sampler's side of the attempt log: what it knows of it, what it adds, what it cuts off."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+
+from limo_ray.partials import Partial, Partials
+from limo_ray.records import Attempt
+from limo_ray.sampling import Stage
+from limo_ray.store import AttemptLog, Fold, LogWriter, Prior, Store
+from limo_ray.verify import Verdict
+
+log = logging.getLogger(__name__)
+
+GIVE_UP_S = 600.0  # a store that takes nothing for so long is down: the job stops
+
+
+class Journal:
+    """The logs of a job's stages. `place` is a stage's place among them.
+
+    What a log holds is known from the state that the driver folded at the job's start and the
+    parts that came since: `refresh` reads those. Attempts are written every `flush_s` seconds.
+    """
+
+    def __init__(self, store: Store, stages: Sequence[Stage], board: Any, flush_s: float) -> None:
+        self.logs = [AttemptLog(store, stage.fingerprint) for stage in stages]
+        self.partials = [Partials(store, stage.fingerprint) for stage in stages]
+        self.writers = [LogWriter(each) for each in self.logs]
+        self.flush_s = flush_s
+        self.logged = self.durable = 0  # attempts handed over, and written
+        self.failed: BaseException | None = None
+        self._flushed = asyncio.Event()
+        self._refreshing = threading.Lock()
+        self._folds: list[list[Fold]] = [[] for _ in stages]
+        self._parts: list[set[str]] = [set() for _ in stages]
+        for place, stage in enumerate(stages):
+            if offered := ray.get(board.fold.remote(stage.fingerprint)):
+                fold, parts = offered
+                self._folds[place] = [ray.get(fold)]
+                self._parts[place] = set(parts)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Takes in what others logged meanwhile, this process's predecessors among them."""
+        with self._refreshing:
+            for place, each in enumerate(self.logs):
+                new = set(each.store.files(each.folder)) - self._parts[place]
+                if new:
+                    fold = each.fold(skip=self._parts[place])
+                    self._parts[place] |= new
+                    self._folds[place] = [*self._folds[place], fold]
+                self.partials[place].load()
+
+    def __len__(self) -> int:
+        return sum(len(fold) for folds in self._folds for fold in folds)
+
+    def prior(self, place: int, problem_id: str, judge: str) -> Prior:
+        """What the log knows of a problem. Of a draw that is there twice the earlier row counts."""
+        verdicts: dict[int, Verdict] = {}
+        stale: set[int] = set()
+        for fold in self._folds[place]:
+            prior = fold.prior(problem_id, judge)
+            stale |= prior.stale
+            for draw, verdict in prior.verdicts.items():
+                if verdicts.get(draw, Verdict.ERROR) is Verdict.ERROR:
+                    verdicts[draw] = verdict
+        sound = {draw for draw, verdict in verdicts.items() if verdict is not Verdict.ERROR}
+        return Prior(verdicts, stale - sound)
+
+    def append(self, place: int, attempt: Attempt) -> None:
+        self.writers[place].append(attempt)
+        self.logged += 1
+
+    def flush(self) -> None:
+        """Writes what is pending in every log. Raises the first OSError, after trying them all."""
+        failure: OSError | None = None
+        for writer in self.writers:
+            try:
+                writer.flush()
+            except OSError as error:
+                failure = failure or error
+        if failure:
+            raise failure
+
+    def flush_at_last(self) -> None:
+        """The same where nothing can be done about a failure: it is told, not raised."""
+        try:
+            self.flush()
+        except OSError as error:
+            lost = sum(len(writer.pending) for writer in self.writers)
+            log.warning("attempt log not written (%s): %d attempts are lost", error, lost)
+
+    def save_cut(self, cut: Sequence[tuple[int, Partial]]) -> None:
+        """Writes the completions that were cut off, for whoever draws them next."""
+        for place, partials in enumerate(self.partials):
+            mine = [partial for where, partial in cut if where == place]
+            try:
+                partials.save(mine)
+            except OSError as error:
+                log.warning("%d partial completions not written: %s", len(mine), error)
+
+    async def keep_flushing(self) -> None:
+        """Flushes for ever. Raises OSError when the store took nothing for ten minutes."""
+        failing = 0.0
+        while True:
+            await asyncio.sleep(self.flush_s)
+            logged = self.logged
+            try:
+                await asyncio.to_thread(self.flush)
+            except OSError as error:
+                failing += self.flush_s
+                log.warning("attempt log not written (%s): will try again", error)
+                if failing > GIVE_UP_S:
+                    raise
+                continue
+            failing = 0.0
+            self.durable = logged
+            self._tell()
+
+    async def written(self) -> None:
+        """Returns when everything logged so far is in the store, or the sampler has failed."""
+        logged = self.logged
+        while self.durable < logged and not self.failed:
+            await self._flushed.wait()
+
+    def fail(self, error: BaseException) -> None:
+        """Ends the waiting for what will not be written."""
+        self.failed = error
+        self._tell()
+
+    def _tell(self) -> None:
+        self._flushed.set()
+        self._flushed = asyncio.Event()
