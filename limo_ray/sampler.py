@@ -173,7 +173,7 @@ def sample(
             "config": config,
             "group_by": group_by,
         },
-        batch_size=None,
+        batch_size=batch,  # Ray Data wants a number wherever GPUs are asked for
         batch_format="pyarrow",
         compute=pool,
         **_placement(engine),
@@ -553,6 +553,7 @@ class Sampler:
             "halted": self.halted,
             "engine": self.engine is not None,
             "open": self.open,
+            "active": len(self.scheduler.active),
             "seconds": time.time() - self.started if self.engine else 0.0,
             "stages": {
                 stage.name: {

@@ -9,6 +9,7 @@ import asyncio
 import functools
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from random import Random
 
@@ -22,7 +23,9 @@ class ScriptConfig:
     beta: float = 0.3
     """See alpha."""
     tokens: int = 40
-    """Mean completion length, in tokens; lengths are exponential."""
+    """Mean completion length, in tokens; lengths are exponential, or log-normal with a sigma."""
+    sigma: float = 0.0
+    """Of the logarithm of log-normal lengths; 1 is a usual spread of long reasoning."""
     seconds_per_token: float = 0.0
     """Time per token and sequence; 0 answers at once."""
     unparsed: float = 0.0
@@ -100,7 +103,7 @@ class ScriptedEngine:
         draw = _random(self.config.seed, problem.id, request.index)
         correct = draw.random() < self.pass_rate(problem.id)
         gold = json.loads(problem.answer)["answer"] if problem.domain == "gym" else problem.answer
-        tokens = 1 + round(draw.expovariate(1 / self.script.tokens))
+        tokens = 1 + round(self._length(draw))
         words = ["Let me check this step, since it might be wrong; therefore I verify it."]
         words += ["Perhaps another way helps."] * (tokens // 8)
         if draw.random() >= self.script.unparsed:
@@ -112,6 +115,12 @@ class ScriptedEngine:
             prompt_tokens=len(request.prompt),
             completion_tokens=min(tokens, request.sampling.max_tokens),
         )
+
+    def _length(self, draw: Random) -> float:
+        mean, sigma = self.script.tokens, self.script.sigma
+        if not sigma:
+            return draw.expovariate(1 / mean)
+        return draw.lognormvariate(math.log(mean) - sigma**2 / 2, sigma)
 
     def shutdown(self) -> None:
         pass

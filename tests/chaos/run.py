@@ -156,12 +156,13 @@ def _send(found: list[psutil.Process], pick: int, sent: int = signal.SIGKILL):
     return f"pid {process.pid}, {title}", [process.pid]
 
 
-def schedule(seed: int, kills: int, only: str = "") -> list[tuple[str, float]]:
+def schedule(seed: int, kills: int, only: str = "", once: bool = False) -> list[tuple[str, float]]:
     """(kind, pause before it): every kind as often as its weight says, in a random order."""
     rng = random.Random(seed)
     bag: list[str] = []
     while len(bag) < kills:
-        turn = [only] if only else [kind for kind, weight in KINDS.items() for _ in range(weight)]
+        turn = [kind for kind, weight in KINDS.items() for _ in range(1 if once else weight)]
+        turn = [only] if only else turn
         rng.shuffle(turn)
         bag += turn
     return [(kind, rng.uniform(0.5, 3.0)) for kind in bag[:kills]]
@@ -234,7 +235,7 @@ class Job:
 
 def disturbed(
     folder: Path, store: Path, problems: int, kills: int, count: int, seed: int, *,
-    pace: float = 0.02, only: str = "", spoil: float = 0.0,
+    pace: float = 0.02, only: str = "", once: bool = False, spoil: float = 0.0,
 ) -> tuple[Monkey, Job]:  # fmt: skip
     """Runs the job to its end while the monkey works through its schedule."""
     nodes = Nodes(folder / "ray", count)
@@ -242,7 +243,7 @@ def disturbed(
     try:
         job = Job(folder, nodes, arguments(folder, store, problems, seed, pace), seed, spoil)
         monkey = Monkey(nodes, random.Random(seed), store)
-        for kind, pause in schedule(seed, kills, only):
+        for kind, pause in schedule(seed, kills, only, once):
             _wait_for_draws(job, 40)
             time.sleep(pause)
             if not job.alive():
@@ -294,7 +295,8 @@ def measure(folder: Path, arguments: Any) -> Findings:
     try:
         monkey, job = disturbed(
             folder, store, arguments.problems, arguments.kills, arguments.nodes, arguments.seed,
-            pace=arguments.pace, only=arguments.only, spoil=arguments.spoil,
+            pace=arguments.pace, only=arguments.only, once=arguments.once,
+            spoil=arguments.spoil,
         )  # fmt: skip
         plain = undisturbed(folder, arguments.problems, arguments.seed)
         found = examine(store, plain, folder / "draws", monkey.losses, FLUSH_S)
@@ -313,6 +315,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seed", type=int, default=int(os.environ.get("CHAOS_SEED", "0")))
     made.add_argument("--pace", type=float, default=0.02, help="seconds per token")
     made.add_argument("--only", default="", choices=["", *KINDS])
+    made.add_argument("--once", action="store_true", help="each kind as often as the others")
     made.add_argument("--spoil", type=float, default=0.0, help="share of failing log writes")
     made.add_argument("--disk-mb", type=int, default=0, help="store on a tmpfs of this size (root)")
     made.add_argument("--folder", default="", help="a short path; left there afterwards")
