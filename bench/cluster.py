@@ -1,13 +1,14 @@
 """The sampler on a cluster of simulated GPU nodes: are all slots busy, and does it scale?
 
-    python bench/cluster.py [--nodes 8] [--slots 64] [--problems 375]
+    python bench/cluster.py [--nodes 8] [--slots 64] [--problems 700] [--weak]
     python bench/cluster.py --memory 100000 1000000
 
 Every node is a raylet of its own on this machine with one (pretended) GPU and one replica of the
 scripted engine; scheduling, transport, verdicts and the attempt log are real. Completions have
 log-normal lengths of 4,000 tokens in the mean at 30 tokens/s and sequence, 40 times as fast as on
 a GPU, so that two cores can do the rest of eight nodes' work. Each node gets the same number of
-problems; the tail begins when the last problem is in a sampler's hands.
+problems; the tail begins when the last problem is in a sampler's hands. With --weak the rule is
+the weak stage's, under which a problem never has more than one draw in flight.
 
 With --memory the driver's peak memory is measured for pools of these sizes, one attempt each.
 """
@@ -116,7 +117,11 @@ class Watch:
         return share, (seen[-1][2] - seen[0][2]) / seconds, seconds
 
 
-def busy(nodes: int, slots: int, problems: int, folder: str) -> float:
+WEAK = StopRule(budget=4, keep_min=0, keep_max=0)
+STRONG = StopRule(budget=32, keep_min=1, keep_max=3)
+
+
+def busy(nodes: int, slots: int, problems: int, rule: StopRule, folder: str) -> float:
     """Runs `nodes` engines on `problems` each; prints what they did, returns tokens/s."""
     cluster = start(nodes, folder)
     engine = EngineConfig(
@@ -124,7 +129,7 @@ def busy(nodes: int, slots: int, problems: int, folder: str) -> float:
         min_replicas=nodes, max_replicas=nodes, script=dict(LENGTHS),
     )  # fmt: skip
     stage = Stage(
-        name="strong", rule=StopRule(budget=8, keep_min=1, keep_max=3),
+        name="strong", rule=rule,
         sampling=SamplingConfig(max_tokens=32768), fingerprint="0" * 16,
     )  # fmt: skip
     board = start_board()
@@ -216,7 +221,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nodes", type=int, default=8)
     parser.add_argument("--slots", type=int, default=64)
-    parser.add_argument("--problems", type=int, default=375, help="per node")
+    parser.add_argument("--problems", type=int, default=700, help="per node")
+    parser.add_argument("--weak", action="store_true", help="4 attempts, keep the unsolved")
     parser.add_argument("--memory", type=int, nargs="+", help="pool sizes")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -237,8 +243,9 @@ def main() -> None:
             )
         return
     folder = tempfile.mkdtemp(prefix="nodes-")
-    one = busy(1, arguments.slots, arguments.problems, folder)
-    many = busy(arguments.nodes, arguments.slots, arguments.problems, folder)
+    rule = WEAK if arguments.weak else STRONG
+    one = busy(1, arguments.slots, arguments.problems, rule, folder)
+    many = busy(arguments.nodes, arguments.slots, arguments.problems, rule, folder)
     print(f"{arguments.nodes} nodes draw {many / one:.2f} times the tokens/s of one")
     shutil.rmtree(folder)
 

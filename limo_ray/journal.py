@@ -1,9 +1,11 @@
 """One sampler's side of the attempt log: what it knows of it, what it adds, what it cuts off."""
 
 import asyncio
+import functools
 import logging
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ray
@@ -17,6 +19,19 @@ from limo_ray.verify import Verdict
 log = logging.getLogger(__name__)
 
 GIVE_UP_S = 600.0  # a store that takes nothing for so long is down: the job stops
+
+
+def _insist(write: Callable[[], None], times: int = 4) -> OSError | None:
+    """Tries a write several times, within a second or so; returns the error of the last."""
+    failure = None
+    for number in range(times):
+        time.sleep(0.2 * number)
+        try:
+            write()
+            return None
+        except OSError as error:
+            failure = error
+    return failure
 
 
 class Journal:
@@ -87,10 +102,8 @@ class Journal:
             raise failure
 
     def flush_at_last(self) -> None:
-        """The same where nothing can be done about a failure: it is told, not raised."""
-        try:
-            self.flush()
-        except OSError as error:
+        """The same where nothing is left to do about a failure: it is told, not raised."""
+        if error := _insist(self.flush):
             lost = sum(len(writer.pending) for writer in self.writers)
             log.warning("attempt log not written (%s): %d attempts are lost", error, lost)
 
@@ -98,9 +111,7 @@ class Journal:
         """Writes the completions that were cut off, for whoever draws them next."""
         for place, partials in enumerate(self.partials):
             mine = [partial for where, partial in cut if where == place]
-            try:
-                partials.save(mine)
-            except OSError as error:
+            if error := _insist(functools.partial(partials.save, mine)):
                 log.warning("%d partial completions not written: %s", len(mine), error)
 
     async def keep_flushing(self) -> None:

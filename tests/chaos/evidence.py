@@ -35,10 +35,10 @@ class Findings:
     repeated: int
     """Draws begun again that no log had: what the kills cost, finished or not."""
     continued: int
-    lost: list[int]
-    """Finished attempts that no log has, by kill."""
+    lost: list[tuple[str, int]]
+    """Finished attempts that no log has, by kill: its kind, how many."""
     too_old: int
-    """Of these, finished longer before the kill than one flush interval."""
+    """Of these, finished longer before the kill than one flush interval, in a store that works."""
     most_in_interval: int
     """Attempts that one sampler finished in one flush interval, at the most."""
     kills: Counter = field(default_factory=Counter)
@@ -51,7 +51,11 @@ class Findings:
 
     def told(self) -> str:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.kills.items()))
-        mean = sum(self.lost) / max(1, len(self.lost))
+        lost = [count for _, count in self.lost]
+        by_kind = ", ".join(
+            f"{kind} {'/'.join(str(count) for each, count in self.lost if each == kind)}"
+            for kind in sorted({kind for kind, _ in self.lost})
+        )
         return "\n".join(
             [
                 f"kills: {self.kills.total()} ({kinds})",
@@ -61,8 +65,8 @@ class Findings:
                 f"attempts logged: {self.attempts:,}; logged attempts drawn again: "
                 f"{len(self.drawn_twice)}; draws begun again: {self.repeated}, "
                 f"{self.continued} of all draws continued from a saved part",
-                f"finished attempts lost per kill: {mean:.1f}, at most "
-                f"{max(self.lost, default=0)}, "
+                f"finished attempts lost per kill: {sum(lost) / max(1, len(lost)):.1f}, at most "
+                f"{max(lost, default=0)} ({by_kind}), "
                 f"and longer than a flush interval before it: {self.too_old}",
                 f"one flush interval of a sampler held up to {self.most_in_interval}",
             ]
@@ -86,6 +90,7 @@ def examine(store: Path, plain: Path, draws: Path, losses: list[Loss], flush_s: 
     written: dict[Draw, list[float]] = defaultdict(list)
     by_process: dict[int, dict[Draw, float]] = defaultdict(dict)
     by_process_written: dict[int, set[Draw]] = defaultdict(set)
+    refused: dict[int, set[Draw]] = defaultdict(set)
     continued = 0
     for pid, what, log, problem, index, at in events(draws):
         draw = (logs.get(log, log), problem, index)
@@ -94,6 +99,8 @@ def examine(store: Path, plain: Path, draws: Path, losses: list[Loss], flush_s: 
             continued += what == "c"
         elif what == "f":
             by_process[pid][draw] = at
+        elif what == "x":
+            refused[pid].add(draw)
         else:
             written[draw].append(at)
             by_process_written[pid].add(draw)
@@ -107,14 +114,15 @@ def examine(store: Path, plain: Path, draws: Path, losses: list[Loss], flush_s: 
     lost, too_old = [], 0
     for loss in losses:
         gone = [
-            at
+            (at, draw in refused[pid])
             for pid in loss.pids
             for draw, at in by_process[pid].items()
             if draw not in by_process_written[pid]
         ]
-        too_old += sum(at < loss.began - flush_s - SLACK_S for at in gone)
+        oldest = loss.began - flush_s - SLACK_S
+        too_old += sum(at < oldest and not was_refused for at, was_refused in gone)
         if loss.kind != "destroyed":
-            lost.append(len(gone))
+            lost.append((loss.kind, len(gone)))
     kept, examples = _outcome(store)
     return Findings(
         same_kept=kept == _outcome(plain)[0],

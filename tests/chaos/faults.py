@@ -8,8 +8,9 @@ of this is in the package. Settings come from the environment:
     CHAOS_STORE        share of writes to the attempt log that fail or are late; 0 for none
 
 A side log has a line for each event: b (draw begun), c (begun from a saved partial completion),
-f (the engine's answer is there), w (the attempt is in the store), each with the log that it belongs
-to (its temperature or, for w, its fingerprint), problem, index, time.
+f (the engine's answer is there), w (the attempt is in the store), x (the store did not take it),
+each with the log that it belongs to (its temperature or, for w and x, its fingerprint), problem,
+index, time.
 """
 
 import contextlib
@@ -72,10 +73,15 @@ def _watch_log(store: Any, side: SideLog) -> None:
     plain = store.LogWriter._write
 
     def write(self: Any, table: Any, size: int) -> None:
-        plain(self, table, size)
+        draws = list(zip(table["problem_id"].to_pylist(), table["index"].to_pylist(), strict=True))
+        log = self.log.folder.rpartition("/")[2]
+        try:
+            plain(self, table, size)
+        except OSError:
+            side.write("x", log, draws)
+            raise
         if size == 0:
-            draws = zip(table["problem_id"].to_pylist(), table["index"].to_pylist(), strict=True)
-            side.write("w", self.log.folder.rpartition("/")[2], list(draws))
+            side.write("w", log, draws)
 
     store.LogWriter._write = write
 

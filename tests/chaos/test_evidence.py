@@ -64,7 +64,7 @@ def test_a_draw_that_was_lost_may_begin_again(tmp_path: Path, what: str) -> None
     told = found(tmp_path, lines, [loss])
     assert told.sound
     assert told.repeated == 1
-    assert told.lost == ([1] if what == "killed" else [])
+    assert told.lost == ([("sampler", 1)] if what == "killed" else [])
 
 
 def test_an_attempt_lost_long_after_it_was_finished_is_seen(tmp_path: Path) -> None:
@@ -72,6 +72,13 @@ def test_an_attempt_lost_long_after_it_was_finished_is_seen(tmp_path: Path) -> N
     told = found(tmp_path, lines, [Loss(kind="sampler", began=19.0, pids=[5])])
     assert told.too_old == 1
     assert not told.sound
+
+
+def test_what_the_store_refused_may_be_older(tmp_path: Path) -> None:
+    lines = {"5-1": f"b 0.7 a 0 10.0\nf 0.7 a 0 11.0\nx {PRINT} a 0 12.0\n"}
+    told = found(tmp_path, lines, [Loss(kind="sampler", began=19.0, pids=[5])])
+    assert told.sound
+    assert told.lost == [("sampler", 1)]
 
 
 def test_another_kept_set_is_seen(tmp_path: Path) -> None:
