@@ -1,6 +1,6 @@
 """The sampler on a cluster of simulated GPU nodes: are all slots busy, and does it scale?
 
-    python bench/cluster.py [--nodes 8] [--slots 64] [--problems 700] [--weak]
+    python bench/cluster.py [--nodes 8] [--slots 64] [--problems 1200] [--weak]
     python bench/cluster.py --memory 100000 1000000
 
 Every node is a raylet of its own on this machine with one (pretended) GPU and one replica of the
@@ -137,7 +137,7 @@ def busy(nodes: int, slots: int, problems: int, rule: StopRule, folder: str) -> 
     rows = pool(problems * nodes)
     data = sample(
         ray.data.from_arrow(rows), engine, [stage], store, system="", board=board,
-        config=SamplerConfig(),
+        config=SamplerConfig(), total=len(rows),
     )  # fmt: skip
     watch = Watch(board, len(rows), nodes, slots)
     started = time.time()
@@ -221,7 +221,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nodes", type=int, default=8)
     parser.add_argument("--slots", type=int, default=64)
-    parser.add_argument("--problems", type=int, default=700, help="per node")
+    parser.add_argument("--problems", type=int, default=1200, help="per node")
     parser.add_argument("--weak", action="store_true", help="4 attempts, keep the unsolved")
     parser.add_argument("--memory", type=int, nargs="+", help="pool sizes")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)

@@ -130,6 +130,7 @@ def sample(
     board: Any,
     config: SamplerConfig,
     group_by: str = "",
+    total: int = 0,
 ) -> Dataset:
     """Draws attempts at each problem until every stage's rule has decided it.
 
@@ -141,16 +142,13 @@ def sample(
         system: the system prompt.
         board: handle of a `Board` actor.
         group_by: column whose values are the groups that `Board.stop` names; "" for none.
+        total: number of problems, where it is known: few of them are spread over all replicas.
 
     Returns:
         The rows with `alive` and `outcomes` brought up to date, in any order. Problems that were
         given up on the board's word are left out. Nothing runs before the Dataset is consumed.
     """
-    batch = max(1, min(64, engine.max_num_seqs // 8))
-    # Many problems a slot: under a rule such as "not solved in 4" each has one draw at a time, and
-    # of a batch some end long before the last one. With 3 a slot, 39 % of 256 slots were idle
-    # (simulated, log-normal lengths), with 6 none.
-    in_flight = max(4, math.ceil(6 * engine.max_num_seqs / batch))
+    batch, in_flight = portions(engine, total)
     pool = ActorPoolStrategy(
         min_size=engine.min_replicas,
         max_size=engine.max_replicas,
@@ -180,6 +178,25 @@ def sample(
         compute=pool,
         **_placement(engine),
     )
+
+
+def portions(engine: EngineConfig, total: int = 0) -> tuple[int, int]:
+    """Problems in a batch, and batches that one sampler has at a time.
+
+    Under a rule such as "not solved in 4" a problem has one draw at a time, and of a batch some
+    problems end long before the last one: a sampler needs many problems for each of its slots. (In
+    a simulation with log-normal lengths 39 % of 256 slots were idle with 3 problems for each, none
+    with 8.) Large batches keep what Ray remembers of each task small. Where all `total` problems
+    are fewer than that, no replica takes more than its share.
+    """
+    slots = engine.max_num_seqs
+    batch = max(1, min(64, slots // 4))
+    if total:
+        batch = min(batch, math.ceil(total / (4 * engine.max_replicas)))
+    in_flight = max(4, math.ceil(8 * slots / batch))
+    if total:
+        in_flight = min(in_flight, math.ceil(total / (batch * engine.min_replicas)))
+    return batch, in_flight
 
 
 def _placement(engine: EngineConfig) -> dict[str, Any]:

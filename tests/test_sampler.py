@@ -13,7 +13,7 @@ from limo_ray.board import Board
 from limo_ray.engine import EngineConfig, EngineError, SamplingConfig
 from limo_ray.partials import Partials
 from limo_ray.records import problem_id
-from limo_ray.sampler import SAMPLED, SamplerConfig, sample
+from limo_ray.sampler import SAMPLED, SamplerConfig, portions, sample
 from limo_ray.sampling import Stage, StopRule
 from limo_ray.scripted import ScriptedEngine
 from limo_ray.store import Store
@@ -189,6 +189,23 @@ def test_a_pool_of_gpu_engines_can_be_planned(local_ray, tmp_path):
     )  # fmt: skip
     assert "Sampler" in repr(data)
     local_ray.kill(board)
+
+
+@pytest.mark.parametrize(
+    ("slots", "replicas", "total", "batch", "in_flight"),
+    [
+        (256, (1, 1), 0, 64, 32),  # a large pool: eight problems a slot
+        (256, (8, 8), 1_000_000, 64, 32),
+        (16, (1, 1), 0, 4, 32),
+        (1, (1, 1), 0, 1, 8),
+        (256, (4, 4), 30, 2, 4),  # a benchmark of 30: eight to each replica at the most
+        (256, (1, 4), 30, 2, 15),  # or all to the only one that may come
+    ],
+)
+def test_problems_are_portioned_by_slots_and_replicas(slots, replicas, total, batch, in_flight):
+    low, high = replicas
+    engine = EngineConfig(model="m", max_num_seqs=slots, min_replicas=low, max_replicas=high)
+    assert portions(engine, total) == (batch, in_flight)
 
 
 def test_an_engine_that_cannot_start_ends_the_job_with_its_reason(local_ray, tmp_path):

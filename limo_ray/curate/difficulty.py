@@ -123,12 +123,13 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
     stages = [stage for one in planned for stage in one.stages]
     for fingerprint in {stage.fingerprint for stage in stages}:
         rejudge(pool, AttemptLog(store, fingerprint), config.sampler.judge)
-    run.delete("decided")
+    for folder in ("decided", "passed"):
+        run.delete(folder)
     total = int(sum(place.sum() for place in counts.values()))
     with Progress(board, stages, total, config.difficulty.stop_after_kept) as progress:
         try:
             data = _alive(pool, sort=bool(targets))
-            for one in planned:
+            for place, one in enumerate(planned):
                 data = sample(
                     data,
                     one.engine,
@@ -138,9 +139,10 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
                     board=board,
                     config=config.sampler,
                     group_by=group_by,
+                    total=total,
                 )
                 if not config.difficulty.overlap and one is not planned[-1]:
-                    data = data.materialize()
+                    data = _set_down(data, run.within(f"passed/{place}"))
             decided = _until_met(data, targets, group_by, board, progress)
             for part, table in enumerate(_parts(decided)):
                 run.write_table(f"decided/part-{part:06d}.parquet", table)
@@ -150,6 +152,7 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
             raise
         stats = progress.last()
     ray.kill(board)
+    run.delete("passed")
     _check_verdicts(stats, config.sampler.max_error_share)
     cutoffs = {
         group: cutoff
@@ -235,6 +238,17 @@ def _until_met(
         if met == targets.keys():
             progress.wait_for_halt(timeout_s=60)
             return
+
+
+def _set_down(data: Dataset, folder: Store) -> Dataset:
+    """What an engine's stages came to, in the store: no node that is lost takes it along."""
+    batches: Any = data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    for part, table in enumerate(_parts(batches)):
+        folder.write_table(f"part-{part:06d}.parquet", table)
+    paths = [folder.path(name) for name in folder.files("")]
+    if not paths:
+        return ray.data.from_arrow(SAMPLED.empty_table())
+    return ray.data.read_parquet(paths, filesystem=folder.filesystem, schema=SAMPLED)
 
 
 def _parts(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:

@@ -160,6 +160,7 @@ def _own(
     data = sample(
         ray.data.from_arrow(pa.Table.from_pylist(rows, schema=SAMPLED)),
         one.engine, planned, store, system=one.system, board=board, config=config.sampler,
+        total=len(rows),
     )  # fmt: skip
     with Watch(board, planned, len(rows)) as watch:
         try:
