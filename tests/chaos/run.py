@@ -168,8 +168,10 @@ def schedule(seed: int, kills: int, only: str = "", once: bool = False) -> list[
     return [(kind, rng.uniform(0.5, 3.0)) for kind in bag[:kills]]
 
 
-def arguments(folder: Path, store: Path, problems: int, seed: int, pace: float) -> list[str]:
-    """Of a curation of made-up sums by the scripted engine."""
+def arguments(
+    folder: Path, store: Path, problems: int, seed: int, pace: float, replicas: int = 1
+) -> list[str]:
+    """Of a curation of made-up sums by so many scripted engines."""
     pool = folder / f"sums-{problems}.jsonl"
     if not pool.exists():
         rows = [{"question": f"What is {n} + {n}?", "answer": 2 * n} for n in range(problems)]
@@ -179,7 +181,9 @@ def arguments(folder: Path, store: Path, problems: int, seed: int, pace: float) 
     return [
         str(ROOT / "conf/curate/laptop.yaml"), f"sources={source}", f"store={store}",
         f"{engine}.kind=scripted", f"{engine}.num_cpus=0.5", f"{engine}.max_num_seqs=16",
-        f"{engine}.seed={seed}", f"{engine}.script={{seconds_per_token: {pace}}}",
+        f"{engine}.seed={seed}", f"{engine}.min_replicas={replicas}",
+        f"{engine}.max_replicas={replicas}", f"{engine}.script={{seconds_per_token: {pace}}}",
+        *([f"{engine}.resources={{sampler: 1}}"] if replicas > 1 else []),
         f"sampler.flush_s={FLUSH_S}", "sampler.speculative_share=0", "sampler.partial_tokens=8",
         "sampler.drain_margin_s=7", "difficulty.stop_after_kept=0", "decontaminate.files=[]",
         "difficulty.weak.sampling.temperature=1", "selection.k=50",
@@ -241,7 +245,8 @@ def disturbed(
     nodes = Nodes(folder / "ray", count)
     nodes.start()
     try:
-        job = Job(folder, nodes, arguments(folder, store, problems, seed, pace), seed, spoil)
+        argv = arguments(folder, store, problems, seed, pace, count - 1)
+        job = Job(folder, nodes, argv, seed, spoil)
         monkey = Monkey(nodes, random.Random(seed), store)
         for kind, pause in schedule(seed, kills, only, once):
             _wait_for_draws(job, 40)
