@@ -126,7 +126,13 @@ class Store:
 
     def write_table(self, name: str, table: pa.Table, row_group_size: int | None = None) -> None:
         buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd", row_group_size=row_group_size)
+        pq.write_table(
+            table,
+            buffer,
+            compression="zstd",
+            row_group_size=row_group_size,
+            write_page_checksum=True,  # without, a flipped bit is read as other data
+        )
         self.write_bytes(name, buffer.getbuffer())
 
     def copy_in(self, file: Path, name: str) -> None:
@@ -165,7 +171,13 @@ class Store:
         return None if text is None else json.loads(text)
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
-        return pq.read_table(self.path(name), columns=columns, filesystem=self.filesystem)
+        """Raises OSError or pa.ArrowException for a file that is not whole and sound."""
+        return pq.read_table(
+            self.path(name),
+            columns=columns,
+            filesystem=self.filesystem,
+            page_checksum_verification=True,
+        )
 
     def exists(self, name: str) -> bool:
         return self.filesystem.get_file_info(self.path(name)).type != pafs.FileType.NotFound
@@ -229,7 +241,10 @@ class Store:
         def take(source: Any, name: str) -> None:
             filesystem = self.filesystem if isinstance(source, str) else None
             with pq.ParquetFile(
-                source, filesystem=filesystem, read_dictionary=list(dictionaries)
+                source,
+                filesystem=filesystem,
+                read_dictionary=list(dictionaries),
+                page_checksum_verification=True,
             ) as part:
                 sources = merged_from(part)
                 if not sources or not known.issuperset(sources):

@@ -45,7 +45,9 @@ def merge(folder: Store, names: list[str], target: str, *, whole: bool = False) 
     if first is None:
         return 0
     with folder.whole(target) as stream:
-        with pq.ParquetWriter(stream, ATTEMPT, compression="zstd") as writer:
+        with pq.ParquetWriter(
+            stream, ATTEMPT, compression="zstd", write_page_checksum=True
+        ) as writer:
             for table in itertools.chain([first], tables):
                 writer.write_table(table, row_group_size=max(1, len(table)))
             if inside:  # of those too some may still be there: a merge that was cut off
@@ -64,7 +66,8 @@ def _row_groups(
     size = 0
     for name in names:
         try:
-            with pq.ParquetFile(pa.BufferReader(folder.read_bytes(name))) as part:
+            content = pa.BufferReader(folder.read_bytes(name))
+            with pq.ParquetFile(content, page_checksum_verification=True) as part:
                 table = part.read().select(ATTEMPT.names).cast(ATTEMPT)
                 inside |= set(merged_from(part))
         except FileNotFoundError:

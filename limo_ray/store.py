@@ -63,8 +63,11 @@ class AttemptLog:
     def attempts(self, problem_ids: list[str]) -> list[Attempt]:
         """The first attempt of each (problem, index, judge) among these problems.
 
-        Only their rows are held in memory, however long the log is.
+        Only their rows are held in memory, however long the log is. Raises OSError for a part that
+        turns out to be broken, after setting it aside: the job's next start draws anew what it had.
         """
+        broken = f"{self.folder}/broken"
+        before = self.store.files(broken)
         wanted = pa.array(problem_ids, pa.string())
 
         def chosen(part: pq.ParquetFile) -> pa.Table:
@@ -80,6 +83,11 @@ class AttemptLog:
             return pa.concat_tables([ATTEMPT.empty_table(), *tables])
 
         found, _ = self.store.each_part(self.folder, chosen)
+        if lost := sorted(set(self.store.files(broken)) - set(before)):
+            raise OSError(
+                f"{self.folder}: {', '.join(lost)} is broken and was set aside: the same command "
+                "draws its attempts again"
+            )
         first: dict[tuple[str, int, str], Attempt] = {}
         for table in found.values():
             for row in table.to_pylist():

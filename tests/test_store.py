@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from limo_ray.records import Attempt, Verdict, problem_id
@@ -118,3 +119,38 @@ def test_attempts_of_some_problems_come_back_whole(log: AttemptLog) -> None:
     assert [(a.index, a.judge, a.completion) for a in found] == [
         (0, JUDGE, "p 0\u2028\x00"), (1, JUDGE, "p 1\u2028\x00"), (0, OTHER, "p 0\u2028\x00"),
     ]  # fmt: skip
+
+
+def test_a_flipped_bit_is_found(log: AttemptLog, tmp_path: Path) -> None:
+    """Parquet without checksums would read it as another text."""
+    write(log, *(attempt("p", index) for index in range(64)))
+    (part,) = (tmp_path / log.folder).glob("*.parquet")
+    column = pq.read_metadata(part).row_group(0).column(2)
+    assert column.path_in_schema == "completion"
+    content = bytearray(part.read_bytes())
+    content[column.data_page_offset + column.total_compressed_size - 9] ^= 4
+    part.write_bytes(content)
+    assert len(log.fold()) == 64, "the small columns are sound"
+    with pytest.raises(OSError, match="set aside"):
+        log.attempts([problem_id("p")])
+    assert len(log.fold()) == 0
+    assert [path.name for path in (tmp_path / log.folder / "broken").iterdir()] == [part.name]
+
+
+def test_a_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch) -> None:
+    store = Store(str(tmp_path))
+    with pytest.raises(OSError, match="full"), store.whole("folder/file") as stream:
+        stream.write(b"half")
+        raise OSError("disk full")
+    assert list((tmp_path / "folder").iterdir()) == []
+
+
+def test_a_merge_that_fails_costs_nothing(log: AttemptLog, tmp_path: Path) -> None:
+    writer = LogWriter(log, merge=4)
+    for index in range(12):
+        writer.append(attempt("p", index))
+        writer.flush()
+        if index == 2:
+            sorted((tmp_path / log.folder).glob("*.parquet"))[0].write_bytes(b"broken")
+    assert sorted(log.fold().prior(problem_id("p"), JUDGE).verdicts) == list(range(1, 12))
+    assert len(log.store.files(log.folder)) < 11, "merging stopped for good"
