@@ -84,7 +84,8 @@ def main(
             config = configs.load(schema, [str(preset), *arguments])
         assert config is not None
         if dry:
-            say(f"# resolved config\n{configs.as_yaml(config)}\n# plan\n{plan(config, device)}")
+            planned = redact(plan(config, device))
+            say(f"# resolved config\n{configs.as_yaml(config)}\n# plan\n{planned}")
             return 0
         say(run(config, device).summary())
         return 0

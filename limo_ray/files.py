@@ -19,7 +19,7 @@ import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from limo_ray.filesystems import open_uri, redact, split
+from limo_ray.filesystems import open_uri, redact, redacted, split
 from limo_ray.records import ATTEMPT
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,8 @@ T = TypeVar("T")
 PIECE = 16 * 2**20  # bytes copied at once
 MERGED_FROM = b"limo_ray.merged_from"  # in a part's metadata: names of the parts it stands for
 GONE = "gone"
+# Without checksums a flipped bit is read as other data.
+WRITTEN: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
 AT_ONCE = 8 * 2**20  # bytes of a remote part that is fetched whole
 LOCAL_READERS, REMOTE_READERS = 4, 32  # parts read at once: remote ones are mostly waited for
 
@@ -75,7 +77,7 @@ class Store:
         return Store(f"{bare.rstrip('/')}/{quote(folder)}{query}")
 
     @contextmanager
-    def whole(self, name: str) -> Iterator[pa.NativeFile]:
+    def _whole(self, name: str) -> Iterator[pa.NativeFile]:
         """A file to write, there whole or not at all: neither an exception nor a kill leaves half.
 
         It is written to disk beside its place and renamed, or, for an object store, to a temporary
@@ -115,32 +117,48 @@ class Store:
 
     def write_bytes(self, name: str, content: bytes | pa.Buffer) -> None:
         """Writes a whole file, or none."""
-        with self.whole(name) as stream:
+        with self._whole(name) as stream:
             stream.write(content)
 
     def write_text(self, name: str, text: str) -> None:
         self.write_bytes(name, text.encode("utf-8", "backslashreplace"))
 
     def write_json(self, name: str, value: Any) -> None:
-        self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+        """Writes plain values: facts about a run, so without credentials of its URIs."""
+        text = json.dumps(redacted(value), indent=2, ensure_ascii=False, default=str)
+        self.write_text(name, text + "\n")
 
     def write_table(self, name: str, table: pa.Table, row_group_size: int | None = None) -> None:
         buffer = io.BytesIO()
-        pq.write_table(
-            table,
-            buffer,
-            compression="zstd",
-            row_group_size=row_group_size,
-            write_page_checksum=True,  # without, a flipped bit is read as other data
-        )
+        pq.write_table(table, buffer, row_group_size=row_group_size, **WRITTEN)
         self.write_bytes(name, buffer.getbuffer())
+
+    def write_tables(
+        self,
+        name: str,
+        schema: pa.Schema,
+        tables: Iterator[pa.Table],
+        metadata: Callable[[], dict[bytes, str]],
+    ) -> int:
+        """Writes tables as the row groups of one file, as they come; returns its size in bytes.
+
+        Args:
+            metadata: asked when all tables are written.
+        """
+        with self._whole(name) as stream:
+            with pq.ParquetWriter(stream, schema, **WRITTEN) as writer:
+                for table in tables:
+                    writer.write_table(table, row_group_size=max(1, len(table)))
+                writer.add_key_value_metadata(metadata())
+            size: int = stream.tell()
+        return size
 
     def copy_in(self, file: Path, name: str) -> None:
         """Copies a local file into the store, a piece at a time: whole or not at all."""
         if not self.local:
             self._upload(str(file), self.path(name))
             return
-        with file.open("rb") as source, self.whole(name) as stream:
+        with file.open("rb") as source, self._whole(name) as stream:
             while piece := source.read(PIECE):
                 stream.write(piece)
 
@@ -173,11 +191,9 @@ class Store:
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """Raises OSError or pa.ArrowException for a file that is not whole and sound."""
         return pq.read_table(
-            self.path(name),
-            columns=columns,
-            filesystem=self.filesystem,
+            self.path(name), columns=columns, filesystem=self.filesystem,
             page_checksum_verification=True,
-        )
+        )  # fmt: skip
 
     def exists(self, name: str) -> bool:
         return self.filesystem.get_file_info(self.path(name)).type != pafs.FileType.NotFound
@@ -218,6 +234,7 @@ class Store:
         known: Collection[str] = (),
         dictionaries: Collection[str] = (),
         aside: bool = True,
+        strict: bool = False,
     ) -> tuple[dict[str, T], set[str]]:
         """does(part) for the parts of a log's folder, several at once.
 
@@ -229,6 +246,7 @@ class Store:
             known: names of parts to leave out, and with them parts merged from these alone.
             dictionaries: columns that are read as dictionaries.
             aside: false passes parts by that cannot be read, and leaves them where they are.
+            strict: one that cannot be read is an OSError, after it is set aside.
 
         Returns:
             What `does` returned by name, in the order of the names and without the parts that
@@ -241,11 +259,9 @@ class Store:
         def take(source: Any, name: str) -> None:
             filesystem = self.filesystem if isinstance(source, str) else None
             with pq.ParquetFile(
-                source,
-                filesystem=filesystem,
-                read_dictionary=list(dictionaries),
+                source, filesystem=filesystem, read_dictionary=list(dictionaries),
                 page_checksum_verification=True,
-            ) as part:
+            ) as part:  # fmt: skip
                 sources = merged_from(part)
                 if not sources or not known.issuperset(sources):
                     results[name] = does(part)
@@ -289,6 +305,11 @@ class Store:
                 for name, end in ends.items():
                     if end and end != GONE and aside:
                         self._set_aside(folder, name, end)
+                        if strict:
+                            raise OSError(
+                                f"{folder}/{name} is broken and was set aside: the same command "
+                                "draws its attempts again"
+                            )
                     elif end and end != GONE:
                         stand_ins[name] = []
                 before, missing = missing, [name for name, end in ends.items() if end == GONE]

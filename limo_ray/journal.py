@@ -64,7 +64,8 @@ class Journal:
         """Takes in what others logged meanwhile, this process's predecessors among them."""
         with self._refreshing:
             for place, each in enumerate(self.logs):
-                self._since[place] = each.fold(self._since[place])
+                since = self._since[place]
+                self._since[place] = since.plus(each.fold(skip=since.parts))
                 self.partials[place].load()
 
     def __len__(self) -> int:

@@ -29,7 +29,7 @@ GROUP = 32 * 2**20  # bytes of attempts held in memory at once: a row group
 _MADE = re.compile(r"-m[0-9a-f]{8}$")
 
 
-def merge(folder: Store, names: list[str], target: str, *, whole: bool = False) -> int:
+def merge(store: Store, folder: str, names: list[str], target: str, *, whole: bool = False) -> int:
     """Writes parts as one and deletes them; returns its size in bytes.
 
     Parts that are gone are passed by, or, with `whole`, end the merge: FileNotFoundError. Without
@@ -40,33 +40,30 @@ def merge(folder: Store, names: list[str], target: str, *, whole: bool = False) 
     """
     sources: list[str] = []
     inside: set[str] = set()  # parts that the sources were merged from
-    tables = _row_groups(folder, names, whole, sources, inside)
+    tables = _row_groups(store, folder, names, whole, sources, inside)
     first = next(tables, None)
     if first is None:
         return 0
-    with folder.whole(target) as stream:
-        with pq.ParquetWriter(
-            stream, ATTEMPT, compression="zstd", write_page_checksum=True
-        ) as writer:
-            for table in itertools.chain([first], tables):
-                writer.write_table(table, row_group_size=max(1, len(table)))
-            if inside:  # of those too some may still be there: a merge that was cut off
-                sources += sorted(inside.intersection(folder.files("")).difference(sources))
-            writer.add_key_value_metadata({MERGED_FROM: json.dumps(sources)})
-        size = stream.tell()
-    _delete(folder, sources)
+
+    def told() -> dict[bytes, str]:
+        if inside:  # of those too some may still be there: a merge that was cut off
+            sources.extend(sorted(inside.intersection(store.files(folder)).difference(sources)))
+        return {MERGED_FROM: json.dumps(sources)}
+
+    size = store.write_tables(f"{folder}/{target}", ATTEMPT, itertools.chain([first], tables), told)
+    _delete(store, folder, sources)
     return size
 
 
 def _row_groups(
-    folder: Store, names: list[str], whole: bool, sources: list[str], inside: set[str]
+    store: Store, folder: str, names: list[str], whole: bool, sources: list[str], inside: set[str]
 ) -> Iterator[pa.Table]:
     """The parts' attempts in tables of about GROUP bytes; adds to `sources` and `inside`."""
     held: list[pa.Table] = []
     size = 0
     for name in names:
         try:
-            content = pa.BufferReader(folder.read_bytes(name))
+            content = pa.BufferReader(store.read_bytes(f"{folder}/{name}"))
             with pq.ParquetFile(content, page_checksum_verification=True) as part:
                 table = part.read().select(ATTEMPT.names).cast(ATTEMPT)
                 inside |= set(merged_from(part))
@@ -84,31 +81,31 @@ def _row_groups(
         yield pa.concat_tables(held)
 
 
-def _delete(folder: Store, names: Iterable[str]) -> None:
+def _delete(store: Store, folder: str, names: Iterable[str]) -> None:
     """Deletes parts that another one stands for; one that stays is passed by by readers."""
     for name in names:
         try:
-            folder.delete(name)
+            store.delete(f"{folder}/{name}")
         except OSError as error:
             log.warning("%s is in another part now, but not deleted: %s", name, error)
 
 
-def compact(folder: Store) -> int:
+def compact(store: Store, folder: str) -> int:
     """Merges neighbouring small parts of a log's folder; returns how many parts are gone by it.
 
     Neighbours by name, so that the order of all attempts stays as it was. The same parts make a
     part of the same name: two jobs that compact at once write one file twice, not two.
     """
-    if not _groups(folder):
+    if not _groups(store, folder):
         return 0
-    found, seen = folder.each_part("", lambda part: None)
-    _delete(folder, seen.difference(found))  # merges that were cut off
+    found, seen = store.each_part(folder, lambda part: None)
+    _delete(store, folder, seen.difference(found))  # merges that were cut off
     gone = 0
-    for group in _groups(folder):
+    for group in _groups(store, folder):
         stem = _MADE.sub("", group[0].removesuffix(".parquet"))
         made = hashlib.sha256("\n".join(group).encode()).hexdigest()[:8]
         try:
-            merge(folder, group, f"{stem}-m{made}.parquet", whole=True)
+            merge(store, folder, group, f"{stem}-m{made}.parquet", whole=True)
         except FileNotFoundError:
             continue  # somebody else merges them now
         except (OSError, pa.ArrowException) as error:
@@ -120,8 +117,8 @@ def compact(folder: Store) -> int:
     return gone
 
 
-def _groups(folder: Store) -> list[list[str]]:
-    return groups([(info.base_name, info.size or 0) for info in folder.infos("")])
+def _groups(store: Store, folder: str) -> list[list[str]]:
+    return groups([(info.base_name, info.size or 0) for info in store.infos(folder)])
 
 
 def groups(parts: list[tuple[str, int]]) -> list[list[str]]:

@@ -11,6 +11,7 @@ import logging
 import secrets
 import threading
 import time
+from collections.abc import Collection
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -39,26 +40,22 @@ class AttemptLog:
 
     def compact(self) -> int:
         """Merges the small parts that killed writers left; returns how many are gone by it."""
-        return compact(self.store.within(self.folder))
+        return compact(self.store, self.folder)
 
-    def fold(self, known: Fold | None = None) -> Fold:
+    def fold(self, skip: Collection[str] = ()) -> Fold:
         """Reads the log's small columns. A log that is not there yet folds to an empty state.
 
-        Args:
-            known: what was read before: only parts that are not in it are.
+        Parts named in `skip` are left out: they are known already.
         """
 
         def small(part: pq.ParquetFile) -> Fold:
             columns = list(folds.COLUMNS)
             return folds.piece(part.iter_batches(ROWS, columns=columns, use_threads=False))
 
-        before = known.parts if known else frozenset[str]()
         found, seen = self.store.each_part(
-            self.folder, small, known=before, dictionaries=folds.DICTIONARIES
+            self.folder, small, known=skip, dictionaries=folds.DICTIONARIES
         )
-        pieces = [found.pop(name) for name in list(found)]
-        fresh = folds.assemble(pieces, seen)
-        return known.plus(fresh) if known else fresh
+        return folds.assemble([found.pop(name) for name in list(found)], seen)
 
     def attempts(self, problem_ids: list[str]) -> list[Attempt]:
         """The first attempt of each (problem, index, judge) among these problems.
@@ -66,8 +63,6 @@ class AttemptLog:
         Only their rows are held in memory, however long the log is. Raises OSError for a part that
         turns out to be broken, after setting it aside: the job's next start draws anew what it had.
         """
-        broken = f"{self.folder}/broken"
-        before = self.store.files(broken)
         wanted = pa.array(problem_ids, pa.string())
 
         def chosen(part: pq.ParquetFile) -> pa.Table:
@@ -82,12 +77,7 @@ class AttemptLog:
                     tables.append(mine.select(ATTEMPT.names).cast(ATTEMPT))
             return pa.concat_tables([ATTEMPT.empty_table(), *tables])
 
-        found, _ = self.store.each_part(self.folder, chosen)
-        if lost := sorted(set(self.store.files(broken)) - set(before)):
-            raise OSError(
-                f"{self.folder}: {', '.join(lost)} is broken and was set aside: the same command "
-                "draws its attempts again"
-            )
+        found, _ = self.store.each_part(self.folder, chosen, strict=True)
         first: dict[tuple[str, int, str], Attempt] = {}
         for table in found.values():
             for row in table.to_pylist():
@@ -127,17 +117,20 @@ class LogWriter:
             with self._appending:
                 attempts, self.pending = self.pending, []
             if attempts:
-                name = self._next()
-                table = attempts_table(attempts)
                 try:
-                    self.log.store.write_table(f"{self.log.folder}/{name}", table)
+                    self._write(attempts_table(attempts), 0)
                 except OSError:
                     with self._appending:
                         self.pending = attempts + self.pending
                     raise
-                self._parts.setdefault(0, []).append(name)
                 self._merge()
             return len(attempts)
+
+    def _write(self, table: pa.Table, size: int) -> None:
+        """Writes a part of a size class."""
+        name = self._next()
+        self.log.store.write_table(f"{self.log.folder}/{name}", table)
+        self._parts.setdefault(size, []).append(name)
 
     def _next(self) -> str:
         self._count += 1
@@ -149,7 +142,7 @@ class LogWriter:
         while len(names := self._parts.get(size, [])) >= self.merge:
             name = self._next()
             try:
-                written = merge(self.log.store.within(self.log.folder), names, name)
+                written = merge(self.log.store, self.log.folder, names, name)
             except OSError as error:
                 log.warning("small parts of the attempt log not merged yet: %s", error)
                 return

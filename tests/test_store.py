@@ -139,7 +139,7 @@ def test_a_flipped_bit_is_found(log: AttemptLog, tmp_path: Path) -> None:
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch) -> None:
     store = Store(str(tmp_path))
-    with pytest.raises(OSError, match="full"), store.whole("folder/file") as stream:
+    with pytest.raises(OSError, match="full"), store._whole("folder/file") as stream:
         stream.write(b"half")
         raise OSError("disk full")
     assert list((tmp_path / "folder").iterdir()) == []

@@ -193,7 +193,7 @@ def _folded(pool: Store, attempt_log: AttemptLog, config: CurateConfig) -> Fold:
     attempt_log.compact()
     fold = attempt_log.fold()
     again = rejudge(pool, attempt_log, config.sampler.judge, fold)
-    return attempt_log.fold(fold) if again else fold
+    return fold.plus(attempt_log.fold(skip=fold.parts)) if again else fold
 
 
 def tell_of_missing_gpus(planned: list[Pass], device: str) -> None:

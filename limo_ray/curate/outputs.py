@@ -16,6 +16,7 @@ from limo_ray import provenance, verify
 from limo_ray.curate import ledger
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.difficulty import Sampled, counts_as_sampled, passes
+from limo_ray.filesystems import redacted
 from limo_ray.prompts import example_messages
 from limo_ray.records import MESSAGES
 from limo_ray.report import render_card, render_report
@@ -124,6 +125,7 @@ def publish(
         "shortfall": shortfall,
         "warnings": [*([shortfall] if shortfall else []), *told],
     }
+    manifest = redacted(manifest)
     chosen = {chain["problem_id"] for chain in selected}
     others = {name: row for name, row in rows.items() if name not in chosen}
     run.write_text("README.md", render_card(manifest, ledger_counts, examples))

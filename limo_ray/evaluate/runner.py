@@ -22,6 +22,7 @@ from limo_ray.evaluate.config import EvaluateConfig
 from limo_ray.evaluate.contestants import Contestant, contestants, is_endpoint, label
 from limo_ray.evaluate.drawing import Task
 from limo_ray.evaluate.items import Items
+from limo_ray.filesystems import redacted
 from limo_ray.heartbeat import Heartbeat
 from limo_ray.records import Attempt
 from limo_ray.report.evaluation import render_evaluation
@@ -121,6 +122,7 @@ def _evaluate(
         *(note for one in sets for note in one.notes), *_changed(before, sets), *unchecked,
         *results.notes(found),
     ]  # fmt: skip
+    found = redacted(found)
     _publish(folder, found, models, sets, attempts)
     return EvaluateResult(folder=folder.shown, results=found)
 

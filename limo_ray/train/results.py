@@ -2,12 +2,14 @@
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 from markupsafe import Markup
 
 from limo_ray import config as configs
 from limo_ray import models
+from limo_ray.filesystems import redact, split
 from limo_ray.report.facts import duration, number
 from limo_ray.report.lines import Line, line_chart
 from limo_ray.report.templates import FOLDER, environment
@@ -64,7 +66,10 @@ def card(config: TrainConfig, manifest: dict[str, Any]) -> str:
     front |= {"base_model": base} if base else {}
     front |= {"datasets": [data]} if data else {}
     return env.get_template("model_card.md.j2").render(
-        m=manifest, config=config, yaml=configs.as_yaml(config),
+        m=manifest, yaml=configs.as_yaml(config),
+        config=replace(
+            config, model=redact(split(config.model)[0]), data=redact(split(config.data)[0])
+        ),
         front="\n".join(f"{key}: {json.dumps(value)}" for key, value in front.items()),
     )  # fmt: skip
 

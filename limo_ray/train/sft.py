@@ -27,6 +27,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from limo_ray import cli, models, provenance
 from limo_ray import config as configs
+from limo_ray.filesystems import redacted
 from limo_ray.heartbeat import Heartbeat
 from limo_ray.records import fingerprint
 from limo_ray.store import Store
@@ -123,7 +124,7 @@ def _train(
         "model": models.identity(config.model), "config": configs.as_dict(config), "data": shown,
         "memory": asdict(outlook),
     }  # fmt: skip
-    results.publish(store, run, config, manifest, view.history)
+    results.publish(store, run, config, redacted(manifest), view.history)
     folder = store.within(f"models/{config.name}").shown
     return TrainResult(folder=folder, run=run.shown, metrics=metrics, resumed=False)
 

@@ -137,8 +137,26 @@ class Worker:
         dist.barrier()
         checkpoint = Checkpoint.from_directory(folder)
         name = f"step_{len(self.history):06d}"
-        ray.train.report(metrics, checkpoint=checkpoint, checkpoint_dir_name=name)
+        upload = None if self.job.store.local else self._upload
+        ray.train.report(
+            metrics, checkpoint=checkpoint, checkpoint_dir_name=name, checkpoint_upload_fn=upload
+        )
         shutil.rmtree(folder, ignore_errors=True)
+
+    def _upload(self, checkpoint: Checkpoint, name: str) -> Checkpoint:
+        """Copies a checkpoint into an object store, in place of Ray Train.
+
+        Ray does it with Arrow's copy_files, which goes on in silence when a store does not take a
+        file: a checkpoint would lack it.
+        """
+        storage = ray.train.get_context().get_storage()
+        path = storage.build_checkpoint_path_from_name(name)
+        store = self.job.store
+        inside = path.removeprefix(store.path("") + "/")
+        for file in sorted(Path(checkpoint.path).rglob("*")):
+            if file.is_file():
+                store.copy_in(file, f"{inside}/{file.relative_to(checkpoint.path)}")
+        return Checkpoint(path=path, filesystem=storage.storage_filesystem)
 
     def restore(self) -> None:
         """Goes back to the newest checkpoint, if there is one.
