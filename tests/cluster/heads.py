@@ -17,7 +17,10 @@ from typing import Any
 
 import psutil
 import yaml
-from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
+from ray.autoscaler._private.fake_multi_node.node_provider import (
+    FAKE_HEAD_NODE_ID,
+    FAKE_HEAD_NODE_TYPE,
+)
 
 ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent
@@ -76,9 +79,9 @@ def fake_nodes(gcs: str, node_types: dict[str, Any], idle_minutes: float) -> dic
             "disable_launch_config_check": True,
             "head_node_id": FAKE_HEAD_NODE_ID,
         },
-        "head_node_type": "head",
+        "head_node_type": FAKE_HEAD_NODE_TYPE,
         "available_node_types": {
-            "head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+            FAKE_HEAD_NODE_TYPE: {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
             **{name: node | {"node_config": {}} for name, node in node_types.items()},
         },
         "upscaling_speed": 10,
@@ -114,15 +117,19 @@ def head(
             "--max-worker-port=0", f"--dashboard-agent-listen-port={free_port()}",
             f"--object-store-memory={200 * 2**20}", f"--temp-dir={temp}/ray", *options,
         ]  # fmt: skip
+        scales = {}
         if node_types is not None:
             config = Path(temp) / "autoscaling.yaml"
             config.write_text(yaml.safe_dump(fake_nodes(f"{HOST}:{gcs}", node_types, idle_minutes)))
             command += ["--num-cpus=0", f"--autoscaling-config={config}"]
-            given |= {"RAY_FAKE_CLUSTER": "1", "RAY_enable_autoscaler_v2": "1"}
+            scales = {
+                "RAY_FAKE_CLUSTER": "1", "RAY_enable_autoscaler_v2": "1",
+                "RAY_CLOUD_INSTANCE_ID": FAKE_HEAD_NODE_ID, "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+            }  # fmt: skip
         log = Path(temp) / "head.log"
         with log.open("w") as out:
             process = subprocess.Popen(
-                command, stdout=out, stderr=out, env=given, start_new_session=True
+                command, stdout=out, stderr=out, env=given | scales, start_new_session=True
             )
         try:
             _wait(process, log, dashboard)

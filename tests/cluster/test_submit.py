@@ -108,7 +108,7 @@ def test_only_what_a_job_needs_is_shipped(cluster: Head) -> None:
     assert {"jobs", "conf", "limo_ray"} <= tops
     assert not tops & {"store", "tests", "bench", "docs", "cluster", ".venv", ".git", "build"}
     size = sum(path.stat().st_size for path in shipped[0].rglob("*") if path.is_file())
-    assert size < 3 * 2**20
+    assert size < 2 * 2**20
 
 
 @pytest.mark.parametrize(
