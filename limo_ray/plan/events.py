@@ -25,6 +25,8 @@ from limo_ray.records import Problem, Verdict
 from limo_ray.sampling import Decision, Task
 from limo_ray.target import ORDER_BITS, Target, buckets
 
+GONE = Task(problem=Problem(id="", question="", answer="", source=""), order=0, ended=True)
+"""Of all rows that a gate has dropped: they only pass by."""
 SPECULATE_AFTER_S = 1.0  # as Sampler._pump
 HALT_S = 1.0  # until all samplers have heard that enough is kept (sampler.REPORT_S)
 
@@ -157,7 +159,7 @@ class _Simulation:
         fresh = [row for row in batch.rows if row.alive and not row.task.ended]
         batch.open = len(fresh)
         if not fresh:
-            self._leave(place, replica, batch)
+            self._later(0, self._left, place, replica, batch)
         elif replica.ready_at == math.inf:
             start_s = self.passes[place].speed.start_s
             replica.ready_at = self.now + start_s
@@ -212,7 +214,8 @@ class _Simulation:
         following = place + 1
         if following < len(self.passes):
             for row in batch.rows:
-                row.task, row.rates = self._task(row.number), {}
+                row.task = self._task(row.number) if row.alive else GONE
+                row.rates = {}
             self.queues[following].extend(batch.rows)
             if not self.overlap and self.passed[place] == self.problems:
                 self._begin(following)
@@ -226,7 +229,7 @@ class _Simulation:
         self.kept += sum(row.alive for row in rows)
         if self.target and self.ends == math.inf:
             for row in rows:
-                self.target.add(row.task.order, row.alive)
+                self.target.add(int(self.orders[row.number]), row.alive)
             if self.target.cutoff() is not None:
                 self.ends = self.now + HALT_S
 

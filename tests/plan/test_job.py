@@ -160,21 +160,28 @@ def drawn(store: Path) -> tuple[int, int]:
     return attempts, sum(stage["tokens"]["completion"] for stage in stages)
 
 
+@pytest.fixture(scope="module")
+def pilot(local_ray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of 250 problems, all of them sampled."""
+    folder = tmp_path_factory.mktemp("pilot")
+    asked = settings(sums(folder, 0, 250), folder / "store", "difficulty.stop_after_kept=0")
+    curate(config.load(CurateConfig, asked), "cpu")
+    return folder / "store/runs/laptop"
+
+
 @pytest.mark.parametrize("wanted", [0, 40])
-def test_a_run_does_what_its_pilot_foretold(local_ray, tmp_path: Path, wanted: int) -> None:
+def test_a_run_does_what_its_pilot_foretold(pilot: Path, tmp_path: Path, wanted: int) -> None:
     """Other problems than the pilot's, three times as many; attempts and tokens within 25 %."""
-    small, large = sums(tmp_path, 0, 250), sums(tmp_path, 10_000, 750)
-    target = f"difficulty.stop_after_kept={wanted}"
-    pilot = settings(small, tmp_path / "pilot", "difficulty.stop_after_kept=0")
-    curate(config.load(CurateConfig, pilot), "cpu")
-    asked = [
-        *settings(large, tmp_path / "run", target), LAPTOP[1], "pool_rows=750", "trials=50",
-        "assume.speeds.smollm2={one: 500, full: 8000}", f"pilot={tmp_path}/pilot/runs/laptop",
-    ]  # fmt: skip
-    foretold = planned(*asked)
+    asked = settings(
+        sums(tmp_path, 10_000, 750), tmp_path / "run", f"difficulty.stop_after_kept={wanted}"
+    )
+    foretold = planned(
+        *asked, LAPTOP[1], "pool_rows=750", "trials=50", f"pilot={pilot}",
+        "assume.speeds.smollm2={one: 500, full: 8000}",
+    )  # fmt: skip
     assert foretold.method == "events"
     assert all(stage.basis == "pilot" for stage in foretold.findings.stages)
-    curate(config.load(CurateConfig, settings(large, tmp_path / "run", target)), "cpu")
+    curate(config.load(CurateConfig, asked), "cpu")
     attempts, tokens = drawn(tmp_path / "run")
     found = foretold.findings
     assert attempts == pytest.approx(found.attempts.median, rel=0.25)
