@@ -1,14 +1,15 @@
 """The sampler on a cluster of simulated GPU nodes: are all slots busy, and does it scale?
 
-    python bench/cluster.py [--nodes 8] [--slots 64] [--problems 1200] [--weak]
+    python bench/cluster.py [--nodes 8] [--slots 64] [--problems 1000] [--strong]
     python bench/cluster.py --memory 100000 1000000
 
 Every node is a raylet of its own on this machine with one (pretended) GPU and one replica of the
 scripted engine; scheduling, transport, verdicts and the attempt log are real. Completions have
 log-normal lengths of 4,000 tokens in the mean at 30 tokens/s and sequence, 40 times as fast as on
 a GPU, so that two cores can do the rest of eight nodes' work. Each node gets the same number of
-problems; the tail begins when the last problem is in a sampler's hands. With --weak the rule is
-the weak stage's, under which a problem never has more than one draw in flight.
+problems; the tail begins when the last problem is in a sampler's hands. The rule is
+the weak stage's (4 attempts, keep the unsolved), under which a problem never has more than one draw
+in flight, or, with --strong, the strong stage's.
 
 With --memory the driver's peak memory is measured for pools of these sizes, one attempt each.
 """
@@ -221,8 +222,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--nodes", type=int, default=8)
     parser.add_argument("--slots", type=int, default=64)
-    parser.add_argument("--problems", type=int, default=1200, help="per node")
-    parser.add_argument("--weak", action="store_true", help="4 attempts, keep the unsolved")
+    parser.add_argument("--problems", type=int, default=1000, help="per node")
+    parser.add_argument("--strong", action="store_true", help="32 attempts, keep 1 to 3 correct")
     parser.add_argument("--memory", type=int, nargs="+", help="pool sizes")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -243,7 +244,7 @@ def main() -> None:
             )
         return
     folder = tempfile.mkdtemp(prefix="nodes-")
-    rule = WEAK if arguments.weak else STRONG
+    rule = STRONG if arguments.strong else WEAK
     one = busy(1, arguments.slots, arguments.problems, rule, folder)
     many = busy(arguments.nodes, arguments.slots, arguments.problems, rule, folder)
     print(f"{arguments.nodes} nodes draw {many / one:.2f} times the tokens/s of one")

@@ -272,6 +272,7 @@ class Sampler:
         self.prompts: dict[str, list[int]] = {}
         self.draws: dict[str, dict[int, asyncio.Task[None]]] = {}
         self.waiting: dict[str, asyncio.Future[bool]] = {}
+        self.tasks: dict[str, Task] = {}  # of the problems that are waited for
         self.loop = asyncio.new_event_loop()
         self.wake = asyncio.Event()
         threading.Thread(target=self._work, name="sampler", daemon=True).start()
@@ -323,31 +324,40 @@ class Sampler:
 
     async def _batch(self, rows: list[dict[str, Any]]) -> dict[str, Task]:
         """The tasks of the batch that were decided; a halt leaves out the others."""
-        tasks = {}
         for row in rows:
-            problem = Problem(**{name: row[name] for name in PROBLEM.names})
-            first = self.scheduler.stage_from(0, problem.id)
-            task = Task(problem=problem, order=row["order"], stage=first or 0)
-            tasks[problem.id] = task
-            self.waiting[problem.id] = self.loop.create_future()
-            if self.failure:
-                self.waiting[problem.id].set_exception(self.failure)
-            elif self.halted or self._group(problem) in self.left:
-                self.waiting[problem.id].set_result(False)
-            elif first is None:
-                self.waiting[problem.id].set_result(True)
-            else:
-                self._admit(task)
+            # Ray sends a batch again when the connection broke: this process may still have it.
+            if row["id"] not in self.waiting:
+                self._take(row)
+        tasks = {row["id"]: self.tasks[row["id"]] for row in rows}
+        futures = {name: self.waiting[name] for name in tasks}
         self.wake.set()
         try:
-            decided = {name: await self.waiting[name] for name in tasks}
+            decided = {name: await asyncio.shield(future) for name, future in futures.items()}
         finally:
-            for name in tasks:
-                self.waiting.pop(name).cancel()
-                self.prompts.pop(name, None)
+            for name, future in futures.items():
+                future.cancel()
+                if self.waiting.get(name) is future:
+                    del self.waiting[name], self.tasks[name]
+                    self.prompts.pop(name, None)
         await self.journal.written()
         await self._report()  # what the job reads at its end includes every batch
         return {name: task for name, task in tasks.items() if decided[name]}
+
+    def _take(self, row: dict[str, Any]) -> None:
+        """A problem's task begins, unless there is nothing to do for it."""
+        problem = Problem(**{name: row[name] for name in PROBLEM.names})
+        first = self.scheduler.stage_from(0, problem.id)
+        task = Task(problem=problem, order=row["order"], stage=first or 0)
+        self.tasks[problem.id] = task
+        self.waiting[problem.id] = self.loop.create_future()
+        if self.failure:
+            self.waiting[problem.id].set_exception(self.failure)
+        elif self.halted or self._group(problem) in self.left:
+            self.waiting[problem.id].set_result(False)
+        elif first is None:
+            self.waiting[problem.id].set_result(True)
+        else:
+            self._admit(task)
 
     def _group(self, problem: Problem) -> str:
         return str(getattr(problem, self.group_by)) if self.group_by else ""

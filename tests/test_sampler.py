@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pytest
@@ -13,7 +14,7 @@ from limo_ray.board import Board
 from limo_ray.engine import EngineConfig, EngineError, SamplingConfig
 from limo_ray.partials import Partials
 from limo_ray.records import problem_id
-from limo_ray.sampler import SAMPLED, SamplerConfig, portions, sample
+from limo_ray.sampler import SAMPLED, Sampler, SamplerConfig, portions, sample
 from limo_ray.sampling import Stage, StopRule
 from limo_ray.scripted import ScriptedEngine
 from limo_ray.store import Store
@@ -188,6 +189,28 @@ def test_a_pool_of_gpu_engines_can_be_planned(local_ray, tmp_path):
         board=board, config=SamplerConfig(),
     )  # fmt: skip
     assert "Sampler" in repr(data)
+    local_ray.kill(board)
+
+
+def test_a_batch_that_is_sent_again_is_not_drawn_again(local_ray, tmp_path):
+    """As Ray does when a connection broke: while the process has it, and afterwards."""
+    rows, store = pool(12), Store(str(tmp_path))
+    board = local_ray.remote(Board).options(num_cpus=0).remote()
+    settings = SamplerConfig(flush_s=0.1, speculative_share=0.0)
+    with ThreadPoolExecutor(3) as threads:  # none is the main one, which takes signals
+        make = threads.submit(Sampler, SLOW, [stage()], store, "", board, settings)
+        sampler = make.result()
+        first = threads.submit(sampler, rows)
+        while not sampler.waiting:
+            time.sleep(0.01)
+        again = [threads.submit(sampler, rows), threads.submit(sampler, rows)]
+        found = [each.result().to_pylist() for each in (first, *again)]
+        found.append(sampler(rows).to_pylist())
+    wanted, draws = expected(rows, RULE, SLOW)
+    assert all(kept({row["id"]: row for row in each}) == wanted for each in found)
+    attempts = logged(store)
+    assert len(attempts) == len(set(attempts)) == draws
+    assert not sampler.waiting
     local_ray.kill(board)
 
 

@@ -266,7 +266,7 @@ def disturbed(
         nodes.stop()
 
 
-def _wait_for_draws(job: Job, count: int, timeout_s: float = 90) -> None:
+def _wait_for_draws(job: Job, count: int, timeout_s: float = 240) -> None:
     """Until so many more draws have begun: what is killed is then at work."""
     begun, deadline = job.begun(), time.time() + timeout_s
     while job.alive() and job.begun() < begun + count:
