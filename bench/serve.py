@@ -6,11 +6,14 @@ Both serve the same model with the same engine settings, on the same cores, and 
 run; an idle engine takes no CPU. They take turns: 32 clients each send their next chat as soon as
 the last one is answered, until all are. Every answer has as many tokens (ignore_eos), so tokens/s
 are requests/s. Streamed and whole answers are measured apart. Printed are the medians over rounds
-of tokens/s and of the time to the first token, and the median of the ratios within a round.
+of tokens/s, of the time to the first token and of the CPU seconds of all of a server's processes
+per 1,000 tokens (which other programs on the machine disturb least), and the medians of the ratios
+within a round.
 """
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -28,10 +31,12 @@ from urllib.error import URLError
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import aiohttp
+import psutil
 
 from limo_ray import config as configs
 from limo_ray import models
 from limo_ray.engine import _cpu_environment
+from limo_ray.prompts import SYSTEM
 from limo_ray.serve.config import ServeConfig
 
 PRESET = str(Path(__file__).parent.parent / "conf/serve/laptop.yaml")
@@ -57,6 +62,7 @@ class Turn:
     seconds: float
     tokens: int
     first: list[float]  # seconds to the first token of each request
+    cpu: float = 0.0  # seconds of all of the server's processes
 
     @property
     def speed(self) -> float:
@@ -88,7 +94,11 @@ async def turn(url: str, model: str, requests: int, tokens: int, stream: bool, b
         async def ask(number: int) -> None:
             body = {
                 "model": model, "max_tokens": tokens, "ignore_eos": True, "temperature": 0.6,
-                "messages": [{"role": "user", "content": prompt(number)}], "stream": stream,
+                "stream": stream,
+                "messages": [
+                    {"role": "system", "content": SYSTEM},
+                    {"role": "user", "content": prompt(number)},
+                ],
             } | ({"stream_options": {"include_usage": True}} if stream else {})  # fmt: skip
             sent = time.perf_counter()
             async with session.post(f"{url}/v1/chat/completions", json=body) as answer:
@@ -117,6 +127,16 @@ async def turn(url: str, model: str, requests: int, tokens: int, stream: bool, b
         result.seconds = time.perf_counter() - begun
     assert result.tokens == requests * tokens, f"{result.tokens} of {requests * tokens} tokens"
     return result
+
+
+def cpu_seconds(server: subprocess.Popen) -> float:
+    """Of a server and all processes under it so far."""
+    total = 0.0
+    one = psutil.Process(server.pid)
+    for process in [one, *one.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            total += sum(process.cpu_times()[:2])
+    return total
 
 
 def wait_for(url: str, server: subprocess.Popen, log: Path) -> None:
@@ -175,7 +195,7 @@ def main() -> None:
             )  # fmt: skip
             path = "ready" if name == "ours" else "health"
             wait_for(f"http://127.0.0.1:{ports[name]}/{path}", servers[name], log)
-        measure(options, {name: f"http://127.0.0.1:{port}" for name, port in ports.items()})
+        measure(options, servers, ports)
     finally:
         for server in servers.values():
             server.send_signal(signal.SIGINT)
@@ -186,46 +206,54 @@ def main() -> None:
                 os.killpg(server.pid, signal.SIGKILL)
 
 
-def measure(options: argparse.Namespace, urls: dict[str, str]) -> None:
+def measure(
+    options: argparse.Namespace, servers: dict[str, subprocess.Popen], ports: dict[str, int]
+) -> None:
     begin = 0
-    for url in urls.values():  # warm
-        asyncio.run(turn(url, "model", CLIENTS, 8, True, begin))
+
+    def one(name: str, requests: int, tokens: int, stream: bool) -> Turn:
+        nonlocal begin
+        begin += requests
+        url, before = f"http://127.0.0.1:{ports[name]}", cpu_seconds(servers[name])
+        result = asyncio.run(turn(url, "model", requests, tokens, stream, begin))
+        result.cpu = cpu_seconds(servers[name]) - before
+        return result
+
+    for name in servers:  # warm
+        one(name, CLIENTS, 8, True)
     say(
         f"{CLIENTS} clients, {options.requests} chats of {options.tokens} tokens a turn, "
         f"{options.rounds} rounds"
     )
     for stream in (True, False):
-        turns: dict[str, list[Turn]] = {name: [] for name in urls}
-        for number in range(options.rounds):
-            order = list(urls) if number % 2 == 0 else list(urls)[::-1]
-            for name in order:
-                begin += options.requests
-                turns[name].append(
-                    asyncio.run(
-                        turn(urls[name], "model", options.requests, options.tokens, stream, begin)
-                    )
-                )
         kind = "streamed" if stream else "whole"
+        turns: dict[str, list[Turn]] = {name: [] for name in servers}
+        for number in range(options.rounds):
+            for name in list(servers) if number % 2 == 0 else list(servers)[::-1]:
+                turns[name].append(one(name, options.requests, options.tokens, stream))
         for name, found in turns.items():
-            speeds = [one.speed for one in found]
+            speeds = [each.speed for each in found]
+            cpu = statistics.median(1000 * each.cpu / each.tokens for each in found)
             line = (
                 f"{kind:<9}{name:<11}{statistics.median(speeds):7.0f} tokens/s "
-                f"({min(speeds):.0f} to {max(speeds):.0f})"
+                f"({min(speeds):.0f} to {max(speeds):.0f}), {cpu:.2f} CPU s per 1,000 tokens"
             )
             if stream:
-                first = sorted(second for one in found for second in one.first)
+                first = sorted(second for each in found for second in each.first)
                 line += (
                     f", first token after {statistics.median(first):.2f} s "
                     f"(95 %: {first[int(0.95 * len(first))]:.2f} s)"
                 )
             say(line)
-        ratios = [
-            a.speed / b.speed for a, b in zip(turns["ours"], turns["vllm serve"], strict=True)
-        ]
-        say(
-            f"{kind:<9}ours over vllm serve: {statistics.median(ratios):.3f} "
-            f"({min(ratios):.2f} to {max(ratios):.2f})"
-        )
+        pairs = list(zip(turns["ours"], turns["vllm serve"], strict=True))
+        for what, ratios in (
+            ("tokens/s", [a.speed / b.speed for a, b in pairs]),
+            ("tokens per CPU second", [b.cpu / a.cpu for a, b in pairs]),
+        ):
+            say(
+                f"{kind:<9}ours over vllm serve, {what}: {statistics.median(ratios):.3f} "
+                f"({min(ratios):.2f} to {max(ratios):.2f})"
+            )
 
 
 def say(text: str) -> None:

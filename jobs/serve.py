@@ -14,4 +14,6 @@ from limo_ray.serve.config import ServeConfig
 from limo_ray.serve.job import plan, serve
 
 if __name__ == "__main__":
-    sys.exit(cli.main("serve", ServeConfig, serve, plan, sys.argv[1:], worker_logs=False))
+    # somebody waits for the workers: they have the priority of any other program
+    options = {"worker_logs": False, "niceness": 0}
+    sys.exit(cli.main("serve", ServeConfig, serve, plan, sys.argv[1:], **options))

@@ -2,20 +2,22 @@
 
     python jobs/curate.py [preset.yaml ...] [key.path=value ...] [--dry-run]
 
-Exit codes: 0 done, 1 the job failed, 2 the config is wrong, 130 interrupted (Ctrl-C, SIGTERM).
+Exit codes: 0 done, 1 the job failed, 2 the config is wrong, 130 interrupted (Ctrl-C, SIGTERM). In
+`ray job submit` they make SUCCEEDED, FAILED, FAILED and, after `ray job stop`, STOPPED.
 """
 
 import logging
 import os
 import re
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import AuthenticationError, RayError
 
 from limo_ray import config as configs
 from limo_ray.engine import EngineError
@@ -43,6 +45,7 @@ def main(
     argv: list[str],
     *,
     worker_logs: bool = True,
+    niceness: int = 15,
     needs_ray: Callable[[Schema], bool] = lambda config: True,
 ) -> int:
     """Loads the config, connects to Ray, runs the job; returns the exit code.
@@ -55,9 +58,9 @@ def main(
         plan: what the job would do, in text.
         argv: presets, overrides, --dry-run.
         worker_logs: also print what Ray's workers do, on a local cluster.
+        niceness: of Ray's workers on a local cluster; 15 is Ray's own, below all else.
         needs_ray: whether the job of a config uses Ray; it is not started for one that does not.
     """
-    signal.signal(signal.SIGTERM, _interrupt)  # `ray job stop` and a preempted node say it so
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     dry = "--dry-run" in argv
     arguments = [argument for argument in argv if argument != "--dry-run"]
@@ -70,9 +73,10 @@ def main(
             config = configs.load(schema, arguments)  # a mistake is told before Ray starts
         device = "cpu"
         if config is None or needs_ray(config):
-            start_ray(log_to_driver=worker_logs)
-            signal.signal(signal.SIGTERM, _interrupt)  # again: Ray's own handler aborts
-            device = "gpu" if ray.cluster_resources().get("GPU", 0) > 0 else "cpu"
+            start_ray(log_to_driver=worker_logs, niceness=niceness)
+            device = "gpu" if has_gpus() else "cpu"
+        else:
+            signal.signal(signal.SIGTERM, _interrupt)
         if all("=" in argument for argument in arguments):
             preset = PRESETS / job / ("limo.yaml" if device == "gpu" else "laptop.yaml")
             has = "has GPUs" if device == "gpu" else "has no GPU"
@@ -99,24 +103,91 @@ def main(
             ray.shutdown()
 
 
-def start_ray(*, log_to_driver: bool = True) -> None:
-    """Connects to the cluster that this runs in, or starts a local one on this machine's cores."""
+def start_ray(*, log_to_driver: bool = True, niceness: int = 15) -> None:
+    """Connects to the cluster at $RAY_ADDRESS, or starts a local one on this machine's cores.
+
+    `ray job submit` sets RAY_ADDRESS. A SIGTERM is a KeyboardInterrupt from here on.
+
+    Raises:
+        ConnectionError: no cluster is there, or it does not accept our token; one line says which.
+    """
     if ray.is_initialized():
         return
-    # Token authentication guards clusters that are reachable by others; a local one is not.
-    if not os.environ.get("RAY_ADDRESS"):
+    address = os.environ.get("RAY_ADDRESS", "")
+    if address.startswith("http"):
+        raise ConnectionError(
+            f"RAY_ADDRESS: {address} is a dashboard, which `ray job submit` talks to; a job "
+            "started by hand connects to <host>:6379, or to auto on a machine of the cluster"
+        )
+    if address and not _answers(address):
+        raise ConnectionError(f"RAY_ADDRESS: no Ray cluster answers at {address}")
+    # Token authentication guards clusters that are reachable by others; a local one is not. On a
+    # cluster Ray's own settings hold: RAY_AUTH_MODE, RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH.
+    if not address:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        os.environ.setdefault("RAY_worker_niceness", str(niceness))
         # workers find this package too when the job was started from another folder
         paths = [str(PRESETS.parent), os.environ.get("PYTHONPATH", "")]
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    ray.init(
-        address=os.environ.get("RAY_ADDRESS"),
-        include_dashboard=False if not os.environ.get("RAY_ADDRESS") else None,
-        log_to_driver=log_to_driver,
-        logging_level=logging.WARNING,
-    )
+    try:
+        ray.init(
+            address=address or "local",
+            include_dashboard=None if address else False,
+            log_to_driver=log_to_driver,
+            logging_level=logging.WARNING,
+        )
+    except AuthenticationError as error:
+        raise ConnectionError(_no_token(error)) from None
+    except ConnectionError:
+        raise ConnectionError(_refused(address)) from None
+    signal.signal(signal.SIGTERM, _interrupt)  # `ray job stop` and a preempted node say it so
     quiet()
+
+
+def _no_token(error: AuthenticationError) -> str:
+    if "RAY_AUTH_TOKEN_PATH" in error.message:
+        return error.message
+    return (
+        "RAY_AUTH_MODE: token, but there is no token: set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, "
+        "or put it into ~/.ray/auth_token"
+    )
+
+
+def _answers(address: str) -> bool:
+    """Whether anything listens there: Ray would try for minutes. True for words such as auto."""
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal() or "://" in address:
+        return True
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError:
+        return False
+    return True
+
+
+def _refused(address: str) -> str:
+    """Ray's own words for a wrong token are those for a cluster that is not there."""
+    if address == "auto":
+        return "RAY_ADDRESS: auto, but there is no Ray on this machine that lets this job in"
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "token":
+        return (
+            f"RAY_AUTH_TOKEN: the Ray cluster at {address} refuses this token (of RAY_AUTH_TOKEN, "
+            "RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token)"
+        )
+    return (
+        f"RAY_AUTH_MODE: the Ray cluster at {address} does not let this job in: if it asks for a "
+        "token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+    )
+
+
+def has_gpus() -> bool:
+    """Whether the cluster has GPUs, or can have: by what its autoscaler may start."""
+    if ray.cluster_resources().get("GPU", 0) > 0:
+        return True
+    scales = ray._private.state.state.get_cluster_config()
+    groups = scales.node_group_configs if scales else []
+    return any(group.resources.get("GPU", 0) > 0 and group.max_count != 0 for group in groups)
 
 
 def quiet() -> None:

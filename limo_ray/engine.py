@@ -1,8 +1,8 @@
 """The engine that draws completions: vLLM's AsyncLLM. The only file that imports vllm.
 
 `Sampler` asks an engine for one completion at a time and keeps as many requests open as the
-engine has sequence slots. An engine has four methods (`start`, `render`, `generate`, `shutdown`);
-`limo_ray.scripted` has another one for tests and simulations.
+engine has sequence slots. An engine has five methods (`start`, `render`, `generate`, `cut_off`,
+`shutdown`); `limo_ray.scripted` has another one for tests and simulations.
 """
 
 import contextlib
@@ -58,7 +58,10 @@ class EngineConfig:
     num_cpus: float = 1.0
     """Logical Ray CPUs of each replica."""
     resources: dict[str, float] = field(default_factory=dict)
-    """Further Ray resources or labels that a replica asks for, such as {sampler: 1}."""
+    """Further Ray resources that a replica asks for, such as {sampler: 1}."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """Node labels that a replica asks for: {role: sampler}; {role: "!trainer"} is any other node,
+    also one without such a label; {role: "in(sampler, any)"}."""
     bundles: list[dict[str, float]] = field(default_factory=list)
     """Explicit placement group of each replica, for engines that span nodes."""
     bundle_strategy: str = "PACK"
@@ -135,22 +138,31 @@ class SamplingConfig:
 
 @dataclass(kw_only=True, slots=True)
 class Request:
-    """One completion to draw: draw number `index` of `problem`, after `prompt` (token ids)."""
+    """One completion to draw: draw number `index` of `problem`, after `prompt` (token ids).
+
+    `prefix` is how the completion begins, if an engine that was cut off had drawn that much.
+    """
 
     problem: Problem
     index: int
     prompt: list[int]
     sampling: SamplingConfig
+    prefix: list[int] = field(default_factory=list)
 
 
 @dataclass(kw_only=True, slots=True)
 class Completion:
-    """What came back. `finish_reason`: stop, length, or loop."""
+    """What came back, the request's prefix included. `finish_reason`: stop, length, or loop.
+
+    Or cut, after `Engine.cut_off`: then `tokens` are the ids drawn so far, from which a request can
+    go on; otherwise they are left empty.
+    """
 
     text: str
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
+    tokens: list[int] = field(default_factory=list)
 
 
 class Engine(Protocol):
@@ -159,6 +171,8 @@ class Engine(Protocol):
     def render(self, messages: list[dict[str, str]]) -> list[int]: ...
 
     async def generate(self, request: Request) -> Completion: ...
+
+    async def cut_off(self) -> None: ...
 
     def shutdown(self) -> None: ...
 
@@ -194,6 +208,7 @@ class VllmEngine:
         self._vllm: Any = None
         self._tokenizer: Any = None
         self._params: dict[str, Any] = {}
+        self._open: set[str] = set()  # names of the requests in the engine
         self._guard: reaper.Guard | None = None
 
     async def start(self) -> None:
@@ -262,34 +277,80 @@ class VllmEngine:
         """One completion; cancelling aborts it. Raises EngineError when the engine died."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        room = self.config.max_model_len - len(request.prompt)
+        whole = min(request.sampling.max_tokens, self.config.max_model_len - len(request.prompt))
+        room = whole - len(request.prefix)
         if room < 1:  # the prompt alone fills the context: no completion can be had, ever
             return Completion(
-                text="",
+                text=self._tokenizer.decode(request.prefix, skip_special_tokens=True),
                 finish_reason="length",
                 prompt_tokens=len(request.prompt),
-                completion_tokens=0,
+                completion_tokens=len(request.prefix),
             )
         name = f"{request.problem.id}-{request.index}-{id(request)}"
+        prompt = request.prompt + request.prefix
+        self._open.add(name)
         try:
             async for output in self._vllm.generate(
-                {"prompt_token_ids": request.prompt}, self._sampling(request, room), name
+                {"prompt_token_ids": prompt}, self._sampling(request, room), name
             ):
                 last = output
         except EngineDeadError as error:
             raise EngineError(f"engine for {self.config.model} died: {error}") from error
+        finally:
+            self._open.discard(name)
         answer = last.outputs[0]
+        reasons = {"repetition": "loop", "abort": "cut"}
+        text, reason = answer.text, reasons.get(answer.finish_reason, answer.finish_reason)
+        tokens = [*request.prefix, *answer.token_ids]
+        if request.prefix and reason != "cut":
+            text, reason, tokens = self._joined(request, tokens, reason)
         return Completion(
-            text=answer.text,
-            finish_reason={"repetition": "loop"}.get(answer.finish_reason, answer.finish_reason),
+            text=text,
+            finish_reason=reason,
             prompt_tokens=len(request.prompt),
-            completion_tokens=len(answer.token_ids),
+            completion_tokens=len(tokens),
+            tokens=tokens if reason == "cut" else [],
         )
+
+    async def cut_off(self) -> None:
+        """Ends all open requests: `generate` returns what each has, with the reason cut."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        if self._vllm is not None:
+            with contextlib.suppress(EngineDeadError):  # its draws are told so themselves
+                await self._vllm.abort(list(self._open))
+
+    def _joined(
+        self, request: Request, tokens: list[int], reason: str
+    ) -> tuple[str, str, list[int]]:
+        """A continued completion as an uninterrupted one would have ended.
+
+        vLLM looks for loops and stop strings in what it drew itself: one across the seam is found
+        here, and what was drawn past it is taken off.
+        """
+        from vllm.sampling_params import RepetitionDetectionParams
+        from vllm.v1.core.sched.utils import check_sequence_repetition
+
+        config = request.sampling
+        if config.loop_count:
+            loop = RepetitionDetectionParams(
+                max_pattern_size=config.loop_pattern, min_count=config.loop_count
+            )
+            seen = len(request.prefix) + config.loop_pattern * config.loop_count
+            for end in range(len(request.prefix) + 1, min(seen, len(tokens)) + 1):
+                if check_sequence_repetition(tokens[:end], loop):
+                    tokens, reason = tokens[:end], "loop"
+                    break
+        text = self._tokenizer.decode(tokens, skip_special_tokens=True)
+        found = [place for stop in config.stop if (place := text.find(stop)) >= 0]
+        if found:
+            text, reason = text[: min(found)], "stop"
+        return text, reason, tokens
 
     def _sampling(self, request: Request, room: int) -> Any:
         """vLLM's parameters; made once per config where nothing in them is the request's own."""
         config = request.sampling
-        shared = self.config.device == "cpu" and room >= config.max_tokens
+        shared = self.config.device == "cpu" and room == config.max_tokens
         if shared and repr(config) in self._params:
             return self._params[repr(config)]
         from vllm import SamplingParams
@@ -305,7 +366,7 @@ class VllmEngine:
             top_p=config.top_p,
             top_k=config.top_k,
             min_p=config.min_p,
-            max_tokens=min(config.max_tokens, room),
+            max_tokens=room,
             stop=config.stop or None,
             repetition_detection=loop,
             # vLLM's CPU backend cannot seed requests in large batches: the engine is seeded there
@@ -326,8 +387,14 @@ class VllmEngine:
 
 
 def _seed(seed: int, request: Request) -> int:
-    """31 bits that belong to one draw alone."""
+    """31 bits that belong to one draw alone, and to where it goes on.
+
+    The random numbers that made the prefix must not come again after it: the rest would depend on
+    it by more than its text.
+    """
     text = f"{seed}:{request.problem.id}:{request.index}"
+    if request.prefix:
+        text += f":{len(request.prefix)}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
 
 

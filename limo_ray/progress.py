@@ -122,6 +122,7 @@ class Progress:
         while not self._stop.wait(PLAIN_EVERY_S):
             self._fetch()
             console.print(self.line(), soft_wrap=True, highlight=False)
+        console.print(self.line(), soft_wrap=True, highlight=False)  # how it ended
 
     def rows(self) -> list[list[str]]:
         """One row per stage, for the table and the lines alike."""

@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -22,14 +23,22 @@ from typing import Any
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, Dataset
+from ray.util.scheduling_strategies import (
+    NodeAffinitySchedulingStrategy,
+    PlacementGroupSchedulingStrategy,
+)
 
 from limo_ray import engine as engines
-from limo_ray.engine import EngineConfig, EngineError, Request
+from limo_ray import preemption
+from limo_ray.board import Board
+from limo_ray.engine import Completion, EngineConfig, EngineError, Request
+from limo_ray.journal import Journal
+from limo_ray.partials import Partial, Partials
 from limo_ray.prompts import question_messages
 from limo_ray.records import PROBLEM, Attempt, Problem
 from limo_ray.records import fingerprint as hash_of
 from limo_ray.sampling import Decision, Scheduler, Stage, Task
-from limo_ray.store import AttemptLog, Fold, LogWriter, Store
+from limo_ray.store import AttemptLog, Store
 from limo_ray.verify import (
     VERSION,
     Health,
@@ -42,6 +51,8 @@ from limo_ray.verify import (
 log = logging.getLogger(__name__)
 
 REPORT_S = 1.0
+DRAIN_EVERY_S = 5.0  # between two looks at whether the node is about to be taken away
+CUT_S = 10.0  # at the most, for cut-off draws to come back
 
 
 @dataclass(kw_only=True, slots=True)
@@ -60,6 +71,11 @@ class SamplerConfig:
     """A model that is asked before an answer in words is called wrong; off without a url."""
     max_engine_deaths: int = 3
     """Times that each engine may die and be started again before the job stops."""
+    partial_tokens: int = 512
+    """An unfinished completion of at least so many tokens is saved when its engine is preempted
+    (SIGTERM, a drained node), and goes on elsewhere; 0 saves none."""
+    drain_margin_s: float = 15.0
+    """Seconds before its node's announced end at which a sampler saves what it has and leaves."""
 
     def check(self) -> None:
         if self.flush_s <= 0:
@@ -70,6 +86,9 @@ class SamplerConfig:
             raise ValueError(f"verify_workers: {self.verify_workers} must be at least 1")
         if not 0 < self.max_error_share <= 1:
             raise ValueError(f"max_error_share: {self.max_error_share} must be in (0, 1]")
+        for name in ("partial_tokens", "drain_margin_s"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: {getattr(self, name)} must not be negative")
 
 
 # What a sampler takes and gives: the problem, where it came from, its place in the seeded order,
@@ -94,6 +113,13 @@ def judge_key(answer: str, domain: str, judge: JudgeConfig | None = None) -> str
     return hash_of(parts)
 
 
+def start_board() -> Any:
+    """A `Board` in an actor on the driver's own node: it is lost when the driver is, not before."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
+    return ray.remote(Board).options(scheduling_strategy=here, **options).remote()
+
+
 def sample(
     problems: Dataset,
     engine: EngineConfig,
@@ -104,6 +130,7 @@ def sample(
     board: Any,
     config: SamplerConfig,
     group_by: str = "",
+    total: int = 0,
 ) -> Dataset:
     """Draws attempts at each problem until every stage's rule has decided it.
 
@@ -115,14 +142,13 @@ def sample(
         system: the system prompt.
         board: handle of a `Board` actor.
         group_by: column whose values are the groups that `Board.stop` names; "" for none.
+        total: number of problems, where it is known: few of them are spread over all replicas.
 
     Returns:
         The rows with `alive` and `outcomes` brought up to date, in any order. Problems that were
         given up on the board's word are left out. Nothing runs before the Dataset is consumed.
     """
-    batch = max(1, min(64, engine.max_num_seqs // 8))
-    # Three times the slots: some problems of a batch end long before its last one.
-    in_flight = max(4, math.ceil(3 * engine.max_num_seqs / batch))
+    batch, in_flight = portions(engine, total)
     pool = ActorPoolStrategy(
         min_size=engine.min_replicas,
         max_size=engine.max_replicas,
@@ -131,9 +157,11 @@ def sample(
         enable_true_multi_threading=True,
     )
     for stage in stages:
-        if not ray.get(board.fold.remote(stage.fingerprint)):
-            fold = ray.put(AttemptLog(store, stage.fingerprint).fold())
-            ray.get(board.offer.remote(stage.fingerprint, [fold]))
+        offered = ray.get(board.fold.remote(stage.fingerprint))
+        if not offered:
+            offered = [ray.put(AttemptLog(store, stage.fingerprint).fold())]
+            ray.get(board.offer.remote(stage.fingerprint, offered))
+        Partials(store, stage.fingerprint).tidy(ray.get(offered[0]))
     return problems.repartition(target_num_rows_per_block=batch).map_batches(
         Sampler,
         fn_constructor_kwargs={
@@ -145,21 +173,43 @@ def sample(
             "config": config,
             "group_by": group_by,
         },
-        batch_size=None,
+        batch_size=batch,  # Ray Data wants a number wherever GPUs are asked for
         batch_format="pyarrow",
         compute=pool,
         **_placement(engine),
     )
 
 
+def portions(engine: EngineConfig, total: int = 0) -> tuple[int, int]:
+    """Problems in a batch, and batches that one sampler has at a time.
+
+    Under a rule such as "not solved in 4" a problem has one draw at a time, and of a batch some
+    problems end long before the last one: a sampler needs many problems for each of its slots. (In
+    a simulation with log-normal lengths 39 % of 256 slots were idle with 3 problems for each, none
+    with 8.) Large batches keep what Ray remembers of each task small. Where all `total` problems
+    are fewer than that, no replica takes more than its share.
+    """
+    slots = engine.max_num_seqs
+    batch = max(1, min(64, slots // 4))
+    if total:
+        batch = min(batch, math.ceil(total / (4 * engine.max_replicas)))
+    in_flight = max(4, math.ceil(8 * slots / batch))
+    if total:
+        in_flight = min(in_flight, math.ceil(total / (batch * engine.min_replicas)))
+    return batch, in_flight
+
+
 def _placement(engine: EngineConfig) -> dict[str, Any]:
     """What each replica asks of Ray: logical CPUs and GPUs, or a placement group of its own."""
     if engine.bundles:
         from ray.util.placement_group import placement_group
-        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
         def own_group() -> dict[str, Any]:
-            group = placement_group(engine.bundles, strategy=engine.bundle_strategy)
+            group = placement_group(
+                engine.bundles,
+                strategy=engine.bundle_strategy,
+                bundle_label_selector=[engine.labels] * len(engine.bundles),
+            )
             return {
                 "scheduling_strategy": PlacementGroupSchedulingStrategy(
                     placement_group=group, placement_group_capture_child_tasks=True
@@ -172,6 +222,8 @@ def _placement(engine: EngineConfig) -> dict[str, Any]:
         asked["num_gpus"] = engine.tensor_parallel * engine.pipeline_parallel
     if engine.resources:
         asked["resources"] = dict(engine.resources)
+    if engine.labels:
+        asked["label_selector"] = dict(engine.labels)
     return asked
 
 
@@ -189,14 +241,11 @@ class Sampler:
         group_by: str = "",
     ) -> None:
         self.stages = stages
-        self.store = store
         self.system = system
         self.board = board
         self.config = config
         self.group_by = group_by
-        self.logs = [AttemptLog(store, stage.fingerprint) for stage in stages]
-        self.folds = [self._fold(stage.fingerprint) for stage in stages]
-        self.writers = [LogWriter(each) for each in self.logs]
+        self.journal = Journal(store, stages, board, config.flush_s)
         self.engine_config = engine
         self.scheduler = Scheduler(stages, config.speculative_share)
         self.verifier = Verifier(
@@ -205,37 +254,39 @@ class Sampler:
         self.health = Health(max_error_share=config.max_error_share)
         self.slots = engine.max_num_seqs + max(1, engine.max_num_seqs // 16)  # a few wait inside
         self.engine: engines.Engine | None = None
-        self.worker = f"{ray.get_runtime_context().get_node_id()[:8]}-{id(self):x}"
+        self.node = ray.get_runtime_context().get_node_id()
+        self.worker = f"{self.node[:8]}-{os.getpid()}-{id(self):x}"
         self.started = time.time()
         self.verdicts = [Counter[str]() for _ in stages]
         self.priors = [Counter[str]() for _ in stages]  # verdicts that the log knew
         self.tokens = [Counter[str]() for _ in stages]
         self.decisions = [Counter[str]() for _ in stages]
         self.open = 0  # requests in the engine
-        self.logged = self.durable = 0  # attempts handed to the log, and written by it
-        self.written_at = time.time()  # when all was in the log for the last time
         self.checked, self.check_s = 0, 0.0  # answers, and seconds of waiting for their verdicts
         self.deaths = 0
         self.halted = False
+        self.preempted = False
+        self.cut: list[tuple[int, Partial]] = []  # (place, what was drawn) of cut-off draws
         self.left: set[str] = set()
         self.failure: BaseException | None = None
         self.prompts: dict[str, list[int]] = {}
         self.draws: dict[str, dict[int, asyncio.Task[None]]] = {}
         self.waiting: dict[str, asyncio.Future[bool]] = {}
+        self.tasks: dict[str, Task] = {}  # of the problems that are waited for
         self.loop = asyncio.new_event_loop()
         self.wake = asyncio.Event()
-        self.flushed = asyncio.Event()
         threading.Thread(target=self._work, name="sampler", daemon=True).start()
-        atexit.register(self._flush_all)  # SIGTERM ends a worker by an orderly exit
-
-    def _fold(self, fingerprint: str) -> Fold:
-        """The log's state at the start of the job, or as it is now if the board lost that."""
-        found = ray.get(self.board.fold.remote(fingerprint))
-        return ray.get(found[0]) if found else AttemptLog(self.store, fingerprint).fold()
+        preemption.leave_on_sigterm(self._preempt)
+        atexit.register(self.journal.flush_at_last)
 
     def _work(self) -> None:
         asyncio.set_event_loop(self.loop)
-        for job in (self._pump(), self._flusher(), self._reporter()):
+        for job in (
+            self._pump(),
+            self.journal.keep_flushing(),
+            self._reporter(),
+            self._watch_node(),
+        ):
             self.loop.create_task(job).add_done_callback(self._ended)
         self.loop.run_forever()
 
@@ -248,8 +299,8 @@ class Sampler:
         if self.failure:
             return
         self.failure = error
-        self.flushed.set()
-        self._flush_all()  # what was drawn until now is not lost
+        self.journal.flush_at_last()  # what was drawn until now is not lost
+        self.journal.fail(error)
         for future in self.waiting.values():
             if not future.done():
                 future.set_exception(self.failure)
@@ -262,8 +313,7 @@ class Sampler:
         if alive:
             key = f"{self.stages[0].name}:{alive[0]['id']}"
             if ray.get(self.board.claim.remote(key)):
-                known = zip(self.logs, self.folds, strict=True)
-                self.folds = [fold.plus(each.fold(skip=fold.parts)) for each, fold in known]
+                self.journal.refresh()
             job = asyncio.run_coroutine_threadsafe(self._batch(alive), self.loop)
             ended = job.result()
             rows = [row for row in rows if not row["alive"] or row["id"] in ended]
@@ -274,31 +324,40 @@ class Sampler:
 
     async def _batch(self, rows: list[dict[str, Any]]) -> dict[str, Task]:
         """The tasks of the batch that were decided; a halt leaves out the others."""
-        tasks = {}
         for row in rows:
-            problem = Problem(**{name: row[name] for name in PROBLEM.names})
-            first = self.scheduler.stage_from(0, problem.id)
-            task = Task(problem=problem, order=row["order"], stage=first or 0)
-            tasks[problem.id] = task
-            self.waiting[problem.id] = self.loop.create_future()
-            if self.failure:
-                self.waiting[problem.id].set_exception(self.failure)
-            elif self.halted or self._group(problem) in self.left:
-                self.waiting[problem.id].set_result(False)
-            elif first is None:
-                self.waiting[problem.id].set_result(True)
-            else:
-                self._admit(task)
+            # Ray sends a batch again when the connection broke: this process may still have it.
+            if row["id"] not in self.waiting:
+                self._take(row)
+        tasks = {row["id"]: self.tasks[row["id"]] for row in rows}
+        futures = {name: self.waiting[name] for name in tasks}
         self.wake.set()
         try:
-            decided = {name: await self.waiting[name] for name in tasks}
+            decided = {name: await asyncio.shield(future) for name, future in futures.items()}
         finally:
-            for name in tasks:
-                self.waiting.pop(name).cancel()
-                self.prompts.pop(name, None)
-        await self._written()
+            for name, future in futures.items():
+                future.cancel()
+                if self.waiting.get(name) is future:
+                    del self.waiting[name], self.tasks[name]
+                    self.prompts.pop(name, None)
+        await self.journal.written()
         await self._report()  # what the job reads at its end includes every batch
         return {name: task for name, task in tasks.items() if decided[name]}
+
+    def _take(self, row: dict[str, Any]) -> None:
+        """A problem's task begins, unless there is nothing to do for it."""
+        problem = Problem(**{name: row[name] for name in PROBLEM.names})
+        first = self.scheduler.stage_from(0, problem.id)
+        task = Task(problem=problem, order=row["order"], stage=first or 0)
+        self.tasks[problem.id] = task
+        self.waiting[problem.id] = self.loop.create_future()
+        if self.failure:
+            self.waiting[problem.id].set_exception(self.failure)
+        elif self.halted or self._group(problem) in self.left:
+            self.waiting[problem.id].set_result(False)
+        elif first is None:
+            self.waiting[problem.id].set_result(True)
+        else:
+            self._admit(task)
 
     def _group(self, problem: Problem) -> str:
         return str(getattr(problem, self.group_by)) if self.group_by else ""
@@ -308,7 +367,7 @@ class Sampler:
 
     def _admit(self, task: Task) -> None:
         problem = task.problem
-        prior = self.folds[task.stage].prior(problem.id, self._judge_key(problem))
+        prior = self.journal.prior(task.stage, problem.id, self._judge_key(problem))
         try:
             for verdict in prior.verdicts.values():
                 self.priors[task.stage][verdict] += 1
@@ -363,7 +422,7 @@ class Sampler:
                 continue
 
     async def _start_engine(self) -> None:
-        if any(map(len, self.folds)):
+        if len(self.journal):
             await asyncio.sleep(3 * REPORT_S)  # the log may hold enough: then a halt is on its way
             if self.halted:
                 return
@@ -379,13 +438,18 @@ class Sampler:
         if problem.id not in self.prompts:
             messages = question_messages(problem.question, self.system)
             self.prompts[problem.id] = engine.render(messages)
+        prompt = self.prompts[problem.id]
+        partial = None
+        if len(self.journal.partials[place]):
+            partial = await asyncio.to_thread(self.journal.partials[place].find, problem.id, draw)
         try:
             completion = await engine.generate(
                 Request(
                     problem=problem,
                     index=draw,
-                    prompt=self.prompts[problem.id],
+                    prompt=prompt,
                     sampling=stage.sampling,
+                    prefix=partial.tokens if partial else [],
                 )
             )
         except EngineError as error:
@@ -396,6 +460,9 @@ class Sampler:
         finally:
             self.open -= 1
             self.wake.set()
+        if completion.finish_reason == "cut":
+            self._keep_cut(task, draw, completion)
+            return
         asked = time.monotonic()
         judged = await self.verifier.averify(
             problem.answer,
@@ -407,7 +474,8 @@ class Sampler:
         self.checked, self.check_s = self.checked + 1, self.check_s + time.monotonic() - asked
         verdict = final_verdict(judged.verdict, completion.finish_reason)
         self.health.add(verdict)
-        self.writers[place].append(
+        self.journal.append(
+            place,
             Attempt(
                 problem_id=problem.id,
                 index=draw,
@@ -418,9 +486,9 @@ class Sampler:
                 verdict=verdict,
                 extracted=judged.extracted,
                 judge=self._judge_key(problem),
-            )
+            ),
         )
-        self.logged += 1
+        self.scheduler.counts[place].continued += partial is not None
         self.verdicts[place][verdict] += 1
         self.tokens[place]["prompt"] += completion.prompt_tokens
         self.tokens[place]["completion"] += completion.completion_tokens
@@ -440,34 +508,57 @@ class Sampler:
             raise EngineError(f"{error} ({self.deaths} times: giving up)") from error
         log.warning("%s: starting it again (%d)", error, self.deaths)
 
-    # The log and the board.
+    # Preemption.
 
-    def _flush_all(self) -> int:
-        return sum(writer.flush() for writer in self.writers)
-
-    async def _flusher(self) -> None:
-        failures = 0
+    async def _watch_node(self) -> None:
+        """Leaves in time when Ray says that this node is about to be taken away."""
         while True:
-            await asyncio.sleep(self.config.flush_s)
-            logged, begun = self.logged, time.time()
-            try:
-                await asyncio.to_thread(self._flush_all)
-            except OSError as error:
-                failures += 1
-                log.warning("attempt log not written (%s): will try again", error)
-                if failures * self.config.flush_s > 600:
-                    raise
-                continue
-            failures = 0
-            self.durable, self.written_at = logged, begun
-            self.flushed.set()
-            self.flushed = asyncio.Event()
+            left = await asyncio.to_thread(preemption.seconds_left, self.node)
+            if left is not None and left <= self.config.drain_margin_s:
+                log.warning("node %s goes away in %.0f s: saving and leaving", self.node, left)
+                os.kill(os.getpid(), signal.SIGTERM)  # Ray starts this actor again elsewhere
+                return
+            wait = DRAIN_EVERY_S if left is None else left - self.config.drain_margin_s
+            await asyncio.sleep(min(DRAIN_EVERY_S, wait))
 
-    async def _written(self) -> None:
-        """Returns when everything logged so far is in the store."""
-        logged = self.logged
-        while self.durable < logged and not self.failure:
-            await self.flushed.wait()
+    def _preempt(self) -> None:
+        """On SIGTERM: cuts off what the engine draws, saves it, and flushes the log."""
+        if self.preempted:
+            return
+        self.preempted = True
+        saved = asyncio.run_coroutine_threadsafe(self._save_and_halt(), self.loop)
+        try:
+            saved.result(timeout=2 * CUT_S)
+        except TimeoutError:
+            log.warning("preempted: not everything could be saved in time")
+        if self.engine is not None:
+            self.engine.shutdown()
+
+    async def _save_and_halt(self) -> None:
+        self.halted = True
+        self.journal.flush_at_last()
+        draws = [job for jobs in self.draws.values() for job in jobs.values()]
+        if self.engine is not None and self.config.partial_tokens:
+            await self.engine.cut_off()
+            if draws:
+                await asyncio.wait(draws, timeout=CUT_S)
+        self.journal.save_cut(self.cut)
+        self.journal.flush_at_last()
+
+    def _keep_cut(self, task: Task, draw: int, completion: Completion) -> None:
+        """Takes back a draw that was cut off; what there is of it is saved if it is long."""
+        if not task.ended:
+            self.scheduler.fail(task, draw)
+        if len(completion.tokens) >= self.config.partial_tokens:
+            partial = Partial(
+                problem_id=task.problem.id,
+                index=draw,
+                tokens=completion.tokens,
+                completion=completion.text,
+            )
+            self.cut.append((task.stage, partial))
+
+    # The board.
 
     async def _report(self) -> tuple[bool, set[str]]:
         halt, left = await self.board.report.remote(self.worker, self._stats())
@@ -480,7 +571,7 @@ class Sampler:
             if halt and not self.halted:
                 self.halted = True
                 self._give_up(lambda problem: True)
-                await asyncio.to_thread(self._flush_all)
+                await asyncio.to_thread(self.journal.flush_at_last)
             if left - self.left:
                 self.left = set(left)
                 self._give_up(lambda problem: self._group(problem) in self.left)
@@ -501,9 +592,10 @@ class Sampler:
             "engine": self.engine is not None,
             "open": self.open,
             "slots": self.slots,
-            "lag": time.time() - self.written_at if self.logged > self.durable else 0.0,
+            "lag": self.journal.lag(),
             "checked": self.checked,
             "check_seconds": self.check_s,
+            "active": len(self.scheduler.active),
             "seconds": time.time() - self.started if self.engine else 0.0,
             "stages": {
                 stage.name: {

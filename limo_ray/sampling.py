@@ -150,12 +150,16 @@ class Task:
 
 @dataclass(slots=True)
 class Counts:
-    """Attempts of one stage: `needed` would have been drawn one by one too."""
+    """Attempts of one stage: `needed` would have been drawn one by one too.
+
+    `continued` are those of them that went on from what a preempted sampler had saved.
+    """
 
     needed: int = 0
     speculative: int = 0
     aborted: int = 0
     reused: int = 0
+    continued: int = 0
 
 
 class Scheduler:

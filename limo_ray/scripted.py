@@ -9,6 +9,7 @@ import asyncio
 import functools
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from random import Random
 
@@ -22,7 +23,9 @@ class ScriptConfig:
     beta: float = 0.3
     """See alpha."""
     tokens: int = 40
-    """Mean completion length, in tokens; lengths are exponential."""
+    """Mean completion length, in tokens; lengths are exponential, or log-normal with a sigma."""
+    sigma: float = 0.0
+    """Of the logarithm of log-normal lengths; 1 is a usual spread of long reasoning."""
     seconds_per_token: float = 0.0
     """Time per token and sequence; 0 answers at once."""
     unparsed: float = 0.0
@@ -38,6 +41,8 @@ class ScriptedEngine:
         self.config = config
         self.script = ScriptConfig(**config.script)
         self._slots = asyncio.Semaphore(config.max_num_seqs)
+        self._open: set[asyncio.Future[bool]] = set()  # resolve to whether they were cut off
+        self._over = False
 
     async def start(self) -> None:
         if self.script.fail:
@@ -53,16 +58,52 @@ class ScriptedEngine:
 
     async def generate(self, request: Request) -> Completion:
         async with self._slots:
-            completion = self._completion(request)
-            await asyncio.sleep(completion.completion_tokens * self.script.seconds_per_token)
-        return completion
+            whole = self._completion(request)
+            left = whole.completion_tokens - len(request.prefix)
+            drawn = await self._decode(left)
+        if drawn >= left:
+            return whole
+        tokens = list(range(len(request.prefix) + drawn))  # made up
+        return Completion(
+            text="",
+            finish_reason="cut",
+            prompt_tokens=whole.prompt_tokens,
+            completion_tokens=len(tokens),
+            tokens=tokens,
+        )
+
+    async def _decode(self, tokens: int) -> int:
+        """Takes the time of so many tokens; returns how many there are when it is cut off."""
+        pace = self.script.seconds_per_token
+        if self._over:
+            return 0
+        if not pace:
+            await asyncio.sleep(0)
+            return tokens
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        ended: asyncio.Future[bool] = loop.create_future()
+        self._open.add(ended)
+        timer = loop.call_later(tokens * pace, _resolve, ended)
+        try:
+            cut = await ended
+        finally:
+            timer.cancel()
+            self._open.discard(ended)
+        return min(tokens - 1, int((loop.time() - started) / pace)) if cut else tokens
+
+    async def cut_off(self) -> None:
+        self._over = True
+        for ended in self._open:
+            if not ended.done():
+                ended.set_result(True)
 
     def _completion(self, request: Request) -> Completion:
         problem = request.problem
         draw = _random(self.config.seed, problem.id, request.index)
         correct = draw.random() < self.pass_rate(problem.id)
         gold = json.loads(problem.answer)["answer"] if problem.domain == "gym" else problem.answer
-        tokens = 1 + round(draw.expovariate(1 / self.script.tokens))
+        tokens = 1 + round(self._length(draw))
         words = ["Let me check this step, since it might be wrong; therefore I verify it."]
         words += ["Perhaps another way helps."] * (tokens // 8)
         if draw.random() >= self.script.unparsed:
@@ -75,8 +116,19 @@ class ScriptedEngine:
             completion_tokens=min(tokens, request.sampling.max_tokens),
         )
 
+    def _length(self, draw: Random) -> float:
+        mean, sigma = self.script.tokens, self.script.sigma
+        if not sigma:
+            return draw.expovariate(1 / mean)
+        return draw.lognormvariate(math.log(mean) - sigma**2 / 2, sigma)
+
     def shutdown(self) -> None:
         pass
+
+
+def _resolve(ended: "asyncio.Future[bool]") -> None:
+    if not ended.done():
+        ended.set_result(False)
 
 
 class ReplayEngine(ScriptedEngine):

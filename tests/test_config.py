@@ -7,6 +7,7 @@ import pytest
 from limo_ray import config
 from limo_ray.curate.config import CurateConfig
 from limo_ray.evaluate.config import EvaluateConfig
+from limo_ray.plan.config import PlanConfig
 from limo_ray.serve.config import ServeConfig
 from limo_ray.train.config import TrainConfig
 
@@ -31,11 +32,23 @@ def refused(*argv: str) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("preset", sorted(ROOT.glob("conf/*/*.yaml")), ids=lambda p: p.name)
+WHOLE = [preset for folder in SCHEMAS for preset in sorted(ROOT.glob(f"conf/{folder}/*.yaml"))]
+
+
+@pytest.mark.parametrize("preset", WHOLE, ids=lambda p: f"{p.parent.name}-{p.name}")
 def test_every_preset_loads_against_its_schema(preset: Path) -> None:
     loaded = config.load(SCHEMAS[preset.parent.name], [str(preset)])
     again = preset.parent.parent / preset.name
     assert loaded.name == again.stem
+
+
+def test_presets_of_a_plan_go_over_a_curation() -> None:
+    folders = {folder.name for folder in (ROOT / "conf").iterdir()}
+    assert folders == {*SCHEMAS, "plan"}, "a folder whose presets no test loads"
+    for preset in (ROOT / "conf/plan").glob("*.yaml"):
+        loaded = config.load(PlanConfig, [str(ROOT / "conf/curate" / preset.name), str(preset)])
+        assert loaded.name == preset.stem
+        assert loaded.assume.speeds.keys() <= loaded.engines.keys()
 
 
 def test_a_resolved_config_is_a_preset_that_gives_itself(tmp_path: Path) -> None:

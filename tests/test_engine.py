@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -13,7 +15,15 @@ import pytest
 
 from limo_ray import models, reaper
 from limo_ray.causes import explain
-from limo_ray.engine import EngineConfig, EngineError, Request, SamplingConfig, create
+from limo_ray.engine import (
+    Engine,
+    EngineConfig,
+    EngineError,
+    Request,
+    SamplingConfig,
+    _seed,
+    create,
+)
 from limo_ray.prompts import question_messages
 from limo_ray.records import Problem
 
@@ -118,6 +128,74 @@ def engine_processes() -> list[psutil.Process]:
     return [child for child in children if "VLLM" in child.name()]
 
 
+async def continues_what_was_cut_off(engine: Engine) -> None:
+    """Greedy: what is cut off and goes on comes to what was never cut off."""
+    count = "Count from 1 to 40, with commas: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10,"
+    prompt = engine.render([{"role": "user", "content": count}])
+    greedy = SamplingConfig(temperature=0.0, max_tokens=80)
+
+    def request(sampling: SamplingConfig, prefix: Sequence[int] = ()) -> Request:
+        return Request(
+            problem=PROBLEM, index=0, prompt=prompt, sampling=sampling, prefix=list(prefix)
+        )
+
+    whole = await engine.generate(request(greedy))
+    assert whole.tokens == []
+    tokens: list[int] = []
+    for _ in range(2):  # cut off twice
+        drawing = asyncio.create_task(engine.generate(request(greedy, tokens)))
+        await asyncio.sleep(0.7)
+        await engine.cut_off()
+        cut = await drawing
+        assert cut.finish_reason == "cut"
+        assert len(tokens) < len(cut.tokens) == cut.completion_tokens < whole.completion_tokens
+        tokens = cut.tokens
+    rest = await engine.generate(request(greedy, tokens))
+    assert (rest.text, rest.finish_reason) == (whole.text, whole.finish_reason)
+    assert rest.completion_tokens == whole.completion_tokens
+    assert rest.prompt_tokens == whole.prompt_tokens == len(prompt)
+
+    # a stop string and a loop across the seam
+    ids = engine._tokenizer.encode("one two three four five six", add_special_tokens=False)
+    stops = SamplingConfig(stop=["three four"])
+    joined = engine._joined(request(stops, ids[:3]), ids, "length")
+    assert joined[:2] == ("one two ", "stop")
+    loops = SamplingConfig(loop_count=3)
+    joined = engine._joined(request(loops, [5, 6, 7, 6, 7]), [5, 6, 7, 6, 7, 6, 7, 6, 8], "stop")
+    assert joined[1:] == ("loop", [5, 6, 7, 6, 7, 6, 7])
+
+
+def test_a_continued_request_has_random_numbers_of_its_own() -> None:
+    request = Request(problem=PROBLEM, index=0, prompt=[1], sampling=SamplingConfig())
+    assert _seed(0, request) == _seed(0, replace(request))
+    seeds = {_seed(0, replace(request, prefix=[1] * length)) for length in range(4)}
+    assert len(seeds) == 4
+
+
+def test_the_scripted_engine_goes_on_too() -> None:
+    config = EngineConfig(
+        model="s", kind="scripted", max_num_seqs=1, script={"seconds_per_token": 0.01}
+    )
+    request = Request(problem=PROBLEM, index=4, prompt=[1], sampling=SamplingConfig())
+
+    async def live() -> None:
+        whole = await create(config).generate(request)
+        engine = create(config)
+        drawing = [asyncio.create_task(engine.generate(request)) for _ in range(2)]
+        await asyncio.sleep(0.1)
+        await engine.cut_off()
+        cut, waiting = await asyncio.gather(*drawing)
+        assert cut.finish_reason == waiting.finish_reason == "cut"
+        assert 0 < len(cut.tokens) < whole.completion_tokens
+        assert waiting.tokens == []
+        began = time.monotonic()
+        rest = await create(config).generate(replace(request, prefix=cut.tokens))
+        assert rest == whole
+        assert time.monotonic() - began >= 0.009 * (whole.completion_tokens - len(cut.tokens))
+
+    asyncio.run(live())
+
+
 @pytest.mark.engine
 def test_the_engine_draws_loops_aborts_and_dies_cleanly() -> None:
     """One engine for all of it: a start takes a minute."""
@@ -156,6 +234,8 @@ def test_the_engine_draws_loops_aborts_and_dies_cleanly() -> None:
         assert aborted.cancel()
         with pytest.raises(asyncio.CancelledError):
             await aborted
+
+        await continues_what_was_cut_off(engine)
 
         core = [child for child in engine_processes() if "EngineCore" in child.name()]
         assert core

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 import pytest
@@ -11,8 +12,9 @@ from ray.exceptions import RayError
 
 from limo_ray.board import Board
 from limo_ray.engine import EngineConfig, EngineError, SamplingConfig
+from limo_ray.partials import Partials
 from limo_ray.records import problem_id
-from limo_ray.sampler import SAMPLED, SamplerConfig, sample
+from limo_ray.sampler import SAMPLED, Sampler, SamplerConfig, portions, sample
 from limo_ray.sampling import Stage, StopRule
 from limo_ray.scripted import ScriptedEngine
 from limo_ray.store import Store
@@ -140,11 +142,13 @@ SLOW = EngineConfig(
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
 def test_an_ended_sampler_costs_at_most_what_was_not_flushed(local_ray, tmp_path, sent):
-    """SIGTERM is what a preempted node sends: then even that is written."""
+    """SIGTERM is what a preempted node sends: then even that is written, and what is half drawn."""
     rows, store = pool(100), Store(str(tmp_path))
     flush_s = 0.5 if sent == signal.SIGKILL else 4.0
     end = _end_the_sampler(local_ray, sent)
-    decided, _ = run(local_ray, rows, store, [stage()], SLOW, end, flush_s=flush_s)
+    decided, stats = run(
+        local_ray, rows, store, [stage()], SLOW, end, flush_s=flush_s, partial_tokens=3
+    )
     wanted, draws = expected(rows, RULE, SLOW)
     assert kept(decided) == wanted
     attempts = logged(store)
@@ -152,6 +156,11 @@ def test_an_ended_sampler_costs_at_most_what_was_not_flushed(local_ray, tmp_path
     parts = (tmp_path / "attempts" / ("f" * 16)).glob("*.parquet")
     writers = {path.name.rpartition("-")[0] for path in parts}
     assert len(writers) == 2, "the first sampler left no part"
+    continued = sum(worker["stages"]["strong"]["continued"] for worker in stats)
+    saved = Partials(store, "f" * 16)
+    saved.load()
+    assert continued == len(saved), "what was saved went on once each"
+    assert (continued > 0) == (sent == signal.SIGTERM)
 
 
 def _end_the_sampler(ray, sent: signal.Signals):
@@ -169,6 +178,57 @@ def _end_the_sampler(ray, sent: signal.Signals):
         return 0
 
     return end
+
+
+def test_a_pool_of_gpu_engines_can_be_planned(local_ray, tmp_path):
+    """Ray Data refuses some arguments only where GPUs are asked for."""
+    engine = EngineConfig(model="scripted", kind="scripted", device="gpu", max_num_seqs=256)
+    board = local_ray.remote(Board).options(num_cpus=0).remote()
+    data = sample(
+        local_ray.data.from_arrow(pool(1)), engine, [stage()], Store(str(tmp_path)), system="",
+        board=board, config=SamplerConfig(),
+    )  # fmt: skip
+    assert "Sampler" in repr(data)
+    local_ray.kill(board)
+
+
+def test_a_batch_that_is_sent_again_is_not_drawn_again(local_ray, tmp_path):
+    """As Ray does when a connection broke: while the process has it, and afterwards."""
+    rows, store = pool(12), Store(str(tmp_path))
+    board = local_ray.remote(Board).options(num_cpus=0).remote()
+    settings = SamplerConfig(flush_s=0.1, speculative_share=0.0)
+    with ThreadPoolExecutor(3) as threads:  # none is the main one, which takes signals
+        make = threads.submit(Sampler, SLOW, [stage()], store, "", board, settings)
+        sampler = make.result()
+        first = threads.submit(sampler, rows)
+        while not sampler.waiting:
+            time.sleep(0.01)
+        again = [threads.submit(sampler, rows), threads.submit(sampler, rows)]
+        found = [each.result().to_pylist() for each in (first, *again)]
+        found.append(sampler(rows).to_pylist())
+    wanted, draws = expected(rows, RULE, SLOW)
+    assert all(kept({row["id"]: row for row in each}) == wanted for each in found)
+    attempts = logged(store)
+    assert len(attempts) == len(set(attempts)) == draws
+    assert not sampler.waiting
+    local_ray.kill(board)
+
+
+@pytest.mark.parametrize(
+    ("slots", "replicas", "total", "batch", "in_flight"),
+    [
+        (256, (1, 1), 0, 64, 32),  # a large pool: eight problems a slot
+        (256, (8, 8), 1_000_000, 64, 32),
+        (16, (1, 1), 0, 4, 32),
+        (1, (1, 1), 0, 1, 8),
+        (256, (4, 4), 30, 2, 4),  # a benchmark of 30: eight to each replica at the most
+        (256, (1, 4), 30, 2, 15),  # or all to the only one that may come
+    ],
+)
+def test_problems_are_portioned_by_slots_and_replicas(slots, replicas, total, batch, in_flight):
+    low, high = replicas
+    engine = EngineConfig(model="m", max_num_seqs=slots, min_replicas=low, max_replicas=high)
+    assert portions(engine, total) == (batch, in_flight)
 
 
 def test_an_engine_that_cannot_start_ends_the_job_with_its_reason(local_ray, tmp_path):

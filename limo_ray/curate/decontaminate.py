@@ -10,7 +10,7 @@ A question matches an item in one of four ways, on normalised tokens (`tokens.py
   shared     they share an n-gram (s1's rule: any 8), enough of the shorter text, and of its
              numbers; questions that differ in their numbers only are different ones
 Problems that a generator made share the words of their template with all their siblings, so there
-only the first three count. Pure: no Ray, no files.
+only the first and the third count. Pure: no Ray, no files.
 """
 
 import re
@@ -166,6 +166,7 @@ class Index:
         long = found.lengths >= SHORT
         self.whole = self._begins(found, SHORT, number[long])
         keys = band_keys(found, np.zeros(len(items), bool), self.near)
+        keys[self.made] = 0
         self.bands = _Lookup.of(keys.ravel(), np.repeat(number, keys.shape[1]))
         flat, offsets = shingles(found, self.near)
         self.skeletons = found.skeletons()

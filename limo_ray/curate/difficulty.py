@@ -17,14 +17,13 @@ import pyarrow as pa
 import ray
 from ray.data import Dataset
 
-from limo_ray.board import Board
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.pool import in_order
 from limo_ray.engine import EngineConfig, SamplingConfig, identity
 from limo_ray.progress import Progress
 from limo_ray.records import Verdict
 from limo_ray.rejudge import rejudge
-from limo_ray.sampler import SAMPLED, sample
+from limo_ray.sampler import SAMPLED, sample, start_board
 from limo_ray.sampling import Stage, StopRule, sampling_fingerprint
 from limo_ray.store import AttemptLog, Fold, Store, scan
 from limo_ray.target import Target, Yield, buckets, extrapolate
@@ -32,8 +31,9 @@ from limo_ray.verify import Health
 
 log = logging.getLogger(__name__)
 
-# What the driver keeps of every decided problem; of the kept ones the text too.
-DECIDED_ROWS_PER_PART = 50_000
+# A part of the decided problems: what the driver holds before it writes it.
+PART_ROWS = 50_000
+PART_BYTES = 32 * 2**20
 
 
 @dataclass(kw_only=True, slots=True)
@@ -53,6 +53,8 @@ class Sampled:
     stats: dict[str, Any]
     """Running totals of the samplers, by stage name (see Sampler._stats)."""
     seconds: float
+    engines: dict[str, dict[str, Any]]
+    """By engine name: `replicas` that drew, and the `seconds` that they did so, added up."""
     cutoffs: dict[str, int]
     """By group: the order after which problems count as not sampled."""
     yields: list[Yield]
@@ -119,21 +121,20 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
     targets = {}
     if wanted := config.difficulty.stop_after_kept:
         targets = {group: Target(wanted, place) for group, place in counts.items()}
-    board: Any = (
-        ray.remote(Board).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
-    )
+    board = start_board()
     stages = [stage for one in planned for stage in one.stages]
     for fingerprint in {stage.fingerprint for stage in stages}:
         fold = _folded(pool, AttemptLog(store, fingerprint), config)
         if config.difficulty.overlap:  # else a later pass may find what an earlier one has drawn
             ray.get(board.offer.remote(fingerprint, [ray.put(fold)]))
         del fold
-    run.delete("decided")
+    for folder in ("decided", "passed"):
+        run.delete(folder)
     total = int(sum(place.sum() for place in counts.values()))
     with Progress(board, stages, total, config.difficulty.stop_after_kept) as progress:
         try:
             data = _alive(pool, sort=bool(targets))
-            for one in planned:
+            for place, one in enumerate(planned):
                 data = sample(
                     data,
                     one.engine,
@@ -143,19 +144,22 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
                     board=board,
                     config=config.sampler,
                     group_by=group_by,
+                    total=total,
                 )
                 if not config.difficulty.overlap and one is not planned[-1]:
-                    data = data.materialize()
-            rows = _until_met(data, targets, group_by, board, progress)
-            for part, chunk in enumerate(_chunks(rows, DECIDED_ROWS_PER_PART)):
-                table = pa.Table.from_pylist(chunk, schema=SAMPLED)
+                    data = _set_down(data, run.within(f"passed/{place}"))
+            data.set_name("sampling")
+            decided = _until_met(data, targets, group_by, board, progress)
+            for part, table in enumerate(_parts(decided)):
                 run.write_table(f"decided/part-{part:06d}.parquet", table)
         except KeyboardInterrupt:
             ray.get(board.stop.remote(set(), True))  # samplers write what they have, then stop
             progress.wait_for_halt(timeout_s=15)
             raise
         stats = progress.last()
+        engines = engine_seconds(planned, progress.workers)
     ray.kill(board)
+    run.delete("passed")
     _check_verdicts(stats, config.sampler.max_error_share)
     cutoffs = {
         group: cutoff
@@ -166,9 +170,22 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
         stages=stages,
         stats=stats,
         seconds=time.time() - started,
+        engines=engines,
         cutoffs=cutoffs,
         yields=_yields(run, counts, cutoffs, group_by) if targets else [],
     )
+
+
+def engine_seconds(
+    planned: list[Pass], workers: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """What the samplers told of the time since their engines were up: see Sampled.engines."""
+    found = {}
+    for one in planned:
+        own = [w["seconds"] for w in workers.values() if one.stages[0].name in w["stages"]]
+        busy = [seconds for seconds in own if seconds]
+        found[one.engine_name] = {"replicas": len(busy), "seconds": round(sum(busy), 1)}
+    return found
 
 
 def _folded(pool: Store, attempt_log: AttemptLog, config: CurateConfig) -> Fold:
@@ -231,27 +248,49 @@ def _pool_counts(pool: Store, group_by: str) -> dict[str, np.ndarray]:
 
 def _until_met(
     data: Dataset, targets: dict[str, Target], group_by: str, board: Any, progress: Progress
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[pa.Table]:
     """The decided rows as they come, until every group has the keepers it wants."""
     met: set[str] = set()
     batches: Any = data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     for batch in batches:
-        for row in batch.to_pylist():
-            group = row[group_by] if group_by else ""
-            if targets:
-                targets[group].add(row["order"], row["alive"])
-                if group not in met and targets[group].cutoff() is not None:
-                    met.add(group)
-                    ray.get(board.stop.remote(met, met == targets.keys()))
-            yield row
-        if targets and met == targets.keys():
+        yield batch
+        if not targets:
+            continue
+        groups = batch[group_by].to_pylist() if group_by else [""] * len(batch)
+        decided = zip(groups, batch["order"].to_pylist(), batch["alive"].to_pylist(), strict=True)
+        for group, order, alive in decided:
+            targets[group].add(order, alive)
+        if fresh := {group for group in set(groups) - met if targets[group].cutoff() is not None}:
+            met |= fresh
+            ray.get(board.stop.remote(met, met == targets.keys()))
+        if met == targets.keys():
             progress.wait_for_halt(timeout_s=60)
             return
 
 
-def _chunks(rows: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
-    while chunk := list(itertools.islice(rows, size)):
-        yield chunk
+def _set_down(data: Dataset, folder: Store) -> Dataset:
+    """What an engine's stages came to, in the store: no node that is lost takes it along."""
+    batches: Any = data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    for part, table in enumerate(_parts(batches)):
+        folder.write_table(f"part-{part:06d}.parquet", table)
+    paths = [folder.path(name) for name in folder.files("")]
+    if not paths:
+        return ray.data.from_arrow(SAMPLED.empty_table())
+    return ray.data.read_parquet(paths, filesystem=folder.filesystem, schema=SAMPLED)
+
+
+def _parts(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """Many small tables as few: the driver holds one part, however large the pool is."""
+    held: list[pa.Table] = []
+    rows = size = 0
+    for table in tables:
+        held.append(table.cast(SAMPLED))
+        rows, size = rows + len(table), size + table.nbytes
+        if rows >= PART_ROWS or size >= PART_BYTES:
+            yield pa.concat_tables(held).combine_chunks()
+            held, rows, size = [], 0, 0
+    if held:
+        yield pa.concat_tables(held).combine_chunks()
 
 
 def counts_as_sampled(row: dict[str, Any], cutoffs: dict[str, int], group_by: str) -> bool:

@@ -114,6 +114,7 @@ def publish(
         "pool": {name: pool[name] for name in ("seconds", "kept_out", "missing")},
         "counts": _counts(ledger_counts, problems, chains, selected),
         "sampling": statistics,
+        "engines": sampled.engines,
         "extrapolation": _extrapolation(sampled, config),
         "quality": _quality(chains, config),
         "selection": {

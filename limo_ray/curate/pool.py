@@ -107,9 +107,11 @@ def _each(name: str, items: list[Any], does: Callable[[Any], int]) -> None:
         done = [does(json.loads(item)) for item in batch["item"].to_pylist()]
         return pa.table({"rows": pa.array(done, pa.int64())})
 
+    call.__name__ = name  # what the dashboard shows
     table = pa.table({"item": [json.dumps(item) for item in items]})
     data = ray.data.from_arrow([table.slice(i, 1) for i in range(len(items))])
     calls = data.map_batches(call, batch_size=None, batch_format="pyarrow", num_cpus=1)
+    calls.set_name(f"pool_{name}")
     started = told = time.time()
     rows = ended = 0
     heartbeat.tell("pool", lambda: {"step": name, "parts": ended, "of": len(items), "rows": rows})

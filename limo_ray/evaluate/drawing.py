@@ -16,7 +16,6 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from limo_ray.board import Board
 from limo_ray.engine import SamplingConfig
 from limo_ray.evaluate import asking
 from limo_ray.evaluate.config import EvaluateConfig
@@ -25,7 +24,7 @@ from limo_ray.evaluate.items import Items
 from limo_ray.progress import Progress
 from limo_ray.records import Attempt, Problem
 from limo_ray.rejudge import Answers, each_part, rejudge_part
-from limo_ray.sampler import SAMPLED, judge_key, sample
+from limo_ray.sampler import SAMPLED, judge_key, sample, start_board
 from limo_ray.sampling import Stage, StopRule
 from limo_ray.store import AttemptLog, Store
 from limo_ray.verify import Health, JudgeConfig
@@ -163,13 +162,13 @@ def _own(
         }
         for number, p in enumerate(problems.values())
     ]  # fmt: skip
-    board: Any = (
-        ray.remote(Board).options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
-    )
+    board = start_board()
     data = sample(
         ray.data.from_arrow(pa.Table.from_pylist(rows, schema=SAMPLED)),
         one.engine, planned, store, system=one.system, board=board, config=config.sampler,
+        total=len(rows),
     )  # fmt: skip
+    data.set_name("sampling")
     with Watch(board, planned, len(rows)) as watch:
         try:
             for _ in data.iter_batches(batch_size=None, batch_format="pyarrow"):

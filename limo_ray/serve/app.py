@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
+import grpc
 import ray
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
@@ -25,6 +26,7 @@ from ray.serve.exceptions import (
     ReplicaUnavailableError,
 )
 
+from limo_ray import cli
 from limo_ray import config as configs
 from limo_ray.serve import asked, page
 from limo_ray.serve.asked import Call
@@ -40,7 +42,7 @@ EVENTS = "text/event-stream"
 PREFIX_ROUTER = "ray.serve.llm.request_router:PrefixCacheAffinityRouter"
 LOST = (
     ActorDiedError, ActorUnavailableError, RayActorError, ReplicaUnavailableError,
-    DeploymentUnavailableError,
+    DeploymentUnavailableError, grpc.RpcError,
 )  # fmt: skip
 
 
@@ -60,12 +62,26 @@ def build_app(args: dict[str, Any]) -> serve.Application:
         if key != "preset"
     ]
     config = configs.load(ServeConfig, [*presets, *keys])
-    gpus = ray.is_initialized() and ray.cluster_resources().get("GPU", 0) > 0
+    gpus = ray.is_initialized() and cli.has_gpus()
     return application(config, "gpu" if gpus else "cpu")
 
 
 def application(config: ServeConfig, device: str) -> serve.Application:
     """The application of a config, its engines on `device` (gpu or cpu) unless it says another."""
+    deploy: Any = serve.deployment
+    return deploy(
+        serve.ingress()(Ingress),
+        name="Ingress",
+        ray_actor_options={"num_cpus": 0.1},
+        max_ongoing_requests=100_000,  # the gate counts them
+        graceful_shutdown_timeout_s=config.drain_s,
+        graceful_shutdown_wait_loop_s=0.5,
+        logging_config=QUIET,
+    ).bind(config, engines(config, device))
+
+
+def engines(config: ServeConfig, device: str) -> serve.Application:
+    """The replicas alone, for an ingress that runs elsewhere (see limo_ray.serve.front)."""
     if config.engine.device == "auto":
         config.engine.device = device
     engine = config.engine
@@ -74,6 +90,8 @@ def application(config: ServeConfig, device: str) -> serve.Application:
         asked_of_ray["num_gpus"] = engine.tensor_parallel * engine.pipeline_parallel
     if engine.resources and not engine.bundles:
         asked_of_ray["resources"] = dict(engine.resources)
+    if engine.labels and not engine.bundles:
+        asked_of_ray["label_selector"] = dict(engine.labels)
     options: dict[str, Any] = {}
     if engine.bundles:
         options["placement_group_bundles"] = [dict(bundle) for bundle in engine.bundles]
@@ -91,7 +109,7 @@ def application(config: ServeConfig, device: str) -> serve.Application:
             request_router_kwargs={"imbalanced_threshold": config.slots / 2, "do_eviction": True},
         )
     deploy: Any = serve.deployment
-    replicas = deploy(
+    return deploy(
         Replica,
         name="Replica",
         ray_actor_options=asked_of_ray,
@@ -106,15 +124,6 @@ def application(config: ServeConfig, device: str) -> serve.Application:
         max_constructor_retry_count=config.starts,
         **options,
     ).bind(config)
-    return deploy(
-        serve.ingress()(Ingress),
-        name="Ingress",
-        ray_actor_options={"num_cpus": 0.1},
-        max_ongoing_requests=100_000,  # the gate counts them
-        graceful_shutdown_timeout_s=config.drain_s,
-        graceful_shutdown_wait_loop_s=0.5,
-        logging_config=QUIET,
-    ).bind(config, replicas)
 
 
 class Ingress:
@@ -123,9 +132,12 @@ class Ingress:
     def __init__(self, config: ServeConfig, replicas: Any) -> None:
         self.config = config
         self.replicas = replicas
+        # by gRPC: a piece of an answer as a Ray object costs several times its decoding
+        self.streams = replicas and replicas.options(stream=True, _by_reference=False)
         self._schema: dict[str, Any] | None = None
 
     def __serve_build_asgi_app__(self) -> Any:
+        """The whole of it as an ASGI application; Serve calls this, and `front` does."""
         app: Any = FastAPI(title="limo_ray", docs_url=None, redoc_url=None, openapi_url=None)
         for path in OFFERED[:2]:
             app.add_api_route(path, self.completions, methods=["POST"])
@@ -208,7 +220,7 @@ class Ingress:
         Raises:
             Refusal: no replica took the request in time.
         """
-        stream = self.replicas.options(stream=True).answer.remote(call)
+        stream = self.streams.answer.remote(call)
         try:
             async with asyncio.timeout(self.config.accept_s):
                 await anext(stream)

@@ -3,19 +3,18 @@
 import logging
 import os
 import re
-import socket
 import time
 from dataclasses import dataclass
 
 import ray
 from ray import serve as ray_serve
-from ray.exceptions import RayError
 from ray.serve.exceptions import RayServeException
 
 from limo_ray import cli, models
 from limo_ray.engine import EngineError
-from limo_ray.serve.app import QUIET, application
+from limo_ray.serve.app import QUIET, engines
 from limo_ray.serve.config import ServeConfig
+from limo_ray.serve.front import Front, bound
 
 # What our own code raised in a replica, in the text that Serve gives of it.
 CAUSE = re.compile(r"^(?:limo_ray[\w.]*\.)?(?:EngineError|ConfigError|ValueError): (.+)$", re.M)
@@ -40,19 +39,20 @@ def serve(config: ServeConfig, device: str) -> Served:
     Raises:
         EngineError: the engine does not start; the message says why in one line.
     """
-    app = application(config, device)
+    app = engines(config, device)
+    address = bound(config)
     _check_machine(config)
     cli.say(f"starting {config.model_name} on {config.engine.device} ...")
     begun = time.monotonic()
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    front: Front | None = None
     try:
-        ray_serve.start(
-            http_options={"host": config.host, "port": config.port}, logging_config=QUIET
-        )
+        ray_serve.start(proxy_location="Disabled", logging_config=QUIET)
         try:
-            ray_serve.run(app, name=config.name, route_prefix="/")
+            replicas = ray_serve.run(app, name=config.name, route_prefix=None)
         except (RuntimeError, RayServeException) as failed:
             raise EngineError(_cause(config)) from failed
+        front = Front(config, replicas, address)
         seconds = time.monotonic() - begun
         cli.say(f"ready after {seconds:.0f} s: {url(config)} (model {config.model_name})")
         while True:
@@ -61,9 +61,11 @@ def serve(config: ServeConfig, device: str) -> Served:
                 raise EngineError(_cause(config))
     except KeyboardInterrupt:
         cli.say(f"draining: up to {config.drain_s:.0f} s for the requests that run")
-        cut_off = _drain(config)
+        cut_off = front.drain() if front else 0
         return Served(config.name, time.monotonic() - begun, cut_off)
     finally:
+        if front:
+            front.close()
         ray_serve.shutdown()
 
 
@@ -71,12 +73,6 @@ def _check_machine(config: ServeConfig) -> None:
     """On a Ray of our own, which grows no nodes: what would wait for ever is told at once."""
     if os.environ.get("RAY_ADDRESS"):
         return
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((config.host, config.port))
-        except OSError as error:
-            raise ValueError(f"port: {config.host}:{config.port}: {error.strerror}") from None
     engine, there = config.engine, ray.cluster_resources()
     needs = {"CPU": engine.num_cpus + 0.1}
     if engine.device == "gpu":
@@ -87,17 +83,6 @@ def _check_machine(config: ServeConfig) -> None:
                 f"engine: {engine.min_replicas} replica(s) need {count:g} {name} each, "
                 f"this machine has {there.get(name, 0):g}"
             )
-
-
-def _drain(config: ServeConfig) -> int:
-    """Lets nobody in, waits for those inside; returns how many were still there at the end."""
-    try:
-        handle = ray_serve.get_app_handle(config.name)
-        left = handle.drain.remote().result(timeout_s=config.drain_s + 10)
-    except (RayError, RayServeException, TimeoutError):
-        left = 0  # it has not started, or is gone
-    ray_serve.delete(config.name)
-    return left
 
 
 def url(config: ServeConfig) -> str:

@@ -206,6 +206,8 @@ class WorkersConfig:
     """gpu, cpu, or auto (gpu where the cluster has one)."""
     cpus: float = 1.0
     """CPUs of each worker."""
+    labels: dict[str, str] = field(default_factory=dict)
+    """Node labels that each worker asks for, as an engine does: {role: "!sampler"}."""
     gpu_gib: float = 80.0
     """Memory of one GPU, for the memory plan."""
     host_gib: float = 0.0

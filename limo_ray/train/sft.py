@@ -183,7 +183,10 @@ def _trainer(
         train_loop_config=sent,
         torch_config=TorchConfig(backend="nccl" if device == "gpu" else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=workers.count, use_gpu=device == "gpu", resources_per_worker=each
+            num_workers=workers.count,
+            use_gpu=device == "gpu",
+            resources_per_worker=each,
+            label_selector=dict(workers.labels) or None,  # type: ignore[call-arg]
         ),
         run_config=RunConfig(
             name=key,

@@ -258,6 +258,15 @@ def test_made_items_do_not_take_real_questions_that_share_their_words():
     assert how(other, items(text), coverage=0, numbers=0, domain="gym") is None
 
 
+@pytest.mark.parametrize("domain", ["gym", "math"])
+def test_a_sibling_with_the_same_numbers_and_other_words_is_another_problem(domain):
+    """Also where nobody says that the question was made, as in a model's training data."""
+    asked = "Your task is to count legs when given a list of animals. How many legs have 4 {}?"
+    known = items(asked.format("snakes"), domain="gym")
+    assert how(asked.format("crickets"), known, domain=domain) is None
+    assert how(asked.format("snakes"), known, domain=domain) == ("same", 1)
+
+
 def test_a_board_in_longer_text_is_found():
     one, other = made("n_queens", 0, 2)
     known = items(one, domain="gym")

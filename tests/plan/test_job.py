@@ -1,0 +1,189 @@
+"""The whole plan: its command, its mistakes, and its word against what a run then did."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from limo_ray import cli, config
+from limo_ray.curate.config import CurateConfig
+from limo_ray.curate.pipeline import curate
+from limo_ray.plan.config import PlanConfig
+from limo_ray.plan.job import Plan, outline, plan
+
+ROOT = Path(__file__).parent.parent.parent
+LAPTOP = [str(ROOT / "conf/curate/laptop.yaml"), str(ROOT / "conf/plan/laptop.yaml")]
+LIMO = [str(ROOT / "conf/curate/limo.yaml"), "pool_rows=1000000"]
+NAMES = ("weak", "strong", "qwq", "r1")
+SMALL = [*LIMO, "trials=10", *(f"engines.{name}.max_num_seqs=8" for name in NAMES)]
+
+
+def command(*argv: str) -> int:
+    return cli.main("curate", PlanConfig, plan, outline, [*argv], needs_ray=lambda _: False)
+
+
+def planned(*argv: str) -> Plan:
+    return plan(config.load(PlanConfig, [*argv]))
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ([*LIMO, "cluster.nodes.spot.price_per_hour=-3"],
+         ["cluster.nodes.spot.price_per_hour", "-3"]),
+        ([*LIMO, "pool_rows=0"], ["pool_rows", "0"]),
+        ([LIMO[0]], ["pool_rows", "10_000_000"]),
+        ([*LIMO, "cluster.place.strong=fast"], ["cluster.place.strong", "fast", "spot"]),
+        ([*LIMO, "cluster.place.big=spot"], ["cluster.place.big", "no such engine"]),
+        ([*LIMO, "assume.speeds.big.one=3"], ["assume.speeds.big", "no such engine"]),
+        ([*LIMO, "cluster.nodes.spot.gpu=4"], ["cluster.nodes.spot.gpu", "did you mean gpus"]),
+        ([*LIMO, "assume.stages.weak.alpha=0"], ["assume.stages.weak.alpha", "0"]),
+        ([*LIMO, "method=guess"], ["method", "guess", "events"]),
+        ([*LIMO, "trials=0"], ["trials", "0"]),
+    ],
+)  # fmt: skip
+def test_mistakes_are_one_line(
+    argv: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(*argv) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    for word in words:
+        assert word in told
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ([*LIMO, "cluster.nodes.spot.gpus=4", "cluster.nodes.gpu.count=0"], ["r1", "8, 8 GPU(s)"]),
+        ([*LIMO, "engines.strong.min_replicas=60"], ["cluster.nodes", "60 replica(s)", "strong"]),
+        ([*LIMO, "engines.weak.model=my/model"], ["assume.speeds.weak", "my/model"]),
+        ([*LIMO, "engines.weak.max_num_seqs=8", "assume.speeds.weak={one: 10, full: 900}"],
+         ["assume.speeds.weak", "8 sequences"]),
+        ([*LAPTOP, "pilot=nowhere"], ["pilot", "nowhere"]),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_planned_is_one_line(
+    argv: list[str], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(*argv) == 1
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    for word in words:
+        assert word in told
+
+
+def test_dry_run_plans_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(*LIMO, "--dry-run") == 0
+    told = capsys.readouterr().out
+    assert "pool_rows: 1000000" in told
+    assert "strong: 16 of at most 64 replica(s) on 4 node(s) of kind spot" in told
+    assert "futures" not in told
+
+
+def test_a_plan_of_the_laptop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "plans/plan.json"
+    assert command(*LAPTOP, "trials=20", f"out={out}") == 0
+    told = capsys.readouterr().out
+    for words in ("420 rows", "by events", "weak", "strong", "SmolLM2-135M-Instruct", "bottleneck"):
+        assert words in told
+    found = json.loads(out.read_text())
+    assert found["rows"] == 420
+    assert found["reached"] == 1.0
+    for name in ("attempts", "tokens", "seconds"):
+        assert 0 < found[name]["low"] <= found[name]["median"] <= found[name]["high"]
+    assert found["cost"]["high"] == 0
+    assert sum(stage["tokens"]["median"] for stage in found["stages"]) == pytest.approx(
+        found["tokens"]["median"], rel=0.1
+    )
+
+
+def test_money_follows_prices_and_hours() -> None:
+    cheap = planned(*SMALL).findings
+    dear = planned(*SMALL, "cluster.nodes.spot.price_per_hour=50").findings
+    strong = {each.name: each for each in cheap.stages}["strong"]
+    assert strong.cost.median == pytest.approx(strong.gpu_hours.median / 8 * 25, rel=0.01), (
+        "two GPUs of eight cost a quarter of a node"
+    )
+    assert {each.name: each for each in dear.stages}["strong"].cost.median == pytest.approx(
+        2 * strong.cost.median
+    )
+    assert cheap.standing_cost.median > 0, "the head is there all the time"
+    assert dear.seconds == cheap.seconds
+
+
+def warned(*argv: str) -> str:
+    return "\n".join(planned(*argv).findings.warnings)
+
+
+def test_warnings() -> None:
+    few = [*SMALL, "pool_rows=3000"]
+    assert "the target of 2,125 is reached in 0% of the futures" in warned(*few)
+    assert "engine weak works through the whole pool" in warned(*few, "difficulty.overlap=false")
+    assert "the tail dominates" in warned(
+        *LAPTOP, "trials=10", "engines.smollm2.max_num_seqs=512",
+        "difficulty.stop_after_kept=0",
+    )  # fmt: skip
+    assert "raise sampler.verify_workers" in warned(*few, "assume.checks_per_s=1")
+    assert "past the last keeper" in warned(*LAPTOP, "trials=10", "difficulty.stop_after_kept=3")
+    assert "preemptions of kind spot" in warned(*few, "cluster.nodes.spot.preemptions_per_hour=5")
+
+
+# Against a run
+
+
+def sums(folder: Path, begin: int, count: int) -> Path:
+    file = folder / f"sums-{begin}.jsonl"
+    rows = [
+        {"question": f"What is {n} + {n}?", "answer": 2 * n} for n in range(begin, begin + count)
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def settings(pool: Path, store: Path, *more: str) -> list[str]:
+    source = json.dumps([{"path": str(pool), "question": "question", "answer": "answer"}])
+    return [
+        LAPTOP[0], f"sources={source}", f"store={store}", "engines.smollm2.kind=scripted",
+        "engines.smollm2.num_cpus=0.5", "engines.smollm2.max_num_seqs=16", "sampler.flush_s=0.2",
+        "engines.smollm2.script={seconds_per_token: 0.002, alpha: 0.5, beta: 0.8}",
+        "difficulty.weak.sampling.temperature=1", "selection.k=10", "decontaminate.files=[]",
+        "near.on=false", *more,
+    ]  # fmt: skip
+
+
+def drawn(store: Path) -> tuple[int, int]:
+    """Attempts in the log and their tokens."""
+    manifest = json.loads((store / "runs/laptop/manifest.json").read_text())
+    stages = manifest["sampling"]
+    attempts = sum(sum(stage["verdicts"].values()) for stage in stages)
+    return attempts, sum(stage["tokens"]["completion"] for stage in stages)
+
+
+@pytest.fixture(scope="module")
+def pilot(local_ray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of 250 problems, all of them sampled."""
+    folder = tmp_path_factory.mktemp("pilot")
+    asked = settings(sums(folder, 0, 250), folder / "store", "difficulty.stop_after_kept=0")
+    curate(config.load(CurateConfig, asked), "cpu")
+    return folder / "store/runs/laptop"
+
+
+@pytest.mark.parametrize("wanted", [0, 40])
+def test_a_run_does_what_its_pilot_foretold(pilot: Path, tmp_path: Path, wanted: int) -> None:
+    """Other problems than the pilot's, three times as many; attempts and tokens within 25 %."""
+    asked = settings(
+        sums(tmp_path, 10_000, 750), tmp_path / "run", f"difficulty.stop_after_kept={wanted}"
+    )
+    foretold = planned(
+        *asked, LAPTOP[1], "pool_rows=750", "trials=50", f"pilot={pilot}",
+        "assume.speeds.smollm2={one: 500, full: 8000}",
+    )  # fmt: skip
+    assert foretold.method == "events"
+    assert all(stage.basis == "pilot" for stage in foretold.findings.stages)
+    curate(config.load(CurateConfig, asked), "cpu")
+    attempts, tokens = drawn(tmp_path / "run")
+    found = foretold.findings
+    assert attempts == pytest.approx(found.attempts.median, rel=0.25)
+    assert tokens == pytest.approx(found.tokens.median, rel=0.25)
+    assert found.kept.median == pytest.approx(wanted, abs=0.5) if wanted else found.kept.low > 0
