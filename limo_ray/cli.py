@@ -74,7 +74,7 @@ def main(
         device = "cpu"
         if config is None or needs_ray(config):
             start_ray(log_to_driver=worker_logs, niceness=niceness)
-            device = "gpu" if has_gpus() else "cpu"
+            device = "gpu" if ray.cluster_resources().get("GPU", 0) > 0 else "cpu"
         else:
             signal.signal(signal.SIGTERM, _interrupt)
         if all("=" in argument for argument in arguments):
@@ -181,15 +181,6 @@ def _refused(address: str) -> str:
     )
 
 
-def has_gpus() -> bool:
-    """Whether the cluster has GPUs, or can have: by what its autoscaler may start."""
-    if ray.cluster_resources().get("GPU", 0) > 0:
-        return True
-    scales = ray._private.state.state.get_cluster_config()
-    groups = scales.node_group_configs if scales else []
-    return any(group.resources.get("GPU", 0) > 0 and group.max_count != 0 for group in groups)
-
-
 def quiet() -> None:
     """Ray Data settings of every job and test."""
     # Ray Data logs every failure with pages of its own; `reason` tells ours in one line.
@@ -197,6 +188,9 @@ def quiet() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # limo_ray.progress shows what matters instead
     context.execution_options.verbose_progress = False
+    # Ray Data also asks the autoscaler for CPUs in general: never for nodes that wait for training.
+    # Nodes without labels are fine.
+    context.execution_options.label_selector = {"role": "!trainer"}
     context.execution_no_progress_timeout_s = -1  # a 32k-token tail can be silent for long
     context.max_consecutive_actor_init_deaths = 5
     context.default_hash_shuffle_parallelism = max(2, int(ray.cluster_resources().get("CPU", 2)))

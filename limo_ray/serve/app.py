@@ -26,7 +26,6 @@ from ray.serve.exceptions import (
     ReplicaUnavailableError,
 )
 
-from limo_ray import cli
 from limo_ray import config as configs
 from limo_ray.serve import asked, page
 from limo_ray.serve.asked import Call
@@ -62,7 +61,7 @@ def build_app(args: dict[str, Any]) -> serve.Application:
         if key != "preset"
     ]
     config = configs.load(ServeConfig, [*presets, *keys])
-    gpus = ray.is_initialized() and cli.has_gpus()
+    gpus = ray.is_initialized() and ray.cluster_resources().get("GPU", 0) > 0
     return application(config, "gpu" if gpus else "cpu")
 
 
