@@ -181,6 +181,7 @@ def test_a_run_does_what_its_pilot_foretold(pilot: Path, tmp_path: Path, wanted:
     )  # fmt: skip
     assert foretold.method == "events"
     assert all(stage.basis == "pilot" for stage in foretold.findings.stages)
+    assert "speed" not in "".join(foretold.findings.warnings), "the pilot tells its engine's speed"
     curate(config.load(CurateConfig, asked), "cpu")
     attempts, tokens = drawn(tmp_path / "run")
     found = foretold.findings
