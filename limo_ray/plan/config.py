@@ -130,7 +130,7 @@ def _models() -> dict[str, SpeedConfig]:
     """Of the presets' models on 80 GB H100s, by arithmetic: one sequence reads the weights at 70 %
     of the memory's bandwidth; many at once are held to what published serving benchmarks of models
     of this size reach with long answers (GPUStack's performance lab, vLLM's blog). Factors of two
-    are usual: measure with a pilot."""
+    are usual: measure with a pilot. SmolLM2's are of two CPU cores (conf/plan/laptop.yaml)."""
     small = SpeedConfig(one=150, full=8000, at=256, start_s=120)
     large = SpeedConfig(one=65, full=3000, at=128, start_s=240)
     return {
@@ -139,6 +139,7 @@ def _models() -> dict[str, SpeedConfig]:
         "Qwen/Qwen2.5-32B-Instruct": large,
         "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B": large,
         "Qwen/QwQ-32B": large,
+        "packaged/SmolLM2-135M-Instruct": SpeedConfig(one=15, full=340, at=64, start_s=30),
         "deepseek-ai/DeepSeek-R1": SpeedConfig(one=25, full=4000, at=256, start_s=900),
     }
 

@@ -157,7 +157,9 @@ def _from_manifest(pilot: Pilot, run: Store, config: PlanConfig) -> None:
         start = max(0.0, sampling - up["seconds"] / up["replicas"]) if place == 0 else None
         pilot.engines[name] = Measured(drawn / up["seconds"], start)
     if not pilot.engines:
-        pilot.notes.append("the pilot's manifest does not tell how long engines were up")
+        pilot.notes.append(
+            "the pilot's manifest does not tell how long engines were up: speeds are assumed"
+        )
 
 
 def calibrated(pilot: Pilot, name: str, assumed: Speed) -> Speed:
