@@ -267,16 +267,17 @@ class AttemptLog:
         Only their rows are held in memory, however long the log is. Raises OSError for a part that
         turns out to be broken, after setting it aside: the job's next start draws anew what it had.
         """
-        self.store.read_parts(self.folder, ["index"])  # sets aside what cannot be read
         wanted = pads.field("problem_id").isin(pa.array(problem_ids, pa.string()))
         rows: list[dict[str, Any]] = []
         for name in self.store.files(self.folder):
             path = self.store.path(f"{self.folder}/{name}")
-            part = pads.dataset(
-                path, filesystem=self.store.filesystem, schema=ATTEMPT, format=CHECKED
-            )
             try:
+                part = pads.dataset(
+                    path, filesystem=self.store.filesystem, schema=ATTEMPT, format=CHECKED
+                )
                 rows += part.to_table(filter=wanted).to_pylist()
+            except FileNotFoundError:  # merged meanwhile, by another run
+                return self.attempts(problem_ids)
             except (pa.ArrowException, OSError) as error:
                 self.store._set_aside(self.folder, name, error)
                 raise OSError(
