@@ -45,9 +45,7 @@ from limo_ray.sampling import Stage, StopRule
 from limo_ray.store import Store
 from limo_ray.target import order
 
-SPEED_UP = 40
 TOKENS_PER_S = 30
-LENGTHS = {"tokens": 4000, "sigma": 1.0, "seconds_per_token": 1 / TOKENS_PER_S / SPEED_UP}
 
 
 def start(nodes: int, folder: str) -> Cluster:
@@ -122,12 +120,14 @@ WEAK = StopRule(budget=4, keep_min=0, keep_max=0)
 STRONG = StopRule(budget=32, keep_min=1, keep_max=3)
 
 
-def busy(nodes: int, slots: int, problems: int, rule: StopRule, folder: str) -> float:
+def busy(
+    nodes: int, slots: int, problems: int, rule: StopRule, script: dict[str, float], folder: str
+) -> float:
     """Runs `nodes` engines on `problems` each; prints what they did, returns tokens/s."""
     cluster = start(nodes, folder)
     engine = EngineConfig(
         model="scripted", kind="scripted", device="gpu", num_cpus=0.5, max_num_seqs=slots,
-        min_replicas=nodes, max_replicas=nodes, script=dict(LENGTHS),
+        min_replicas=nodes, max_replicas=nodes, script=script,
     )  # fmt: skip
     stage = Stage(
         name="strong", rule=rule,
@@ -224,6 +224,7 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=64)
     parser.add_argument("--problems", type=int, default=1000, help="per node")
     parser.add_argument("--strong", action="store_true", help="32 attempts, keep 1 to 3 correct")
+    parser.add_argument("--speed-up", type=float, default=40, help="of the pretended GPUs")
     parser.add_argument("--memory", type=int, nargs="+", help="pool sizes")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -245,8 +246,10 @@ def main() -> None:
         return
     folder = tempfile.mkdtemp(prefix="nodes-")
     rule = STRONG if arguments.strong else WEAK
-    one = busy(1, arguments.slots, arguments.problems, rule, folder)
-    many = busy(arguments.nodes, arguments.slots, arguments.problems, rule, folder)
+    pace = 1 / TOKENS_PER_S / arguments.speed_up
+    script = {"tokens": 4000, "sigma": 1.0, "seconds_per_token": pace}
+    one = busy(1, arguments.slots, arguments.problems, rule, script, folder)
+    many = busy(arguments.nodes, arguments.slots, arguments.problems, rule, script, folder)
     print(f"{arguments.nodes} nodes draw {many / one:.2f} times the tokens/s of one")
     shutil.rmtree(folder)
 

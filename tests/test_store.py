@@ -137,6 +137,19 @@ def test_a_flipped_bit_is_found(log: AttemptLog, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / log.folder / "broken").iterdir()] == [part.name]
 
 
+def test_a_part_that_breaks_after_the_fold_is_not_missed_in_silence(
+    log: AttemptLog, tmp_path: Path
+) -> None:
+    write(log, attempt("p", 0))
+    write(log, attempt("p", 1))
+    assert len(log.fold()) == 2
+    (one, _) = sorted((tmp_path / log.folder).glob("*.parquet"))
+    one.write_bytes(one.read_bytes()[:100])
+    with pytest.raises(OSError, match=f"{one.name} is broken and was set aside"):
+        log.attempts([problem_id("p")])
+    assert [each.index for each in log.attempts([problem_id("p")])] == [1]
+
+
 def test_a_failed_write_leaves_nothing_behind(tmp_path: Path, monkeypatch) -> None:
     store = Store(str(tmp_path))
     with pytest.raises(OSError, match="full"), store._whole("folder/file") as stream:

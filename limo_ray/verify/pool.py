@@ -246,18 +246,26 @@ class _Worker:
         if self.process is not None and self.process.poll() is None:
             return
         self.kill()
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "limo_ray.verify.worker", str(self.memory_mb)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            bufsize=0,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)},
-            start_new_session=True,  # a Ctrl-C is for the owner, which then closes its workers
-        )
-        if self._reply(START_S) != "ready":
+        for _ in range(2):  # one that is killed from outside while it starts is started again
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "limo_ray.verify.worker", str(self.memory_mb)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                bufsize=0,
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),
+                },
+                start_new_session=True,  # a Ctrl-C is for the owner, which then closes its workers
+            )
+            reply = self._reply(START_S)
+            if reply == "ready":
+                return
             code = self.process.poll()
             self.kill()
-            raise RuntimeError(f"the verifier's worker process did not start (exit code {code})")
+            if reply is None:  # not ready in time
+                break
+        raise RuntimeError(f"the verifier's worker process did not start (exit code {code})")
 
     def judge(self, answer: str, extracted: str, domain: str) -> Verdict:
         """Have one pair worked out: its verdict, TIMEOUT past the limit, ERROR after a crash."""

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-SLACK_S = 1.5  # between an engine's answer and its log: the verdict, and a part under way
-
 Draw = tuple[str, str, int]  # log, problem, index
 
 
@@ -38,7 +36,9 @@ class Findings:
     lost: list[tuple[str, int]]
     """Finished attempts that no log has, by kill: its kind, how many."""
     too_old: int
-    """Of these, finished longer before the kill than one flush interval, in a store that works."""
+    """Of these, finished before a flush that left them out, though the store took it."""
+    unjudged: int
+    """Completions that were still with the verifier when their sampler was killed."""
     most_in_interval: int
     """Attempts that one sampler finished in one flush interval, at the most."""
     kills: Counter = field(default_factory=Counter)
@@ -67,7 +67,8 @@ class Findings:
                 f"{self.continued} of all draws continued from a saved part",
                 f"finished attempts lost per kill: {sum(lost) / max(1, len(lost)):.1f}, at most "
                 f"{max(lost, default=0)} ({by_kind}), "
-                f"and longer than a flush interval before it: {self.too_old}",
+                f"and left out by a flush before: {self.too_old}",
+                f"completions lost that were with the verifier: {self.unjudged}",
                 f"one flush interval of a sampler held up to {self.most_in_interval}",
             ]
         )
@@ -88,22 +89,16 @@ def examine(store: Path, plain: Path, draws: Path, losses: list[Loss], flush_s: 
     logs = {str(s["sampling"]["temperature"]): s["fingerprint"] for s in manifest["sampling"]}
     begun: dict[Draw, list[float]] = defaultdict(list)
     written: dict[Draw, list[float]] = defaultdict(list)
-    by_process: dict[int, dict[Draw, float]] = defaultdict(dict)
-    by_process_written: dict[int, set[Draw]] = defaultdict(set)
-    refused: dict[int, set[Draw]] = defaultdict(set)
+    mine: dict[int, dict[str, dict[Draw, float]]] = defaultdict(lambda: defaultdict(dict))
     continued = 0
     for pid, what, log, problem, index, at in events(draws):
         draw = (logs.get(log, log), problem, index)
+        mine[pid][what][draw] = at
         if what in "bc":
             begun[draw].append(at)
             continued += what == "c"
-        elif what == "f":
-            by_process[pid][draw] = at
-        elif what == "x":
-            refused[pid].add(draw)
-        else:
+        elif what == "w":
             written[draw].append(at)
-            by_process_written[pid].add(draw)
     destroyed = {draw: loss.began for loss in losses for draw in loss.draws}
     twice = []
     for draw, starts in begun.items():
@@ -111,18 +106,16 @@ def examine(store: Path, plain: Path, draws: Path, losses: list[Loss], flush_s: 
         late = [at for at in starts if known and at > min(known)]
         if late:
             twice.append(f"{draw} logged at {min(known):.2f}, begun at {max(late):.2f}")
-    lost, too_old = [], 0
+    lost, too_old, unjudged = [], 0, 0
     for loss in losses:
-        gone = [
-            (at, draw in refused[pid])
-            for pid in loss.pids
-            for draw, at in by_process[pid].items()
-            if draw not in by_process_written[pid]
-        ]
-        oldest = loss.began - flush_s - SLACK_S
-        too_old += sum(at < oldest and not was_refused for at, was_refused in gone)
+        count = 0
+        for process in [mine[pid] for pid in loss.pids if pid in mine]:
+            gone = process["a"].keys() - process["w"].keys()
+            count += len(gone)
+            too_old += sum(_left_out(draw, process) for draw in gone - process["x"].keys())
+            unjudged += len(process["f"].keys() - process["a"].keys())
         if loss.kind != "destroyed":
-            lost.append((loss.kind, len(gone)))
+            lost.append((loss.kind, count))
     kept, examples = _outcome(store)
     return Findings(
         same_kept=kept == _outcome(plain)[0],
@@ -134,9 +127,19 @@ def examine(store: Path, plain: Path, draws: Path, losses: list[Loss], flush_s: 
         continued=continued,
         lost=lost,
         too_old=too_old,
-        most_in_interval=max((_most(list(f.values()), flush_s) for f in by_process.values()),
-                             default=0),
-    )  # fmt: skip
+        unjudged=unjudged,
+        most_in_interval=max(
+            (_most(list(process["a"].values()), flush_s) for process in mine.values()), default=0
+        ),
+    )
+
+
+def _left_out(draw: Draw, process: dict[str, dict[Draw, float]]) -> bool:
+    """Whether two flushes of its log came after a draw was handed over: the first may have begun
+    before."""
+    at = process["a"][draw]
+    later = {when for each, when in process["w"].items() if each[0] == draw[0] and when > at}
+    return len(later) > 1
 
 
 def _most(times: list[float], span: float) -> int:

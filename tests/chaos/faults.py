@@ -8,9 +8,9 @@ of this is in the package. Settings come from the environment:
     CHAOS_STORE        share of writes to the attempt log that fail or are late; 0 for none
 
 A side log has a line for each event: b (draw begun), c (begun from a saved partial completion),
-f (the engine's answer is there), w (the attempt is in the store), x (the store did not take it),
-each with the log that it belongs to (its temperature or, for w and x, its fingerprint), problem,
-index, time.
+f (the engine's answer is there), a (it is judged and handed to the log), w (the attempt is in the
+store), x (the store did not take it), each with the log that it belongs to (its temperature or, for
+a, w and x, its fingerprint), problem, index, time.
 """
 
 import contextlib
@@ -70,7 +70,14 @@ def _watch_draws(scripted: Any, side: SideLog) -> None:
 
 
 def _watch_log(store: Any, side: SideLog) -> None:
-    plain = store.LogWriter._write
+    plain, append = store.LogWriter._write, store.LogWriter.append
+
+    def watched(self: Any, attempt: Any) -> None:
+        append(self, attempt)
+        draw = (attempt.problem_id, attempt.index)
+        side.write("a", self.log.folder.rpartition("/")[2], [draw])
+
+    store.LogWriter.append = watched
 
     def write(self: Any, table: Any, size: int) -> None:
         draws = list(zip(table["problem_id"].to_pylist(), table["index"].to_pylist(), strict=True))

@@ -88,9 +88,9 @@ class Monkey:
 
     def drain(self, pick, workers, driver):
         """A notice, the node's end some seconds after it, and another node in its place."""
-        name = self.nodes.drain_node(pick, seconds=9)
+        name = self.nodes.drain_node(pick, seconds=14)
         self.nodes.add()
-        time.sleep(9)
+        time.sleep(14)
         return f"node {name[:8]}", self.nodes.lose_node(pick)
 
     def driver(self, pick, workers, driver):
@@ -185,7 +185,7 @@ def arguments(
         f"{engine}.max_replicas={replicas}", f"{engine}.script={{seconds_per_token: {pace}}}",
         *([f"{engine}.resources={{sampler: 1}}"] if replicas > 1 else []),
         f"sampler.flush_s={FLUSH_S}", "sampler.speculative_share=0", "sampler.partial_tokens=8",
-        "sampler.drain_margin_s=7", "difficulty.stop_after_kept=0", "decontaminate.files=[]",
+        "sampler.drain_margin_s=9", "difficulty.stop_after_kept=0", "decontaminate.files=[]",
         "difficulty.weak.sampling.temperature=1", "selection.k=50",
     ]  # fmt: skip
 

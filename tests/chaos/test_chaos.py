@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.chaos.run import KINDS, measure, parser, schedule
 
 SEED = os.environ.get("CHAOS_SEED", "7")
-SMALL = ["--problems", "200", "--nodes", "3", "--seed", SEED, "--pace", "0.015"]
+SMALL = ["--problems", "300", "--nodes", "3", "--seed", SEED, "--pace", "0.03"]
 # Those that cost the least time; `run` has more.
 FAULTS = ["sampler", "preempt", "engine", "node", "driver", "corrupt"]
 

@@ -38,7 +38,7 @@ def found(tmp_path: Path, lines: dict[str, str], losses=(), kept: str = "a") -> 
     return examine(store, plain, draws, list(losses), flush_s=1.0)
 
 
-ONCE = f"b 0.7 a 0 10.0\nf 0.7 a 0 11.0\nw {PRINT} a 0 12.0\n"
+ONCE = f"b 0.7 a 0 10.0\nf 0.7 a 0 11.0\na {PRINT} a 0 11.1\nw {PRINT} a 0 12.0\n"
 
 
 def test_a_quiet_run_is_sound(tmp_path: Path) -> None:
@@ -55,30 +55,38 @@ def test_a_logged_draw_that_begins_again_is_seen(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("what", ["killed", "destroyed"])
 def test_a_draw_that_was_lost_may_begin_again(tmp_path: Path, what: str) -> None:
-    lines = {"5-1": "b 0.7 a 0 10.0\nf 0.7 a 0 11.0\n", "6-1": ONCE.replace("1", "2")}
+    lines = {"5-1": f"b 0.7 a 0 10.0\nf 0.7 a 0 11.0\na {PRINT} a 0 11.1\n"}
     loss = Loss(kind="sampler", began=11.5, pids=[5])
     if what == "destroyed":
         lines["5-1"] = ONCE
         loss = Loss(kind="destroyed", began=13.0, draws=[(PRINT, "a", 0)])
-    lines["6-1"] = f"b 0.7 a 0 20.0\nf 0.7 a 0 21.0\nw {PRINT} a 0 22.0\n"
+    lines["6-1"] = f"b 0.7 a 0 20.0\nf 0.7 a 0 21.0\na {PRINT} a 0 21.1\nw {PRINT} a 0 22.0\n"
     told = found(tmp_path, lines, [loss])
     assert told.sound
     assert told.repeated == 1
     assert told.lost == ([("sampler", 1)] if what == "killed" else [])
 
 
-def test_an_attempt_lost_long_after_it_was_finished_is_seen(tmp_path: Path) -> None:
-    lines = {"5-1": "b 0.7 a 0 10.0\nf 0.7 a 0 11.0\n"}
+def test_an_attempt_that_a_flush_left_out_is_seen(tmp_path: Path) -> None:
+    flushes = f"w {PRINT} b 0 11.5\nw {PRINT} b 1 12.5\n"
+    lines = {"5-1": f"b 0.7 a 0 10.0\nf 0.7 a 0 11.0\na {PRINT} a 0 11.1\n" + flushes}
     told = found(tmp_path, lines, [Loss(kind="sampler", began=19.0, pids=[5])])
     assert told.too_old == 1
     assert not told.sound
 
 
 def test_what_the_store_refused_may_be_older(tmp_path: Path) -> None:
-    lines = {"5-1": f"b 0.7 a 0 10.0\nf 0.7 a 0 11.0\nx {PRINT} a 0 12.0\n"}
+    flushes = f"x {PRINT} a 0 11.2\nw {PRINT} b 0 11.5\nw {PRINT} b 1 12.5\n"
+    lines = {"5-1": f"b 0.7 a 0 10.0\nf 0.7 a 0 11.0\na {PRINT} a 0 11.1\n" + flushes}
     told = found(tmp_path, lines, [Loss(kind="sampler", began=19.0, pids=[5])])
     assert told.sound
     assert told.lost == [("sampler", 1)]
+
+
+def test_what_was_with_the_verifier_is_counted_apart(tmp_path: Path) -> None:
+    lines = {"5-1": "b 0.7 a 0 10.0\nf 0.7 a 0 11.0\n"}
+    told = found(tmp_path, lines, [Loss(kind="sampler", began=12.0, pids=[5])])
+    assert (told.unjudged, told.lost) == (1, [("sampler", 0)])
 
 
 def test_another_kept_set_is_seen(tmp_path: Path) -> None:

@@ -156,6 +156,17 @@ def test_a_crash_is_an_error_and_is_survived(verifier: Verifier) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_worker_that_is_killed_while_it_starts_is_started_again() -> None:
+    before = set(supervisors())
+    with Verifier() as v, ThreadPoolExecutor(1) as thread:
+        judged = thread.submit(v.judge, "\\log_2 8", "\\boxed{3}")
+        while not (started := set(supervisors()) - before):
+            time.sleep(0.01)
+        os.kill(started.pop(), signal.SIGKILL)  # it needs longer than this to be ready
+        assert judged.result().verdict is Verdict.CORRECT
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_late_worker_is_not_waited_for_and_not_lost() -> None:
     """A supervisor that gets no processor time, as on a machine with too much to do."""
     before = set(supervisors())
