@@ -123,8 +123,8 @@ def test_warnings() -> None:
     assert "the target of 2,125 is reached in 0% of the futures" in warned(*few)
     assert "engine weak works through the whole pool" in warned(*few, "difficulty.overlap=false")
     assert "the tail dominates" in warned(
-        *LAPTOP, "trials=10", "engines.smollm2.max_num_seqs=512",
-        "difficulty.stop_after_kept=0",
+        *LAPTOP, "trials=10", "engines.smollm2.max_num_seqs=2048",
+        "assume.speeds.smollm2.full=9000", "difficulty.stop_after_kept=0",
     )  # fmt: skip
     assert "raise sampler.verify_workers" in warned(*few, "assume.checks_per_s=1")
     assert "past the last keeper" in warned(*LAPTOP, "trials=10", "difficulty.stop_after_kept=3")
