@@ -109,8 +109,8 @@ def _stages() -> dict[str, StageAssumption]:
     weak: a U shape with a mean of 0.6. s1 (arXiv 2501.19393) kept 24,496 of 51,581 problems that
     two models failed at once each; its pool is harder than NuminaMath and the like.
     strong: of what the weak model never solves, a third is solved mostly, half seldom or never
-    (some of it for a wrong gold answer). Answers to mathematics of reasoning models: OpenR1-Math
-    tells 8,000 tokens for three quarters of R1's; what stays here is the harder part.
+    (some of it for a wrong gold answer). Lengths are a guess at what reasoning models write on the
+    harder problems.
     teacher: the kept problems, by a better model.
     """
     return {
