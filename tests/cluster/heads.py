@@ -25,7 +25,7 @@ from ray.autoscaler._private.fake_multi_node.node_provider import (
 ROOT = Path(__file__).parent.parent.parent
 BIN = Path(sys.executable).parent
 HOST = "127.0.0.1"
-START_S = 90
+START_S = 180  # on a busy machine
 
 
 def free_port() -> int:
@@ -107,6 +107,7 @@ def head(
     gcs, dashboard = free_port(), free_port()
     given = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     given |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONUNBUFFERED": "1"}
+    given |= {"RAY_raylet_start_wait_time_s": "150"}
     given |= {"PATH": f"{BIN}:{given['PATH']}"} | env
     # socket paths have a limit of 107 bytes: not pytest's long folder
     with tempfile.TemporaryDirectory(prefix="lr-", dir="/tmp", ignore_cleanup_errors=True) as temp:
