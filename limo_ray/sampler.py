@@ -10,7 +10,6 @@ import asyncio
 import atexit
 import json
 import logging
-import math
 import os
 import signal
 import threading
@@ -37,7 +36,7 @@ from limo_ray.partials import Partial, Partials
 from limo_ray.prompts import question_messages
 from limo_ray.records import PROBLEM, Attempt, Problem
 from limo_ray.records import fingerprint as hash_of
-from limo_ray.sampling import Decision, Scheduler, Stage, Task
+from limo_ray.sampling import Decision, Scheduler, Stage, Task, portions
 from limo_ray.store import AttemptLog, Store
 from limo_ray.verify import (
     VERSION,
@@ -148,7 +147,8 @@ def sample(
         The rows with `alive` and `outcomes` brought up to date, in any order. Problems that were
         given up on the board's word are left out. Nothing runs before the Dataset is consumed.
     """
-    batch, in_flight = portions(engine, total)
+    replicas = engine.min_replicas, engine.max_replicas
+    batch, in_flight = portions(engine.max_num_seqs, *replicas, total)
     pool = ActorPoolStrategy(
         min_size=engine.min_replicas,
         max_size=engine.max_replicas,
@@ -178,25 +178,6 @@ def sample(
         compute=pool,
         **_placement(engine),
     )
-
-
-def portions(engine: EngineConfig, total: int = 0) -> tuple[int, int]:
-    """Problems in a batch, and batches that one sampler has at a time.
-
-    Under a rule such as "not solved in 4" a problem has one draw at a time, and of a batch some
-    problems end long before the last one: a sampler needs many problems for each of its slots. (In
-    a simulation with log-normal lengths 39 % of 256 slots were idle with 3 problems for each, none
-    with 8.) Large batches keep what Ray remembers of each task small. Where all `total` problems
-    are fewer than that, no replica takes more than its share.
-    """
-    slots = engine.max_num_seqs
-    batch = max(1, min(64, slots // 4))
-    if total:
-        batch = min(batch, math.ceil(total / (4 * engine.max_replicas)))
-    in_flight = max(4, math.ceil(8 * slots / batch))
-    if total:
-        in_flight = min(in_flight, math.ceil(total / (batch * engine.min_replicas)))
-    return batch, in_flight
 
 
 def _placement(engine: EngineConfig) -> dict[str, Any]:

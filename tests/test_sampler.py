@@ -14,8 +14,8 @@ from limo_ray.board import Board
 from limo_ray.engine import EngineConfig, EngineError, SamplingConfig
 from limo_ray.partials import Partials
 from limo_ray.records import problem_id
-from limo_ray.sampler import SAMPLED, Sampler, SamplerConfig, portions, sample
-from limo_ray.sampling import Stage, StopRule
+from limo_ray.sampler import SAMPLED, Sampler, SamplerConfig, sample
+from limo_ray.sampling import Stage, StopRule, portions
 from limo_ray.scripted import ScriptedEngine
 from limo_ray.store import Store
 from limo_ray.target import order
@@ -226,9 +226,7 @@ def test_a_batch_that_is_sent_again_is_not_drawn_again(local_ray, tmp_path):
     ],
 )
 def test_problems_are_portioned_by_slots_and_replicas(slots, replicas, total, batch, in_flight):
-    low, high = replicas
-    engine = EngineConfig(model="m", max_num_seqs=slots, min_replicas=low, max_replicas=high)
-    assert portions(engine, total) == (batch, in_flight)
+    assert portions(slots, *replicas, total) == (batch, in_flight)
 
 
 def test_an_engine_that_cannot_start_ends_the_job_with_its_reason(local_ray, tmp_path):

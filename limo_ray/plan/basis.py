@@ -32,6 +32,7 @@ class Basis:
     def models(self, rng: np.random.Generator | None) -> list[PassModel]:
         """The passes as they are in one trial; without a generator, the central one."""
         config, found = self.config, []
+        problems = round(config.pool_rows * self.live[0] / sum(self.live))
         for one, share, (speed, error) in zip(self.passes, self.places, self.speeds, strict=True):
             found.append(
                 PassModel(
@@ -40,6 +41,8 @@ class Basis:
                     speed=speed.times(factor(rng, error)) if rng else speed,
                     sequences=one.engine.max_num_seqs,
                     replicas=share.replicas,
+                    scale=(one.engine.min_replicas, one.engine.max_replicas),
+                    total=max(1, problems),
                     per_node=share.per_node,
                     node_start_s=share.node.start_s,
                     preemptions_per_hour=share.node.preemptions_per_hour,

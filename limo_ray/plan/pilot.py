@@ -180,7 +180,8 @@ def calibrated(pilot: Pilot, name: str, assumed: Speed) -> Speed:
         )
         for each in told if each["name"] in pilot.stages
     ]  # fmt: skip
-    slots = settings["engines"][name]["max_num_seqs"]
+    engine = settings["engines"][name]
+    slots = engine["max_num_seqs"]
     start_s = assumed.start_s if measured.start_s is None else measured.start_s
     curve = replace(assumed, start_s=start_s)
     first = manifest["sampling"][0]["engine"] == name
@@ -190,6 +191,8 @@ def calibrated(pilot: Pilot, name: str, assumed: Speed) -> Speed:
         speed=curve,
         sequences=slots,
         replicas=max(1, manifest["engines"][name]["replicas"]),
+        scale=(engine["min_replicas"], engine["max_replicas"]),
+        total=max(1, manifest["counts"]["pool"]),
         flush_s=settings["sampler"]["flush_s"],
         speculative_share=settings["sampler"]["speculative_share"],
     )

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from limo_ray.plan.beliefs import Speed, StageTruth
-from limo_ray.sampling import Scheduler, Stage, Task
+from limo_ray.sampling import Scheduler, Stage, Task, portions
 
 
 @dataclass(kw_only=True, slots=True)
@@ -24,6 +24,10 @@ class PassModel:
     sequences: int
     """Decoded at once by each replica."""
     replicas: int = 1
+    scale: tuple[int, int] = (1, 1)
+    """The engine's min_replicas and max_replicas."""
+    total: int = 0
+    """Problems, where the sampler knows of them; 0 for very many."""
     per_node: float = 1.0
     """Replicas on each node; below 1 for one that spans nodes."""
     node_start_s: float = 0.0
@@ -34,13 +38,13 @@ class PassModel:
 
     @property
     def batch(self) -> int:
-        """Problems handed to a replica together, as in sampler.sample."""
-        return max(1, min(64, self.sequences // 8))
+        """Problems handed to a replica together."""
+        return portions(self.sequences, *self.scale, self.total)[0]
 
     @property
     def batches(self) -> int:
         """Batches that a replica holds at once."""
-        return max(4, math.ceil(3 * self.sequences / self.batch))
+        return portions(self.sequences, *self.scale, self.total)[1]
 
     @property
     def slots(self) -> int:

@@ -79,7 +79,7 @@ def _engines(base: Basis, central: list[PassModel], futures: list[Future]) -> li
         problems = counts[len(counts) // 2].stages[0].problems
         held = central[place].batch * central[place].batches
         if busy < IDLE:
-            tail = problems / share.replicas < held
+            tail = problems / share.replicas <= held
             why = "waits for its first and last problems"
             if place:
                 why = f"waits for what engine {base.passes[place - 1].engine_name} lets through"
