@@ -156,7 +156,7 @@ def _end(process: subprocess.Popen[bytes], temp: str) -> None:
     """Ends the head and whatever of its processes is left: those that name its folder."""
     process.send_signal(signal.SIGTERM)
     try:
-        process.wait(timeout=20)
+        process.wait(timeout=8)
     except subprocess.TimeoutExpired:
         process.kill()
     for left in psutil.process_iter(["cmdline"]):
