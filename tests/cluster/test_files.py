@@ -183,8 +183,7 @@ PAGES = [ROOT / "docs/operations.md", ROOT / "cluster.yaml", *(ROOT / "cluster")
 def test_presets_and_overrides_that_a_page_names_load(file: Path) -> None:
     text = file.read_text()
     for name in set(re.findall(r"\b(?:conf|cluster|jobs)/[\w/-]+\.(?:yaml|py|json)\b", text)):
-        if name not in COMING:
-            assert (ROOT / name).is_file(), name
+        assert (ROOT / name).is_file(), name
     for job, rest in COMMAND.findall(text):
         argv = [a for a in shlex.split(rest.replace("\\\n", " ")) if a != "--dry-run"]
         argv = [a.removeprefix("/app/") for a in argv if a != "..."]
@@ -252,7 +251,3 @@ def test_the_image_is_cuda_of_the_torch_wheel_and_python_3_11() -> None:
     let_in = (ROOT / ".dockerignore").read_text().split()
     assert all(f"!{name}" in let_in for name in [*copied, "cluster/requirements-gpu.txt"])
     assert all((ROOT / name).exists() for name in copied)
-
-
-# What others of this repository bring, named in docs/operations.md
-COMING = {"jobs/plan.py", "jobs/status.py", "cluster/grafana.json"}
