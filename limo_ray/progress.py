@@ -149,7 +149,8 @@ class Progress:
         return rows
 
     def head(self) -> str:
-        engines = sum(worker["engine"] for worker in self.workers.values())
+        silent = time.time() - SILENT_S
+        engines = sum(w["engine"] and w["at"] >= silent for w in self.workers.values())
         seconds = max((worker["seconds"] for worker in self.workers.values()), default=0.0)
         tokens = sum(total["tokens"].get("completion", 0) for total in self.totals().values())
         speed = f"{tokens / seconds:,.0f} tokens/s" if seconds > 1 else "engines starting"
@@ -161,12 +162,15 @@ class Progress:
         )
 
     def _decided(self) -> tuple[int, int]:
-        """Problems that a stage dropped or the last gate kept, and those kept."""
+        """Problems that a stage dropped or the last gate kept, and those kept.
+
+        What a sampler had decided when it died, another decides again, from the log.
+        """
         gates = {stage.name for stage in self.stages if stage.gate}
         decisions = [t["decisions"] for name, t in self.totals().items() if name in gates]
         dropped = sum(n for each in decisions for name, n in each.items() if name != "keep")
         kept = decisions[-1].get("keep", 0) if decisions else 0
-        return dropped + kept, kept
+        return min(self.total, dropped + kept), kept
 
     def _left(self, ended: int, kept: int) -> str:
         """Time left at the pace so far, as far as that tells."""

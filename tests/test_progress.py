@@ -1,5 +1,7 @@
 """What the lines on a terminal say, from what samplers report."""
 
+import time
+
 from limo_ray.engine import SamplingConfig
 from limo_ray.progress import Progress
 from limo_ray.sampling import Stage, StopRule
@@ -10,8 +12,8 @@ def stage(name: str, rule: StopRule, gate: bool = True) -> Stage:
 
 
 def report(**stages: dict) -> dict:
-    return {"halted": False, "engine": True, "open": 3, "seconds": 10.0, "at": 0.0,
-            "stages": stages}  # fmt: skip
+    return {"halted": False, "engine": True, "open": 3, "seconds": 10.0,
+            "at": time.time(), "stages": stages}  # fmt: skip
 
 
 def counts(needed: int, decisions: dict[str, int], tokens: int = 0, reused: int = 0) -> dict:
@@ -38,6 +40,14 @@ def test_totals_are_summed_over_samplers_and_savings_shown() -> None:
     assert "6 of 100 problems decided, 1 kept of 4 wanted" in line
     assert "2 engine(s), 300 tokens/s" in line
     assert "teacher" not in line, "a stage that has done nothing yet is not worth a line"
+
+
+def test_a_sampler_that_died_has_no_engine_and_no_problem_counts_twice() -> None:
+    """What it had decided, another decides again from the log."""
+    progress = Progress(None, [stage("strong", StopRule(budget=32))], total=3)
+    one = report(strong=counts(20, {"keep": 1, "drop_hard": 1}))
+    progress.workers = {"a": one | {"at": time.time() - 60}, "b": one}
+    assert "3 of 3 problems decided" in progress.line() and "1 engine(s)" in progress.line()
 
 
 def test_facts_for_the_outside_have_the_rates_of_the_last_minutes(monkeypatch) -> None:
