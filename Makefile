@@ -42,6 +42,8 @@ bench: setup
 	$(BIN)/python bench/pool.py --rows 100000 --no-peer
 	$(BIN)/python bench/train.py
 	$(BIN)/python bench/serve.py
+	$(BIN)/python bench/fold.py --attempts 1000000
+	$(BIN)/python bench/cluster.py
 
 # Resolves requirements.in; needs uv. vLLM's CPU build names packages that text models do not need
 # (torchvision, torchaudio, torchcodec, triton): they are left out, and pip must not ask for them.
