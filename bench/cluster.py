@@ -40,8 +40,9 @@ from limo_ray.curate import difficulty
 from limo_ray.curate.config import CurateConfig, DifficultyConfig, StageConfig
 from limo_ray.engine import EngineConfig, SamplingConfig
 from limo_ray.records import POOL, problem_id
-from limo_ray.sampler import SAMPLED, SamplerConfig, sample, start_board
+from limo_ray.sampler import SamplerConfig, sample, start_board
 from limo_ray.sampling import Stage, StopRule
+from limo_ray.scripted import sums
 from limo_ray.store import Store
 from limo_ray.target import order
 
@@ -64,21 +65,6 @@ def start(nodes: int, folder: str) -> Cluster:
 def stop(cluster: Cluster) -> None:
     ray.shutdown()
     cluster.shutdown()
-
-
-def pool(count: int) -> pa.Table:
-    rows = []
-    for number in range(count):
-        question = f"What is {number} + {number}?"
-        name = problem_id(question)
-        rows.append(
-            {
-                "id": name, "question": question, "answer": str(2 * number), "source": "sums",
-                "domain": "math", "metadata": "{}", "file": "", "line": number,
-                "order": order(0, name), "alive": True, "outcomes": "[]",
-            }
-        )  # fmt: skip
-    return pa.Table.from_pylist(rows, schema=SAMPLED)
 
 
 class Watch:
@@ -135,7 +121,7 @@ def busy(
     )  # fmt: skip
     board = start_board()
     store = Store(f"{folder}/store-{nodes}")
-    rows = pool(problems * nodes)
+    rows = sums(problems * nodes)
     data = sample(
         ray.data.from_arrow(rows), engine, [stage], store, system="", board=board,
         config=SamplerConfig(), total=len(rows),

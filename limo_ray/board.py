@@ -34,9 +34,9 @@ class Board:
 
     def report(self, worker: str, stats: dict[str, Any]) -> tuple[bool, set[str]]:
         """Takes a sampler's running totals; tells it whether to halt, and the groups to leave."""
-        before = self.stats.pop(worker, None)
-        self.stats[worker] = stats | {"at": time.time()}  # now the last one
-        self.metrics.update(self.stats, before)
+        before, after = self.stats.get(worker), stats | {"at": time.time()}
+        self.stats[worker] = after
+        self.metrics.update(before, after, self.stats)
         return self.halt, self.stopped
 
     def stop(self, groups: set[str], halt: bool) -> None:

@@ -190,6 +190,20 @@ def create(config: EngineConfig) -> Engine:
     return ScriptedEngine(config) if config.kind == "scripted" else ReplayEngine(config)
 
 
+def ray_options(config: EngineConfig) -> dict[str, Any]:
+    """What a replica asks of Ray: logical CPUs, and, without bundles of its own, GPUs and nodes."""
+    asked: dict[str, Any] = {"num_cpus": config.num_cpus}
+    if config.bundles:
+        return asked
+    if config.device == "gpu":
+        asked["num_gpus"] = config.tensor_parallel * config.pipeline_parallel
+    if config.resources:
+        asked["resources"] = dict(config.resources)
+    if config.labels:
+        asked["label_selector"] = dict(config.labels)
+    return asked
+
+
 def identity(config: EngineConfig) -> str:
     """What tells an engine's weights from others, for a sampling fingerprint.
 

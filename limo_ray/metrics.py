@@ -37,9 +37,13 @@ class Metrics:
         for name, told in GAUGES.items():
             self.made[name] = Gauge(name, description=told)
 
-    def update(self, workers: dict[str, dict[str, Any]], before: dict[str, Any] | None) -> None:
-        """Takes one sampler's new totals: the last of `workers`, which were `before` until now."""
-        after = next(reversed(workers.values()))
+    def update(
+        self,
+        before: dict[str, Any] | None,
+        after: dict[str, Any],
+        workers: dict[str, dict[str, Any]],
+    ) -> None:
+        """Takes one sampler's new totals and its last ones, and what all `workers` told last."""
         was = counts(before) if before else {}
         for (name, tags), value in counts(after).items():
             grown = value - was.get((name, tags), 0)

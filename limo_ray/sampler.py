@@ -181,7 +181,8 @@ def sample(
 
 
 def _placement(engine: EngineConfig) -> dict[str, Any]:
-    """What each replica asks of Ray: logical CPUs and GPUs, or a placement group of its own."""
+    """What each replica asks of Ray, a placement group of its own included."""
+    asked = engines.ray_options(engine)
     if engine.bundles:
         from ray.util.placement_group import placement_group
 
@@ -197,14 +198,7 @@ def _placement(engine: EngineConfig) -> dict[str, Any]:
                 )
             }
 
-        return {"num_cpus": engine.num_cpus, "ray_remote_args_fn": own_group}
-    asked: dict[str, Any] = {"num_cpus": engine.num_cpus}
-    if engine.device == "gpu":
-        asked["num_gpus"] = engine.tensor_parallel * engine.pipeline_parallel
-    if engine.resources:
-        asked["resources"] = dict(engine.resources)
-    if engine.labels:
-        asked["label_selector"] = dict(engine.labels)
+        asked["ray_remote_args_fn"] = own_group
     return asked
 
 

@@ -13,7 +13,28 @@ import math
 from dataclasses import dataclass
 from random import Random
 
+import pyarrow as pa
+
 from limo_ray.engine import Completion, EngineConfig, EngineError, Request
+from limo_ray.records import problem_id
+from limo_ray.sampler import SAMPLED
+from limo_ray.target import order
+
+
+def sums(count: int) -> pa.Table:
+    """So many problems to draw from, as `limo_ray.sampler.sample` takes them."""
+    rows = []
+    for number in range(count):
+        question = f"What is {number} + {number}?"
+        name = problem_id(question)
+        rows.append(
+            {
+                "id": name, "question": question, "answer": str(2 * number), "source": "sums",
+                "domain": "math", "metadata": "{}", "file": "", "line": number,
+                "order": order(0, name), "alive": True, "outcomes": "[]",
+            }
+        )  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=SAMPLED)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -13,32 +13,16 @@ from ray.exceptions import RayError
 from limo_ray.board import Board
 from limo_ray.engine import EngineConfig, EngineError, SamplingConfig
 from limo_ray.partials import Partials
-from limo_ray.records import problem_id
-from limo_ray.sampler import SAMPLED, Sampler, SamplerConfig, sample
+from limo_ray.sampler import Sampler, SamplerConfig, sample
 from limo_ray.sampling import Stage, StopRule, portions
 from limo_ray.scripted import ScriptedEngine
+from limo_ray.scripted import sums as pool
 from limo_ray.store import Store
-from limo_ray.target import order
 
 RULE = StopRule(budget=8, keep_min=1, keep_max=3)
 ENGINE = EngineConfig(
     model="scripted", kind="scripted", device="cpu", num_cpus=0.5, max_num_seqs=16, seed=3
 )
-
-
-def pool(count: int) -> pa.Table:
-    rows = []
-    for number in range(count):
-        question = f"What is {number} + {number}?"
-        name = problem_id(question)
-        rows.append(
-            {
-                "id": name, "question": question, "answer": str(2 * number), "source": "sums",
-                "domain": "math", "metadata": "{}", "file": "", "line": number,
-                "order": order(0, name), "alive": True, "outcomes": "[]",
-            }
-        )  # fmt: skip
-    return pa.Table.from_pylist(rows, schema=SAMPLED)
 
 
 def stage(rule: StopRule = RULE, fingerprint: str = "f" * 16) -> Stage:

@@ -218,15 +218,14 @@ def _check_verdicts(stats: dict[str, Any], max_error_share: float) -> None:
 def _alive(pool: Store) -> Dataset:
     """The pool's live rows in their order, in the schema that the sampler takes."""
     # Not ray.data.read_parquet, which starts 32 actors of one CPU each to look at the files
-    data = in_order(pool, [*SAMPLED.names[:-2], "reason"])
+    data = in_order(pool, SAMPLED.names[:-2])
 
-    def live(table: pa.Table) -> pa.Table:
-        table = table.filter(pa.compute.is_null(table["reason"])).drop_columns(["reason"])
+    def begun(table: pa.Table) -> pa.Table:
         table = table.append_column("alive", pa.array([True] * len(table), pa.bool_()))
         table = table.append_column("outcomes", pa.array(["[]"] * len(table), pa.string()))
         return table.select(SAMPLED.names).cast(SAMPLED)
 
-    return data.map_batches(live, batch_size=None, batch_format="pyarrow", num_cpus=0.1)
+    return data.map_batches(begun, batch_size=None, batch_format="pyarrow", num_cpus=0.1)
 
 
 def _pool_counts(pool: Store, group_by: str) -> dict[str, np.ndarray]:

@@ -27,6 +27,7 @@ from ray.serve.exceptions import (
 )
 
 from limo_ray import config as configs
+from limo_ray.engine import ray_options
 from limo_ray.serve import asked, page
 from limo_ray.serve.asked import Call
 from limo_ray.serve.config import ServeConfig
@@ -84,13 +85,6 @@ def engines(config: ServeConfig, device: str) -> serve.Application:
     if config.engine.device == "auto":
         config.engine.device = device
     engine = config.engine
-    asked_of_ray: dict[str, Any] = {"num_cpus": engine.num_cpus}
-    if engine.device == "gpu" and not engine.bundles:
-        asked_of_ray["num_gpus"] = engine.tensor_parallel * engine.pipeline_parallel
-    if engine.resources and not engine.bundles:
-        asked_of_ray["resources"] = dict(engine.resources)
-    if engine.labels and not engine.bundles:
-        asked_of_ray["label_selector"] = dict(engine.labels)
     options: dict[str, Any] = {}
     if engine.bundles:
         options["placement_group_bundles"] = [dict(bundle) for bundle in engine.bundles]
@@ -111,7 +105,7 @@ def engines(config: ServeConfig, device: str) -> serve.Application:
     return deploy(
         Replica,
         name="Replica",
-        ray_actor_options=asked_of_ray,
+        ray_actor_options=ray_options(engine),
         # The gate bounds what is inside, the engine queues what it cannot decode yet: so a request
         # that no replica takes has none to take it.
         max_ongoing_requests=config.gate.max_concurrent + config.slots,
