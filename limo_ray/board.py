@@ -15,7 +15,7 @@ class Board:
         self.stats: dict[str, dict[str, Any]] = {}
         self.claims: set[bytes] = set()
         self.stopped: set[str] = set()
-        self.halt = False
+        self.halt = self.resumable = False
         self.metrics = Metrics()
 
     def offer(self, fingerprint: str, fold: list[Any]) -> None:
@@ -32,15 +32,21 @@ class Board:
         self.claims.add(short)
         return again
 
-    def report(self, worker: str, stats: dict[str, Any]) -> tuple[bool, set[str]]:
-        """Takes a sampler's running totals; tells it whether to halt, and the groups to leave."""
+    def report(self, worker: str, stats: dict[str, Any]) -> tuple[bool, bool, set[str]]:
+        """Takes a sampler's running totals; tells it whether to halt, whether the job will go on
+        later from there, and the groups to leave."""
         before, after = self.stats.get(worker), stats | {"at": time.time()}
         self.stats[worker] = after
         self.metrics.update(before, after, self.stats)
-        return self.halt, self.stopped
+        return self.halt, self.resumable, self.stopped
 
     def stop(self, groups: set[str], halt: bool) -> None:
+        """Of these groups, or of all, there is enough."""
         self.stopped, self.halt = groups, halt
+
+    def interrupt(self) -> None:
+        """The job is stopped, and will go on later: unfinished completions are worth saving."""
+        self.halt = self.resumable = True
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
         return self.stats

@@ -72,7 +72,7 @@ class SamplerConfig:
     """Times that each engine may die and be started again before the job stops."""
     partial_tokens: int = 512
     """An unfinished completion of at least so many tokens is saved when its engine is preempted
-    (SIGTERM, a drained node), and goes on elsewhere; 0 saves none."""
+    (SIGTERM, a drained node) or the job interrupted, and goes on later; 0 saves none."""
     drain_margin_s: float = 15.0
     """Seconds before its node's announced end at which a sampler saves what it has and leaves."""
 
@@ -239,7 +239,8 @@ class Sampler:
         self.open = 0  # requests in the engine
         self.checked, self.check_s = 0, 0.0  # answers, and seconds of waiting for their verdicts
         self.deaths = 0
-        self.halted = False
+        self.stopping = False  # draws nothing more
+        self.halted = False  # and has written all that it had
         self.preempted = False
         self.cut: list[tuple[int, Partial]] = []  # (place, what was drawn) of cut-off draws
         self.left: set[str] = set()
@@ -327,7 +328,7 @@ class Sampler:
         self.waiting[problem.id] = self.loop.create_future()
         if self.failure:
             self.waiting[problem.id].set_exception(self.failure)
-        elif self.halted or self._group(problem) in self.left:
+        elif self.stopping or self._group(problem) in self.left:
             self.waiting[problem.id].set_result(False)
         elif first is None:
             self.waiting[problem.id].set_result(True)
@@ -375,7 +376,7 @@ class Sampler:
         while True:
             self.wake.clear()
             idle = starved > 0 and time.monotonic() - starved > 1.0
-            while self.open < self.slots and not self.halted and not self.failure:
+            while self.open < self.slots and not self.stopping and not self.failure:
                 chosen = self.scheduler.next_draw(idle)
                 if chosen is None:
                     starved = starved or time.monotonic()
@@ -384,7 +385,7 @@ class Sampler:
                 if self.engine is None:
                     await self._start_engine()
                 task, draw = chosen
-                if task.ended:  # given up while the engine started
+                if task.ended or self.stopping:  # given up while the engine started
                     self.scheduler.fail(task, draw)
                     continue
                 self.open += 1
@@ -399,7 +400,7 @@ class Sampler:
     async def _start_engine(self) -> None:
         if len(self.journal):
             await asyncio.sleep(3 * REPORT_S)  # the log may hold enough: then a halt is on its way
-            if self.halted:
+            if self.stopping:
                 return
         self.engine = engines.create(self.engine_config)
         await self.engine.start()
@@ -501,7 +502,7 @@ class Sampler:
         if self.preempted:
             return
         self.preempted = True
-        saved = asyncio.run_coroutine_threadsafe(self._save_and_halt(), self.loop)
+        saved = asyncio.run_coroutine_threadsafe(self._save(), self.loop)
         try:
             saved.result(timeout=2 * CUT_S)
         except TimeoutError:
@@ -509,15 +510,17 @@ class Sampler:
         if self.engine is not None:
             self.engine.shutdown()
 
-    async def _save_and_halt(self) -> None:
-        self.halted = True
+    async def _save(self) -> None:
+        """Stops drawing and writes everything: attempts, and what is unfinished."""
+        self.stopping = True
         self.journal.flush_at_last()
         draws = [job for jobs in self.draws.values() for job in jobs.values()]
         if self.engine is not None and self.config.partial_tokens:
             await self.engine.cut_off()
             if draws:
                 await asyncio.wait(draws, timeout=CUT_S)
-        self.journal.save_cut(self.cut)
+        cut, self.cut = self.cut, []
+        self.journal.save_cut(cut)
         self.journal.flush_at_last()
 
     def _keep_cut(self, task: Task, draw: int, completion: Completion) -> None:
@@ -535,18 +538,21 @@ class Sampler:
 
     # The board.
 
-    async def _report(self) -> tuple[bool, set[str]]:
-        halt, left = await self.board.report.remote(self.worker, self._stats())
-        return halt, left
+    async def _report(self) -> tuple[bool, bool, set[str]]:
+        halt, resumable, left = await self.board.report.remote(self.worker, self._stats())
+        return halt, resumable, left
 
     async def _reporter(self) -> None:
         """Once a second: running totals to the board, its word back."""
         while True:
-            halt, left = await self._report()
+            halt, resumable, left = await self._report()
             if halt and not self.halted:
-                self.halted = True
+                if resumable:
+                    await self._save()
+                self.stopping = True
                 self._give_up(lambda problem: True)
                 await asyncio.to_thread(self.journal.flush_at_last)
+                self.halted = True
             if left - self.left:
                 self.left = set(left)
                 self._give_up(lambda problem: self._group(problem) in self.left)

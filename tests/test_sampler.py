@@ -147,21 +147,47 @@ def test_an_ended_sampler_costs_at_most_what_was_not_flushed(local_ray, tmp_path
     assert (continued > 0) == (sent == signal.SIGTERM)
 
 
+def test_an_interrupted_job_goes_on_in_the_middle_of_its_completions(local_ray, tmp_path):
+    rows, store = pool(100), Store(str(tmp_path))
+
+    def interrupt(board, pid):
+        local_ray.get(board.interrupt.remote())
+
+    halt = _after_40_verdicts(local_ray, interrupt)
+    config = {"flush_s": 4.0, "partial_tokens": 3}
+    decided, _ = run(local_ray, rows, store, [stage()], SLOW, halt, **config)
+    assert len(decided) < 100
+    saved = Partials(store, "f" * 16)
+    saved.load()
+    assert len(saved)
+
+    decided, stats = run(local_ray, rows, store, [stage()], SLOW, **config)
+    wanted, draws = expected(rows, RULE, SLOW)
+    assert kept(decided) == wanted
+    attempts = logged(store)
+    assert len(attempts) == len(set(attempts)) == draws
+    assert sum(worker["stages"]["strong"]["continued"] for worker in stats) == len(saved)
+
+
 def _end_the_sampler(ray, sent: signal.Signals):
-    """Ends the sampler's process once it has given 40 verdicts."""
+    return _after_40_verdicts(ray, lambda board, pid: os.kill(pid, sent))
+
+
+def _after_40_verdicts(ray, do):
+    """A remote function that does it once a sampler has given so many; returns its process."""
 
     @ray.remote(num_cpus=0)
-    def end(board) -> int:
+    def watch(board) -> int:
         deadline = time.time() + 60
         while time.time() < deadline:
             time.sleep(0.05)
             for worker in ray.get(board.snapshot.remote()).values():
                 if sum(worker["stages"]["strong"]["verdicts"].values()) >= 40:
-                    os.kill(worker["pid"], sent)
+                    do(board, worker["pid"])
                     return worker["pid"]
         return 0
 
-    return end
+    return watch
 
 
 def test_a_pool_of_gpu_engines_can_be_planned(local_ray, tmp_path):

@@ -1,5 +1,6 @@
 """All that a plan stands on: stages, replicas, and what is believed of them."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,6 +47,7 @@ class Basis:
                     per_node=share.per_node,
                     node_start_s=share.node.start_s,
                     preemptions_per_hour=share.node.preemptions_per_hour,
+                    partial_tokens=config.sampler.partial_tokens or math.inf,
                     flush_s=config.sampler.flush_s,
                     speculative_share=config.sampler.speculative_share,
                 )

@@ -11,7 +11,8 @@ class StageCount:
     """Decided."""
     kept: int = 0
     begun: int = 0
-    """Attempts; those not among `attempts` or `lost` were cut off by a decision or the end."""
+    """Attempts, and continued ones again; those not among `attempts`, `lost` or `saved` were cut
+    off by a decision or the end."""
     attempts: int = 0
     """Finished, and in the log."""
     correct: int = 0
@@ -19,6 +20,8 @@ class StageCount:
     """Of the finished ones."""
     lost: int = 0
     """Attempts that went with a node."""
+    saved: int = 0
+    """Attempts that a node left half done, to go on elsewhere."""
     speculative: int = 0
     within_attempts: int = 0
     """Of the finished ones those at problems that count as sampled, if asked for."""

@@ -4,8 +4,9 @@ What is real: `Scheduler` and `StopRule` say what is drawn next, `Target` when e
 What is modelled, as limo_ray.sampler and Ray Data do it: problems come to a replica in batches and
 leave when their whole batch is decided and flushed; the next engine takes what left, and nothing
 holds the one before it back; an idle replica speculates after a second; replicas decode as
-`replica.Replica` says; a node that is preempted loses what is being decoded, and its batches are
-handed out again, with what the log knows of them.
+`replica.Replica` says; a node is preempted with notice (spot nodes have 30 s and more), so that
+completions of `partial_tokens` or more go on elsewhere and shorter ones are lost, and its batches
+are handed out again, with what the log knows of them.
 """
 
 import heapq
@@ -64,6 +65,7 @@ class _Simulation:
         self.queues: list[deque[Row]] = [deque() for _ in passes]
         self.retries: list[deque[Batch]] = [deque() for _ in passes]
         self.passed = [0] * len(passes)  # rows that left each pass
+        self.partials: list[dict[tuple[int, int, int], Request]] = [{} for _ in passes]
         self.kept = 0
         self.ends = math.inf
         self.events: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
@@ -259,10 +261,12 @@ class _Simulation:
 
     def _request(self, place: int, replica: Replica, task: Task, draw: int) -> Request:
         row, _ = replica.rows[task.problem.id]
+        self.counts[place].stages[task.stage].begun += 1
+        if saved := self.partials[place].pop((row.number, task.stage, draw), None):
+            return saved
         random = self.random.random
         correct = random() < row.rates[task.stage]
         lengths = self.lengths[place][task.stage][correct]
-        self.counts[place].stages[task.stage].begun += 1
         return Request(row, draw, task.stage, lengths[int(random() * len(lengths))], correct)
 
     def _ended(self, place: int, replica: Replica, alarm: int) -> None:
@@ -290,7 +294,7 @@ class _Simulation:
         self._later(self.random.expovariate(rate), self._preempted, place)
 
     def _preempted(self, place: int) -> None:
-        """A node goes with its replicas: what it had logged stays, what it decoded is lost."""
+        """A node goes with its replicas: what it has logged or saved stays."""
         model, count = self.passes[place], self.counts[place]
         if self.passed[place] == self.problems:
             return
@@ -301,9 +305,15 @@ class _Simulation:
         for replica in self.replicas[place][first : first + size]:
             replica.advance(self.now)
             for request in replica.requests.values():
-                count.stages[request.stage].lost += 1
-                if request.end is not None:
-                    count.lost_tokens += request.tokens - max(0.0, request.end - replica.clock)
+                request.done = replica.decoded_of(request)
+                request.end = None
+                if request.done >= model.partial_tokens:
+                    count.stages[request.stage].saved += 1
+                    key = request.row.number, request.stage, request.draw
+                    self.partials[place][key] = request
+                else:
+                    count.stages[request.stage].lost += 1
+                    count.lost_tokens += request.done
             for batch in replica.batches:
                 for row in batch.rows:
                     row.task.in_flight = {}

@@ -202,6 +202,7 @@ def flow(
         seen = details[place].stops if reached and not blind else details[place].drains
         line = _Line(model, seen, central[place], rng)
         own = problems * math.prod(shares[:place]) if blind else within
+        line.happen(max(own * line.tokens / line.capacity, finish - begin), rng)
         work = own * line.tokens / line.capacity
         finish = max(finish + line.last, ready + work + line.lag)
         spans.append(_Span(line, begin, ready, finish, within, own))
@@ -249,14 +250,30 @@ class _Line:
         self.lag = picked.lag * slower
         self.last = picked.last * slower
         self.speculative = picked.speculative * model.replicas
-        rate = picked.rate * full(model)
+        self.rate = picked.rate * full(model)
         lengths = np.concatenate([np.append(t.correct, t.other) for t in model.truths])
-        # a sequence that is cut off has on the mean half of a length that is drawn by its size
-        self.lost_each = model.sequences * float((lengths**2).mean() / lengths.mean()) / 2
-        often = model.preemptions_per_hour / 3600
-        away = model.node_start_s + model.speed.start_s
-        lost = min(rate, often * self.lost_each)
-        self.capacity = model.replicas * max(1e-9, rate - lost) / (1 + often * away)
+        # A sequence that is cut off has a length that is drawn by its size, and is anywhere in it;
+        # what has fewer than partial_tokens by then is lost.
+        short = np.minimum(lengths, model.partial_tokens)
+        self.lost_share = float(short.mean() / lengths.mean())
+        self.lost_each = model.sequences * float((short**2).mean() / lengths.mean()) / 2
+        self.often = model.preemptions_per_hour / 3600
+
+    def happen(self, seconds: float, rng: np.random.Generator) -> None:
+        """Draws how often nodes go in about so many seconds; before that it is the mean."""
+        if exposure := self.model.nodes * seconds:
+            self.often = rng.poisson(self.often * exposure) / exposure
+
+    @property
+    def up(self) -> float:
+        """Share of the time that a replica is there: a node may go again while it starts."""
+        return math.exp(-self.often * (self.model.node_start_s + self.model.speed.start_s))
+
+    @property
+    def capacity(self) -> float:
+        """Tokens per second of all replicas, without those that are lost."""
+        kept = max(1e-9, self.rate - self.often * self.lost_each)
+        return self.model.replicas * self.up * kept
 
 
 def _count(span: _Span, rng: np.random.Generator) -> PassCount:
@@ -281,10 +298,11 @@ def _count(span: _Span, rng: np.random.Generator) -> PassCount:
     extra.attempts += round(one.speculative)
     extra.begun += round(one.speculative)
     extra.tokens += round(one.speculative * each)
-    hours = (span.finish - span.begin) / 3600
-    preempted = int(rng.poisson(model.nodes * model.preemptions_per_hour * hours))
-    hit = max(1.0, math.floor(model.per_node)) * preempted
-    extra.lost = round(hit * model.slots)
+    preempted = round(model.nodes * one.often * (span.finish - span.begin))
+    hit = max(1.0, math.floor(model.per_node)) * preempted * one.up  # replicas that were there
+    waiting = model.slots - model.sequences
+    extra.lost = round(hit * (model.sequences * one.lost_share + waiting))
+    extra.saved = round(hit * model.sequences * (1 - one.lost_share))
     decoded = float(sum(stage.tokens for stage in stages))
     up = max(0.0, span.finish - span.ready) * model.replicas
     return PassCount(

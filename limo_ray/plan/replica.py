@@ -35,6 +35,8 @@ class PassModel:
     """Of each node."""
     flush_s: float = 3.0
     speculative_share: float = 0.0
+    partial_tokens: float = 512
+    """Of an unfinished completion that a preempted node saves; infinite if it saves none."""
 
     @property
     def batch(self) -> int:
@@ -83,6 +85,8 @@ class Request:
     stage: int
     tokens: int
     correct: bool
+    done: float = 0.0
+    """Tokens that it has from a node that is gone."""
     end: float | None = None
     """The clock at which it is done; None while it waits."""
     cut: bool = False
@@ -144,7 +148,7 @@ class Replica:
             self.waiting.append(request)
 
     def _decode(self, request: Request) -> None:
-        request.end = self.clock + request.tokens
+        request.end = self.clock + request.tokens - request.done
         self.active += 1
         self.started += 1
         heapq.heappush(self.running, (request.end, self.started, request))
@@ -157,6 +161,12 @@ class Replica:
         else:
             self.active -= 1
             self.refill()
+
+    def decoded_of(self, request: Request) -> float:
+        """Tokens of a request by now."""
+        if request.end is None:
+            return request.done
+        return request.tokens - max(0.0, request.end - self.clock)
 
     def refill(self) -> None:
         while self.waiting and self.active < self.model.sequences:

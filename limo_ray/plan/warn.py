@@ -1,13 +1,15 @@
 """What somebody who reads a plan should be told."""
 
+import math
+
 from limo_ray.plan.basis import Basis
 from limo_ray.plan.counts import Future
 from limo_ray.plan.findings import figure
-from limo_ray.plan.flow import kept_share, per_problem
+from limo_ray.plan.flow import full, kept_share, per_problem
 from limo_ray.plan.replica import PassModel
 
 IDLE = 0.7  # share of busy slots below which an engine is worth a word
-LOST = 0.03  # share of tokens lost to preemptions that is worth one
+LOST = 0.03  # share of time lost to preemptions that is worth one
 
 
 def warnings(base: Basis, central: list[PassModel], futures: list[Future]) -> list[str]:
@@ -89,12 +91,15 @@ def _engines(base: Basis, central: list[PassModel], futures: list[Future]) -> li
             told.append(
                 f"engine {one.engine_name} idles {1 - busy:.0%} of its time: it {why}{less}"
             )
-        decoded = sum(count.decoded for count in counts)
-        lost = sum(count.lost_tokens for count in counts)
-        if lost > LOST * (decoded + lost):
+        model = central[place]
+        gone = sum(count.preemptions for count in counts) * max(1, math.floor(share.per_node))
+        away = gone * (model.node_start_s + model.speed.start_s)
+        lost = sum(count.lost_tokens for count in counts) / full(model)
+        spent = share.replicas * sum(future.spans[place] for future in futures)
+        if away + lost > LOST * spent:
             told.append(
-                f"engine {one.engine_name}: preemptions of kind {share.kind} lose "
-                f"{lost / (decoded + lost):.0%} of its tokens"
+                f"engine {one.engine_name}: preemptions of kind {share.kind} cost "
+                f"{min(1, (away + lost) / spent):.0%} of its time, while it starts again"
             )
     return told
 
@@ -106,8 +111,7 @@ def _verifier(base: Basis, central: list[PassModel]) -> list[str]:
         each = per_problem(model)
         attempts = sum(stage.reach * stage.attempts for stage in each)
         tokens = sum(stage.reach * stage.tokens for stage in each)
-        full = model.sequences / model.speed.step(model.sequences)
-        asked = full * attempts / tokens
+        asked = full(model) * attempts / tokens
         if asked > can:
             told.append(
                 f"engine {one.engine_name} ends {asked:,.0f} attempts a second and replica, "

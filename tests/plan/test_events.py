@@ -110,10 +110,14 @@ def test_a_preempted_node_loses_what_it_decodes_and_nothing_else() -> None:
     count = found.passes[0]
     stage = count.stages[0]
     assert count.preemptions > 0
-    # both replicas of a node, each with at most all its slots
-    assert 0 < stage.lost <= count.preemptions * 2 * rough.slots
-    assert stage.begun == stage.attempts + stage.lost
-    assert count.lost_tokens > 0
+    # both replicas of a node, each with at most all its slots; what is long goes on elsewhere
+    assert 0 < stage.lost + stage.saved <= count.preemptions * 2 * rough.slots
+    assert stage.begun == stage.attempts + stage.lost + stage.saved
+    assert 0 < count.lost_tokens < stage.lost * rough.partial_tokens
+    rough.partial_tokens = math.inf
+    anew = simulate([rough], 2000, seed=5).passes[0]
+    assert anew.stages[0].saved == 0
+    assert anew.lost_tokens > 10 * count.lost_tokens
     assert stage.problems == 2000, "each problem is decided once"
     each = per_problem(rough)[0]
     sigma = math.sqrt(each.variance * 2000)

@@ -15,7 +15,8 @@ from limo_ray.plan.replica import PassModel
 from tests.plan.models import curation
 
 ROOT = Path(__file__).parent.parent.parent
-PROBLEMS = 20_000
+PROBLEMS = 10_000
+SEEDS = 3
 CASES = {
     "the whole pool": {},
     "many replicas, few problems each": {"replicas": (8, 24, 2)},
@@ -38,20 +39,20 @@ def flows(
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_flow_agrees_with_every_event(case: str) -> None:
-    """20,000 problems through three engines: each total lies where the flow's futures lie."""
+    """Problems through three engines: each total lies, on the mean, where the flow's do."""
     asked = {"replicas": (2, 4, 1), "preemptions_per_hour": 0.0, **CASES[case]}
     job = {name: asked.pop(name) for name in ("wanted", "overlap") if name in asked}
     models = curation(node_start_s=120, speculative_share=0.05, **asked)
-    seen = simulate(models, PROBLEMS, seed=1, account=True, **job)
+    seen = [simulate(models, PROBLEMS, seed=seed, account=True, **job) for seed in range(SEEDS)]
     futures = flows(models, **job)
 
     def holds(name: str, value: Callable[[Outcome], float], slack: float = 0.02) -> None:
-        """Within three standard deviations of the flow's mean, and some percent."""
+        """Within three standard deviations (five of a mean's) of the flow's, and some percent."""
         values = [value(future) for future in futures]
-        off = abs(value(seen) - np.mean(values))
+        off = abs(np.mean([value(one) for one in seen]) - np.mean(values))
         assert off <= 3 * np.std(values) + slack * np.mean(values), f"{name}: off by {off}"
 
-    assert all(future.reached == seen.reached for future in futures)
+    assert len({one.reached for one in [*seen, *futures]}) == 1
     holds("seconds", lambda o: o.seconds)
     holds("sampled", lambda o: o.sampled)
     holds("kept", lambda o: o.kept)
@@ -63,6 +64,7 @@ def test_the_flow_agrees_with_every_event(case: str) -> None:
     if asked["preemptions_per_hour"]:
         holds("preemptions", lambda o: sum(p.preemptions for p in o.passes), 0.2)
         holds("lost", lambda o: o.passes[1].stages[0].lost, 0.25)
+        holds("saved", lambda o: o.passes[1].stages[0].saved, 0.25)
 
 
 def test_the_flow_follows_the_truth_of_its_future() -> None:

@@ -171,7 +171,7 @@ def pilot(local_ray, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "store/runs/laptop"
 
 
-@pytest.mark.parametrize("wanted", [0, 40])
+@pytest.mark.parametrize("wanted", [0, 100])
 def test_a_run_does_what_its_pilot_foretold(pilot: Path, tmp_path: Path, wanted: int) -> None:
     """Other problems than the pilot's, three times as many: within 25 %."""
     asked = settings(
