@@ -192,6 +192,10 @@ def quiet() -> None:
     # Nodes without labels are fine.
     context.execution_options.label_selector = {"role": "!trainer"}
     context.execution_no_progress_timeout_s = -1  # a 32k-token tail can be silent for long
+    # Engines are the only actor pools. By default one only grows where calls queue in front of
+    # its actors; a sampler takes many calls at once, eight problems for each slot of its engine.
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = 0.75
+    context.autoscaling_config.actor_pool_util_downscaling_threshold = 0.125
     context.max_consecutive_actor_init_deaths = 5
     context.default_hash_shuffle_parallelism = max(2, int(ray.cluster_resources().get("CPU", 2)))
 

@@ -183,6 +183,7 @@ def sample(
 def _placement(engine: EngineConfig) -> dict[str, Any]:
     """What each replica asks of Ray, a placement group of its own included."""
     asked = engines.ray_options(engine)
+    asked["memory"] = 0  # Ray Data would ask for the size of what comes out, of nodes yet to come
     if engine.bundles:
         from ray.util.placement_group import placement_group
 

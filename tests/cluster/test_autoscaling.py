@@ -64,8 +64,8 @@ def cluster() -> Iterator[Head]:
 
 def test_a_curation_grows_the_cluster_and_leaves_it_empty(cluster: Head, tmp_path: Path) -> None:
     job = [
-        *curation(tmp_path), "engines.smollm2.resources={engine: 1}",
-        'engines.smollm2.labels={role: "!trainer"}', "engines.smollm2.min_replicas=2",
+        *curation(tmp_path, problems=200), "engines.smollm2.resources={engine: 1}",
+        'engines.smollm2.labels={role: "!trainer"}', "engines.smollm2.min_replicas=1",
         "engines.smollm2.max_replicas=2",
     ]  # fmt: skip
     with Watch(cluster) as watch:
@@ -73,7 +73,7 @@ def test_a_curation_grows_the_cluster_and_leaves_it_empty(cluster: Head, tmp_pat
         assert done.returncode == 0, done.stdout[-3000:]
         watch.wait_until_empty(timeout_s=120)
         assert watch.now == [], "nodes that nobody uses stayed"
-        assert watch.most.get("sampler") == 2, "one for each engine"
+        assert watch.most.get("sampler") == 2, "one for each engine, of which the second is growth"
         assert watch.most.get("pool"), "for reading and filters"
         assert watch.most.keys() == {"pool", "sampler"}, "nobody asked for the others"
     attempts = logged(tmp_path / "store")

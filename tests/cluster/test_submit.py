@@ -1,8 +1,10 @@
 """`ray job submit` on a real head with token authentication: run, stop, run again, fail."""
 
 import json
+import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from limo_ray.store import Store
 from tests.cluster.heads import ROOT, Head, head
 
 TOKEN = "a-token-of-this-test-0123456789"
+JOBS = ["curate", "train", "evaluate", "serve"]
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +32,9 @@ def submit(cluster: Head, *job: str, options: tuple[str, ...] = ()):
     )  # fmt: skip
 
 
-def curation(folder: Path) -> list[str]:
+def curation(folder: Path, problems: int = 80) -> list[str]:
     pool = folder / "sums.jsonl"
-    rows = [{"question": f"What is {n} + {n}?", "answer": 2 * n} for n in range(80)]
+    rows = [{"question": f"What is {n} + {n}?", "answer": 2 * n} for n in range(problems)]
     pool.write_text("".join(json.dumps(row) + "\n" for row in rows))
     source = json.dumps([{"path": str(pool), "question": "question", "answer": "answer"}])
     script = json.dumps({"seconds_per_token": 0.02})
@@ -85,18 +88,17 @@ def test_a_stopped_job_goes_on_when_it_is_submitted_again(cluster: Head, tmp_pat
     assert manifest["counts"]["sampled"] == 80
 
 
-def test_a_job_with_a_wrong_config_fails_and_says_why(cluster: Head) -> None:
-    failed = submit(cluster, "jobs/curate.py", "conf/curate/laptop.yaml", "sede=1")
+def test_every_job_runs_where_it_is_submitted(cluster: Head) -> None:
+    jobs = [(f"jobs/{name}.py", f"conf/{name}/laptop.yaml") for name in JOBS]
+    asked = [(*job, "--dry-run") for job in jobs] + [(*jobs[0], "sede=1")]
+    with ThreadPoolExecutor(len(asked)) as together:  # each of them mostly waits
+        *done, failed = together.map(lambda job: submit(cluster, *job), asked)
+    for each in done:
+        assert each.returncode == 0, each.stdout[-3000:]
+        assert "# plan" in each.stdout
     assert failed.returncode == 1
     assert "config error: sede=1: sede: unknown key, did you mean seed?" in failed.stdout
     assert "exit code 2" in failed.stdout, "which is that of a wrong config"
-
-
-@pytest.mark.parametrize("job", ["train", "evaluate", "serve"])
-def test_every_job_runs_where_it_is_submitted(cluster: Head, job: str) -> None:
-    done = submit(cluster, f"jobs/{job}.py", f"conf/{job}/laptop.yaml", "--dry-run")
-    assert done.returncode == 0, done.stdout[-3000:]
-    assert "# plan" in done.stdout
 
 
 def test_only_what_a_job_needs_is_shipped(cluster: Head) -> None:
@@ -111,20 +113,22 @@ def test_only_what_a_job_needs_is_shipped(cluster: Head) -> None:
     assert size < 2 * 2**20
 
 
-@pytest.mark.parametrize(
-    ("env", "words"),
-    [
-        ({"RAY_AUTH_TOKEN": "wrong"}, "RAY_AUTH_TOKEN: the Ray cluster at {gcs} refuses this"),
+def test_no_connection_is_one_line(cluster: Head) -> None:
+    url, gcs = cluster.dashboard, cluster.gcs
+    cases = [
+        ({"RAY_AUTH_TOKEN": "wrong"}, f"RAY_AUTH_TOKEN: the Ray cluster at {gcs} refuses this"),
         ({"RAY_AUTH_TOKEN": "", "HOME": "/nobody"}, "RAY_AUTH_MODE: token, but there is no token"),
-        ({"RAY_ADDRESS": "{dashboard}"}, "RAY_ADDRESS: {dashboard} is a dashboard"),
+        ({"RAY_ADDRESS": url}, f"RAY_ADDRESS: {url} is a dashboard"),
         ({"RAY_ADDRESS": "127.0.0.1:9"}, "RAY_ADDRESS: no Ray cluster answers at 127.0.0.1:9"),
-    ],
-)
-def test_no_connection_is_one_line(cluster: Head, env: dict[str, str], words: str) -> None:
-    places = {"gcs": cluster.gcs, "dashboard": cluster.dashboard}
-    given = {"RAY_ADDRESS": cluster.gcs} | {k: v.format(**places) for k, v in env.items()}
-    job = ("python", "jobs/curate.py", "conf/curate/laptop.yaml", "--dry-run")
-    refused = cluster.run(*job, **given)
-    assert refused.returncode == 1
-    assert f"failed: {words.format(**places)}" in refused.stderr.splitlines()[-1]
-    assert TOKEN not in refused.stdout + refused.stderr
+    ]
+
+    def refused(env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+        job = ("python", "jobs/curate.py", "conf/curate/laptop.yaml", "--dry-run")
+        return cluster.run(*job, **{"RAY_ADDRESS": gcs} | env)
+
+    with ThreadPoolExecutor(len(cases)) as together:
+        found = list(together.map(refused, [env for env, _ in cases]))
+    for (_, words), each in zip(cases, found, strict=True):
+        assert each.returncode == 1
+        assert f"failed: {words}" in each.stderr.splitlines()[-1]
+        assert TOKEN not in each.stdout + each.stderr

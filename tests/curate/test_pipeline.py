@@ -23,6 +23,7 @@ from limo_ray.curate.pipeline import curate
 from limo_ray.records import ATTEMPT, problem_id
 from limo_ray.store import Store
 from limo_ray.verify import VerificationError
+from tests import processes
 from tests.curate import messy_pool
 
 ROOT = Path(__file__).parent.parent.parent
@@ -250,7 +251,7 @@ def test_kill_9_costs_nothing_that_was_logged(
         except psutil.NoSuchProcess:
             continue
     job.communicate()
-    psutil.wait_procs(family, timeout=30)
+    processes.end(family)
     before = logged(tmp_path)
     assert 0 < len(before) < len(logged(reference))
 

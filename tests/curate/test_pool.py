@@ -194,9 +194,7 @@ test_pool.pool_of(sys.argv[1:])
 """
 
 
-@pytest.mark.parametrize(
-    "step", ["done", "exact", "links", "candidates", "members", "near", "pool"]
-)
+@pytest.mark.parametrize("step", ["done", "exact", "links", "near", "pool"])
 def test_kill_9_in_any_step_changes_nothing(
     step: str, undisturbed: list[dict], data: Path, tmp_path: Path, local_ray, monkeypatch
 ) -> None:

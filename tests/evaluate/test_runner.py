@@ -25,6 +25,7 @@ from limo_ray.evaluate.table import markdown
 from limo_ray.prompts import example_messages
 from limo_ray.records import ATTEMPT, Attempt, Verdict
 from limo_ray.store import Store
+from tests import processes
 from tests.evaluate.server import Served
 from tests.evaluate.test_endpoint import ENGINE
 from tests.report.pages import Page, assert_harmless, unpacked
@@ -316,7 +317,7 @@ def test_kill_9_of_everything_costs_nothing_that_was_logged(local_ray, exams, tm
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     job.communicate()
-    psutil.wait_procs(family, timeout=30)
+    processes.end(family)
     kept = logged(tmp_path)
     assert 0 < len(kept) < 20 * 2 + 40 * 4
     found = run(exams, tmp_path, *slow).results

@@ -17,6 +17,7 @@ from limo_ray.store import Store
 from limo_ray.train.config import TrainConfig
 from limo_ray.train.sft import check_resumable, stop_words, train
 from limo_ray.train.watch import TrainingError
+from tests import processes
 from tests.train import tiny
 
 ROOT = Path(__file__).parent.parent.parent
@@ -140,7 +141,7 @@ def test_a_killed_driver_changes_nothing(place: Path, undisturbed: Curve) -> Non
     family = psutil.Process(driver.pid).children(recursive=True)
     driver.kill()
     driver.wait()
-    psutil.wait_procs(family, timeout=30)
+    processes.end(family)
     assert not (folder.parent / "manifest.json").exists()
     done = subprocess.run(
         command, cwd=place, env=alone, capture_output=True, text=True, timeout=200
