@@ -131,7 +131,8 @@ def portions(slots: int, fewest: int, most: int, total: int = 0) -> tuple[int, i
     problems end long before the last one: a sampler needs many problems for each of its slots. (In
     a simulation with log-normal lengths 39 % of 256 slots were idle with 3 problems for each, none
     with 8.) Large batches keep what Ray remembers of each task small. Where all `total` problems
-    are fewer than that, no replica takes more than its share.
+    are fewer than that, no replica takes more than its share; and where replicas are still to come,
+    none takes more than two for each slot, so that there is something left for them.
 
     Args:
         slots: sequences that one engine decodes at once.
@@ -143,7 +144,10 @@ def portions(slots: int, fewest: int, most: int, total: int = 0) -> tuple[int, i
         batch = min(batch, math.ceil(total / (4 * most)))
     in_flight = max(4, math.ceil(8 * slots / batch))
     if total:
-        in_flight = min(in_flight, math.ceil(total / (batch * fewest)))
+        share = total / fewest
+        if most > fewest:
+            share = min(share, max(total / most, 2 * slots))
+        in_flight = min(in_flight, max(1, math.ceil(share / batch)))
     return batch, in_flight
 
 

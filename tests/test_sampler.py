@@ -233,6 +233,7 @@ def test_a_batch_that_is_sent_again_is_not_drawn_again(local_ray, tmp_path):
         (1, (1, 1), 0, 1, 8),
         (256, (4, 4), 30, 2, 4),  # a benchmark of 30: eight to each replica at the most
         (256, (1, 4), 30, 2, 15),  # or all to the only one that may come
+        (256, (1, 64), 5000, 20, 26),  # two a slot, since more replicas may come
     ],
 )
 def test_problems_are_portioned_by_slots_and_replicas(slots, replicas, total, batch, in_flight):

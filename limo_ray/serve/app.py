@@ -89,6 +89,9 @@ def engines(config: ServeConfig, device: str) -> serve.Application:
     if engine.bundles:
         options["placement_group_bundles"] = [dict(bundle) for bundle in engine.bundles]
         options["placement_group_strategy"] = engine.bundle_strategy
+        if engine.labels:
+            selectors = [dict(engine.labels)] * len(engine.bundles)
+            options["placement_group_bundle_label_selector"] = selectors
     if engine.max_replicas > engine.min_replicas:
         options["autoscaling_config"] = AutoscalingConfig(
             min_replicas=engine.min_replicas, max_replicas=engine.max_replicas,

@@ -60,6 +60,12 @@ def test_ray_accepts_it(file: Path) -> None:
     assert all("RAY_AUTH_MODE=token" in line for line in started if "ray start" in line)
 
 
+def test_nodes_on_google_cloud_say_how_much_memory_they_have() -> None:
+    """Ray Data's tasks ask for some, and a node type without it would never be started for them."""
+    types = prepared(ROOT / "cluster/gcp.yaml")["available_node_types"]
+    assert all(types[name]["resources"]["memory"] > 5e10 for name in types if name != "head")
+
+
 @pytest.mark.parametrize("file", LAUNCHED, ids=lambda file: file.name)
 @pytest.mark.parametrize("at", [[], ["docker"], ["available_node_types", "sampler"]], ids=str)
 def test_ray_refuses_unknown_keys(file: Path, at: list[str]) -> None:

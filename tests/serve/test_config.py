@@ -169,10 +169,15 @@ def test_a_replica_asks_for_its_gpus_and_routes_by_prefix() -> None:
     assert "PrefixCacheAffinityRouter" in str(router)
     # more than the gate lets in: the gate's queue is the only one before the engine's
     assert replica.max_ongoing_requests > loaded.gate.max_concurrent
-    bundles = load("engine.bundles=[{CPU: 1, GPU: 4}, {CPU: 1, GPU: 4}]", "engine.device=gpu")
+    bundles = load(
+        "engine.bundles=[{CPU: 1, GPU: 4}, {CPU: 1, GPU: 4}]", "engine.device=gpu",
+        "engine.labels={role: sampler}",
+    )  # fmt: skip
     replica = deployments(application(bundles, "cpu"))["Replica"]
     assert replica._deployment_config is not None
     assert len(replica._replica_config.placement_group_bundles) == 2
+    asked = replica._replica_config.placement_group_bundle_label_selector
+    assert asked == [{"role": "sampler"}] * 2
 
 
 def test_the_builder_takes_the_jobs_arguments() -> None:
