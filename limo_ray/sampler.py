@@ -148,7 +148,8 @@ def sample(
         given up on the board's word are left out. Nothing runs before the Dataset is consumed.
     """
     replicas = engine.min_replicas, engine.max_replicas
-    batch, in_flight = portions(engine.max_num_seqs, *replicas, total)
+    rules = [stage.rule for stage in stages]
+    batch, in_flight = portions(engine.max_num_seqs, *replicas, total, rules)
     pool = ActorPoolStrategy(
         min_size=engine.min_replicas,
         max_size=engine.max_replicas,

@@ -240,6 +240,12 @@ def test_problems_are_portioned_by_slots_and_replicas(slots, replicas, total, ba
     assert portions(slots, *replicas, total) == (batch, in_flight)
 
 
+def test_where_all_draws_are_needed_few_problems_fill_an_engine():
+    exam = StopRule(budget=32, keep_min=0, keep_max=32, early=False)
+    assert portions(256, 1, 8, 30, [exam]) == (1, 8)  # 8 x 32 draws: four engines share them
+    assert portions(256, 1, 8, 30, [exam, RULE]) == (1, 30)
+
+
 def test_an_engine_that_cannot_start_ends_the_job_with_its_reason(local_ray, tmp_path):
     broken = EngineConfig(
         model="scripted", kind="scripted", device="cpu", num_cpus=0.5,

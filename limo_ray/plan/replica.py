@@ -41,12 +41,16 @@ class PassModel:
     @property
     def batch(self) -> int:
         """Problems handed to a replica together."""
-        return portions(self.sequences, *self.scale, self.total)[0]
+        return self._portions()[0]
 
     @property
     def batches(self) -> int:
         """Batches that a replica holds at once."""
-        return portions(self.sequences, *self.scale, self.total)[1]
+        return self._portions()[1]
+
+    def _portions(self) -> tuple[int, int]:
+        rules = [stage.rule for stage in self.stages]
+        return portions(self.sequences, *self.scale, self.total, rules)
 
     @property
     def slots(self) -> int:
