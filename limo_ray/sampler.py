@@ -330,12 +330,17 @@ class Sampler:
         self.waiting[problem.id] = self.loop.create_future()
         if self.failure:
             self.waiting[problem.id].set_exception(self.failure)
-        elif self.stopping or self._group(problem) in self.left:
+        elif self._unwanted(problem):
             self.waiting[problem.id].set_result(False)
         elif first is None:
             self.waiting[problem.id].set_result(True)
         else:
             self._admit(task)
+
+    def _unwanted(self, problem: Problem) -> bool:
+        """By the job. A preempted sampler's batches are for another: they must not seem done."""
+        over = self.stopping and not self.preempted
+        return over or self._group(problem) in self.left
 
     def _group(self, problem: Problem) -> str:
         return str(getattr(problem, self.group_by)) if self.group_by else ""

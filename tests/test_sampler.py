@@ -134,6 +134,7 @@ def test_an_ended_sampler_costs_at_most_what_was_not_flushed(local_ray, tmp_path
         local_ray, rows, store, [stage()], SLOW, end, flush_s=flush_s, partial_tokens=3
     )
     wanted, draws = expected(rows, RULE, SLOW)
+    assert len(decided) == 100
     assert kept(decided) == wanted
     attempts = logged(store)
     assert len(attempts) == len(set(attempts)) == draws, "a logged attempt was drawn again"
