@@ -59,6 +59,11 @@ class Progress:
                 return
             time.sleep(0.2)
 
+    def interrupt(self) -> None:
+        """Returns when samplers have written what they have, for a job that will go on later."""
+        ray.get(self.board.interrupt.remote())
+        self.wait_for_halt(timeout_s=15)
+
     def last(self) -> dict[str, Any]:
         """The final totals by stage name."""
         self._fetch()

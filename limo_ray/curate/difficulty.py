@@ -153,8 +153,7 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
             for part, table in enumerate(_parts(decided)):
                 run.write_table(f"decided/part-{part:06d}.parquet", table)
         except KeyboardInterrupt:
-            ray.get(board.interrupt.remote())  # samplers write what they have, then stop
-            progress.wait_for_halt(timeout_s=15)
+            progress.interrupt()
             raise
         stats = progress.last()
         engines = engine_seconds(planned, progress.workers)

@@ -174,8 +174,7 @@ def _own(
             for _ in data.iter_batches(batch_size=None, batch_format="pyarrow"):
                 pass
         except KeyboardInterrupt:
-            ray.get(board.interrupt.remote())  # samplers write what they have, then stop
-            watch.wait_for_halt(timeout_s=15)
+            watch.interrupt()
             raise
     ray.kill(board)
 

@@ -300,7 +300,7 @@ class _Simulation:
             return
         self._preempt_later(place)
         count.preemptions += 1
-        size = max(1, math.floor(model.per_node))
+        size = model.together
         first = size * self.random.randrange(math.ceil(model.replicas / size))
         for replica in self.replicas[place][first : first + size]:
             replica.advance(self.now)

@@ -196,7 +196,7 @@ def flow(
     for place, model in enumerate(passes):
         within = sampled * math.prod(shares[:place])
         begin = 0.0 if overlap else finish
-        ready = begin + model.node_start_s + model.speed.start_s
+        ready = begin + model.begins_s
         # without overlap the target is looked at when only the last engine is left
         blind = not overlap and place < len(passes) - 1
         seen = details[place].stops if reached and not blind else details[place].drains
@@ -267,7 +267,7 @@ class _Line:
     @property
     def up(self) -> float:
         """Share of the time that a replica is there: a node may go again while it starts."""
-        return math.exp(-self.often * (self.model.node_start_s + self.model.speed.start_s))
+        return math.exp(-self.often * self.model.begins_s)
 
     @property
     def capacity(self) -> float:
@@ -299,7 +299,7 @@ def _count(span: _Span, rng: np.random.Generator) -> PassCount:
     extra.begun += round(one.speculative)
     extra.tokens += round(one.speculative * each)
     preempted = round(model.nodes * one.often * (span.finish - span.begin))
-    hit = max(1.0, math.floor(model.per_node)) * preempted * one.up  # replicas that were there
+    hit = model.together * preempted * one.up  # replicas that were there
     waiting = model.slots - model.sequences
     extra.lost = round(hit * (model.sequences * one.lost_share + waiting))
     extra.saved = round(hit * model.sequences * (1 - one.lost_share))

@@ -38,19 +38,15 @@ class PassModel:
     partial_tokens: float = 512
     """Of an unfinished completion that a preempted node saves; infinite if it saves none."""
 
-    @property
-    def batch(self) -> int:
-        """Problems handed to a replica together."""
-        return self._portions()[0]
+    batch: int = field(init=False)
+    """Problems handed to a replica together."""
+    batches: int = field(init=False)
+    """Batches that a replica holds at once."""
 
-    @property
-    def batches(self) -> int:
-        """Batches that a replica holds at once."""
-        return self._portions()[1]
-
-    def _portions(self) -> tuple[int, int]:
+    def __post_init__(self) -> None:
         rules = [stage.rule for stage in self.stages]
-        return portions(self.sequences, *self.scale, self.total, rules)
+        found = portions(self.sequences, *self.scale, self.total, rules)
+        self.batch, self.batches = found
 
     @property
     def slots(self) -> int:
@@ -61,6 +57,16 @@ class PassModel:
     def nodes(self) -> int:
         """Nodes that the replicas are on."""
         return math.ceil(self.replicas / self.per_node)
+
+    @property
+    def together(self) -> int:
+        """Replicas that go with a node."""
+        return max(1, math.floor(self.per_node))
+
+    @property
+    def begins_s(self) -> float:
+        """Seconds from asking for a node to an engine that decodes."""
+        return self.node_start_s + self.speed.start_s
 
 
 @dataclass(slots=True, eq=False)

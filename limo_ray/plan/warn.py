@@ -1,7 +1,5 @@
 """What somebody who reads a plan should be told."""
 
-import math
-
 from limo_ray.plan.basis import Basis
 from limo_ray.plan.counts import Future
 from limo_ray.plan.findings import figure
@@ -92,8 +90,8 @@ def _engines(base: Basis, central: list[PassModel], futures: list[Future]) -> li
                 f"engine {one.engine_name} idles {1 - busy:.0%} of its time: it {why}{less}"
             )
         model = central[place]
-        gone = sum(count.preemptions for count in counts) * max(1, math.floor(share.per_node))
-        away = gone * (model.node_start_s + model.speed.start_s)
+        gone = sum(count.preemptions for count in counts) * model.together
+        away = gone * model.begins_s
         lost = sum(count.lost_tokens for count in counts) / full(model)
         spent = share.replicas * sum(future.spans[place] for future in futures)
         if away + lost > LOST * spent:

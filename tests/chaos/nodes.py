@@ -2,12 +2,13 @@
 
 import contextlib
 import os
-import signal
 import time
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+from tests.processes import kill
 
 ROOT = Path(__file__).parent.parent.parent
 SYSTEM = {
@@ -109,8 +110,5 @@ def _family(node: Any) -> list[psutil.Process]:
 
 
 def _kill(processes: list[psutil.Process]) -> list[int]:
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.send_signal(signal.SIGKILL)
-    psutil.wait_procs(processes, timeout=10)
+    kill(processes)
     return [process.pid for process in processes]
