@@ -35,7 +35,7 @@ import pyarrow as pa
 import ray
 from ray.cluster_utils import Cluster
 
-from limo_ray import cli
+from limo_ray import ray_data
 from limo_ray.curate import difficulty
 from limo_ray.curate.config import CurateConfig, DifficultyConfig, StageConfig
 from limo_ray.engine import EngineConfig, SamplingConfig
@@ -58,7 +58,7 @@ def start(nodes: int, folder: str) -> Cluster:
     for _ in range(nodes):
         cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=100 * 2**20)
     ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
-    cli.quiet()
+    ray_data.configure()
     return cluster
 
 

@@ -20,6 +20,7 @@ import ray
 from ray.exceptions import AuthenticationError, RayError
 
 from limo_ray import config as configs
+from limo_ray import ray_data
 from limo_ray.engine import EngineError
 from limo_ray.filesystems import redact
 from limo_ray.train.watch import TrainingError
@@ -142,7 +143,7 @@ def start_ray(*, log_to_driver: bool = True, niceness: int = 15) -> None:
     except ConnectionError:
         raise ConnectionError(_refused(address)) from None
     signal.signal(signal.SIGTERM, _interrupt)  # `ray job stop` and a preempted node say it so
-    quiet()
+    ray_data.configure()
 
 
 def _no_token(error: AuthenticationError) -> str:
@@ -179,25 +180,6 @@ def _refused(address: str) -> str:
         f"RAY_AUTH_MODE: the Ray cluster at {address} does not let this job in: if it asks for a "
         "token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
     )
-
-
-def quiet() -> None:
-    """Ray Data settings of every job and test."""
-    # Ray Data logs every failure with pages of its own; `reason` tells ours in one line.
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False  # limo_ray.progress shows what matters instead
-    context.execution_options.verbose_progress = False
-    # Ray Data also asks the autoscaler for CPUs in general: never for nodes that wait for training.
-    # Nodes without labels are fine.
-    context.execution_options.label_selector = {"role": "!trainer"}
-    context.execution_no_progress_timeout_s = -1  # a 32k-token tail can be silent for long
-    # Engines are the only actor pools. By default one only grows where calls queue in front of
-    # its actors; a sampler takes many calls at once, eight problems for each slot of its engine.
-    context.autoscaling_config.actor_pool_util_upscaling_threshold = 0.75
-    context.autoscaling_config.actor_pool_util_downscaling_threshold = 0.125
-    context.max_consecutive_actor_init_deaths = 5
-    context.default_hash_shuffle_parallelism = max(2, int(ray.cluster_resources().get("CPU", 2)))
 
 
 OURS = re.compile(r"^limo_ray[\w.]*: (.+)$", re.M)

@@ -9,7 +9,7 @@ import sys
 
 import ray
 
-from limo_ray import cli
+from limo_ray import cli, ray_data
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.pipeline import curate, plan
 
@@ -24,5 +24,5 @@ if __name__ == "__main__":
             "env_vars": passed,
         },
     )
-    cli.quiet()
+    ray_data.configure()
     sys.exit(cli.main("curate", CurateConfig, curate, plan, sys.argv[1:]))
