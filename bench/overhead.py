@@ -29,8 +29,8 @@ from limo_ray.board import Board
 from limo_ray.curate import gym
 from limo_ray.engine import Engine, EngineConfig, Request, SamplingConfig, create
 from limo_ray.prompts import SYSTEM, question_messages
-from limo_ray.records import Problem, problem_id
-from limo_ray.sampler import SAMPLED, Sampler, SamplerConfig
+from limo_ray.records import SAMPLED, Problem, problem_id
+from limo_ray.sampler import Sampler, SamplerConfig
 from limo_ray.sampling import Stage, StopRule
 from limo_ray.store import Store
 

@@ -35,12 +35,12 @@ from limo_ray.curate.sources import cut, items, open_sources
 from limo_ray.curate.sources import rows as read_part
 from limo_ray.engine import EngineConfig, SamplingConfig
 from limo_ray.prompts import SYSTEM, question_messages
-from limo_ray.records import PROBLEM, Problem, Verdict, problem_id
-from limo_ray.sampler import SAMPLED, SamplerConfig, judge_key, sample
+from limo_ray.records import PROBLEM, SAMPLED, Problem, Verdict, problem_id
+from limo_ray.sampler import SamplerConfig, sample
 from limo_ray.sampling import Stage, StopRule
 from limo_ray.store import AttemptLog, Store
 from limo_ray.target import order
-from limo_ray.verify import verify
+from limo_ray.verify import judge_key, verify
 
 ROOT = Path(__file__).parent.parent
 LOG = "b" * 16

@@ -97,6 +97,18 @@ FATE = [("stage", pa.string()), ("reason", pa.string()), ("evidence", pa.string(
 
 POOL = pa.schema([*PROBLEM, *(pa.field(*f) for f in ORIGIN), *(pa.field(*f) for f in FATE)])
 
+# What a sampler takes and gives: the problem, where it came from, its place in the seeded order,
+# and what the stages so far came to. Text is emptied once a problem is dropped.
+SAMPLED = pa.schema(
+    [
+        *PROBLEM,
+        *(pa.field(*f) for f in ORIGIN),
+        pa.field("order", pa.int64()),
+        pa.field("alive", pa.bool_()),
+        pa.field("outcomes", pa.string()),
+    ]
+)
+
 ATTEMPT = pa.schema(
     [
         ("problem_id", pa.string()),

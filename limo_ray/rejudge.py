@@ -14,9 +14,8 @@ import ray
 
 from limo_ray.fold import Fold, halves
 from limo_ray.records import ATTEMPT, Attempt, Verdict
-from limo_ray.sampler import judge_key
 from limo_ray.store import AttemptLog, LogWriter, Store, scan
-from limo_ray.verify import JudgeConfig, Verifier, final_verdict
+from limo_ray.verify import JudgeConfig, Verifier, final_verdict, judge_key
 
 log = logging.getLogger(__name__)
 

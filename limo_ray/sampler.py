@@ -34,17 +34,16 @@ from limo_ray.engine import Completion, EngineConfig, EngineError, Request
 from limo_ray.journal import Journal
 from limo_ray.partials import Partial, Partials
 from limo_ray.prompts import question_messages
-from limo_ray.records import PROBLEM, Attempt, Problem
-from limo_ray.records import fingerprint as hash_of
+from limo_ray.records import PROBLEM, SAMPLED, Attempt, Problem
 from limo_ray.sampling import Decision, Scheduler, Stage, Task, portions
 from limo_ray.store import AttemptLog, Store
 from limo_ray.verify import (
-    VERSION,
     Health,
     JudgeConfig,
     VerificationError,
     Verifier,
     final_verdict,
+    judge_key,
 )
 
 log = logging.getLogger(__name__)
@@ -88,28 +87,6 @@ class SamplerConfig:
         for name in ("partial_tokens", "drain_margin_s"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name}: {getattr(self, name)} must not be negative")
-
-
-# What a sampler takes and gives: the problem, where it came from, its place in the seeded order,
-# and what the stages so far came to. Text is emptied once a problem is dropped.
-SAMPLED = pa.schema(
-    [
-        *PROBLEM,
-        pa.field("file", pa.string()),
-        pa.field("line", pa.int64()),
-        pa.field("order", pa.int64()),
-        pa.field("alive", pa.bool_()),
-        pa.field("outcomes", pa.string()),
-    ]
-)
-
-
-def judge_key(answer: str, domain: str, judge: JudgeConfig | None = None) -> str:
-    """What a verdict depends on besides the completion: gold answer, domain, verifier, judge."""
-    parts = [VERSION, domain, answer]
-    if judge and judge.rules_on(answer, domain):
-        parts.append(judge.model)
-    return hash_of(parts)
 
 
 def start_board() -> Any:

@@ -16,8 +16,7 @@ from random import Random
 import pyarrow as pa
 
 from limo_ray.engine import Completion, EngineConfig, EngineError, Request
-from limo_ray.records import problem_id
-from limo_ray.sampler import SAMPLED
+from limo_ray.records import SAMPLED, problem_id
 from limo_ray.target import order
 
 

@@ -6,9 +6,8 @@ import pyarrow as pa
 
 from limo_ray.records import Attempt, Verdict, problem_id
 from limo_ray.rejudge import rejudge
-from limo_ray.sampler import judge_key
 from limo_ray.store import AttemptLog, LogWriter, Store
-from limo_ray.verify import JudgeConfig
+from limo_ray.verify import JudgeConfig, judge_key
 
 
 def write_pool(store: Store, answer: str) -> None:

@@ -6,10 +6,9 @@ from typing import Any
 from limo_ray.curate.config import ChainsConfig
 from limo_ray.prompts import strip_think
 from limo_ray.records import Verdict
-from limo_ray.sampler import judge_key
 from limo_ray.sampling import Stage
 from limo_ray.store import AttemptLog, Store
-from limo_ray.verify import JudgeConfig
+from limo_ray.verify import JudgeConfig, judge_key
 
 
 def collect(

@@ -21,9 +21,9 @@ from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.pool import in_order
 from limo_ray.engine import EngineConfig, SamplingConfig, identity
 from limo_ray.progress import Progress
-from limo_ray.records import Verdict
+from limo_ray.records import SAMPLED, Verdict
 from limo_ray.rejudge import rejudge
-from limo_ray.sampler import SAMPLED, sample, start_board
+from limo_ray.sampler import sample, start_board
 from limo_ray.sampling import Stage, StopRule, sampling_fingerprint
 from limo_ray.store import AttemptLog, Fold, Store, scan
 from limo_ray.target import Target, Yield, buckets, extrapolate

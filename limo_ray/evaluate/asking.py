@@ -18,10 +18,9 @@ from limo_ray.evaluate.contestants import Contestant
 from limo_ray.evaluate.endpoint import Endpoint, EndpointError, all_of
 from limo_ray.prompts import question_messages
 from limo_ray.records import Attempt, Problem
-from limo_ray.sampler import judge_key
 from limo_ray.sampling import Stage
 from limo_ray.store import AttemptLog, LogWriter, Store
-from limo_ray.verify import Health, Verifier, final_verdict
+from limo_ray.verify import Health, Verifier, final_verdict, judge_key
 
 log = logging.getLogger(__name__)
 

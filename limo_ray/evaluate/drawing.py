@@ -22,12 +22,12 @@ from limo_ray.evaluate.config import EvaluateConfig
 from limo_ray.evaluate.contestants import Contestant
 from limo_ray.evaluate.items import Items
 from limo_ray.progress import Progress
-from limo_ray.records import Attempt, Problem
+from limo_ray.records import SAMPLED, Attempt, Problem
 from limo_ray.rejudge import Answers, each_part, rejudge_part
-from limo_ray.sampler import SAMPLED, judge_key, sample, start_board
+from limo_ray.sampler import sample, start_board
 from limo_ray.sampling import Stage, StopRule
 from limo_ray.store import AttemptLog, Store
-from limo_ray.verify import Health, JudgeConfig
+from limo_ray.verify import Health, JudgeConfig, judge_key
 
 log = logging.getLogger(__name__)
 

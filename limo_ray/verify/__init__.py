@@ -7,7 +7,7 @@
 kills what runs over. Both give the same verdicts.
 """
 
-from limo_ray.records import Verdict
+from limo_ray.records import Verdict, fingerprint
 from limo_ray.verify.domains import DOMAINS, easy, extract, hard, show, unverifiable
 from limo_ray.verify.health import Health, VerificationError, final_verdict
 from limo_ray.verify.judge import JudgeConfig
@@ -27,10 +27,19 @@ __all__ = [
     "Verifier",
     "extract",
     "final_verdict",
+    "judge_key",
     "show",
     "unverifiable",
     "verify",
 ]
+
+
+def judge_key(answer: str, domain: str, judge: JudgeConfig | None = None) -> str:
+    """What a verdict depends on besides the completion: gold answer, domain, verifier, judge."""
+    parts = [VERSION, domain, answer]
+    if judge and judge.rules_on(answer, domain):
+        parts.append(judge.model)
+    return fingerprint(parts)
 
 
 def verify(answer: str, completion: str, domain: str = "math", *, complete: bool = True) -> Verdict:

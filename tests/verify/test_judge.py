@@ -8,8 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from limo_ray.sampler import judge_key
-from limo_ray.verify import Verdict, VerificationError, Verifier
+from limo_ray.verify import Verdict, VerificationError, Verifier, judge_key
 from limo_ray.verify.judge import Judge, JudgeConfig, is_words, read
 
 
