@@ -28,7 +28,7 @@ from ray.util.scheduling_strategies import (
 )
 
 from limo_ray import engine as engines
-from limo_ray import preemption
+from limo_ray import preemption, ray_data
 from limo_ray.board import Board
 from limo_ray.engine import Completion, EngineConfig, EngineError, Request
 from limo_ray.journal import Journal
@@ -140,6 +140,7 @@ def sample(
             offered = [ray.put(AttemptLog(store, stage.fingerprint).fold())]
             ray.get(board.offer.remote(stage.fingerprint, offered))
         Partials(store, stage.fingerprint).tidy(ray.get(offered[0]))
+    problems = ray_data.in_small_blocks(problems)
     return problems.repartition(target_num_rows_per_block=batch).map_batches(
         Sampler,
         fn_constructor_kwargs={

@@ -125,6 +125,9 @@ def sampling_fingerprint(
     return hash_of(parts)
 
 
+BLOCKS_AHEAD = 500  # that wait between two steps of a pipeline, where each is a batch of problems
+
+
 def portions(
     slots: int, fewest: int, most: int, total: int = 0, rules: Sequence[StopRule] = ()
 ) -> tuple[int, int]:

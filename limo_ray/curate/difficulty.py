@@ -224,7 +224,9 @@ def _alive(pool: Store) -> Dataset:
         table = table.append_column("outcomes", pa.array(["[]"] * len(table), pa.string()))
         return table.select(SAMPLED.names).cast(SAMPLED)
 
-    return data.map_batches(begun, batch_size=None, batch_format="pyarrow", num_cpus=0.1)
+    return data.map_batches(
+        begun, batch_size=None, batch_format="pyarrow", num_cpus=0.1, concurrency=1
+    )
 
 
 def _pool_counts(pool: Store, group_by: str) -> dict[str, np.ndarray]:

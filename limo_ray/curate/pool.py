@@ -15,7 +15,7 @@ all rows in the order of the parts' names.
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +43,6 @@ log = logging.getLogger(__name__)
 VERSION = 1  # of what these steps make of the same sources and settings
 TELL_EVERY_S = 15.0
 ROWS_IN_ORDER = 200_000  # read at once by whoever samples the pool in its order
-BLOCK_ROWS = 2_000  # handed on at once
 
 
 def make(plan: Plan, work: Store, pool: Store) -> dict[str, float]:
@@ -286,15 +285,15 @@ def in_order(pool: Store, columns: list[str]) -> "Dataset":
     ranges = max(1, rows // ROWS_IN_ORDER)
     edges = [(i << ORDER_BITS) // ranges for i in range(ranges + 1)]
 
-    def load(batch: pa.Table) -> Iterator[pa.Table]:
+    def load(batch: pa.Table) -> pa.Table:
         begin, end = batch["begin"][0].as_py(), batch["end"][0].as_py()
         wanted = (pads.field("order") >= begin) & (pads.field("order") < end)
         data = pads.dataset([pool.path(name) for name in names], filesystem=pool.filesystem)
         live = wanted & pads.field("reason").is_null()
-        table = data.to_table(columns=columns, filter=live).sort_by("order")
-        for start in range(0, max(1, table.num_rows), BLOCK_ROWS):
-            yield table.slice(start, BLOCK_ROWS)
+        return data.to_table(columns=columns, filter=live).sort_by("order")
 
     tables = [pa.table({"begin": [a], "end": [b]}) for a, b in pairwise(edges)]
     data = ray.data.from_arrow(tables)
-    return data.map_batches(load, batch_size=None, batch_format="pyarrow", num_cpus=0.1)
+    return data.map_batches(
+        load, batch_size=None, batch_format="pyarrow", num_cpus=0.1, concurrency=1
+    )  # one range after the other: the order is what a target counts by

@@ -2,9 +2,9 @@
 
 What is real: `Scheduler` and `StopRule` say what is drawn next, `Target` when enough is kept.
 What is modelled, as limo_ray.sampler and Ray Data do it: problems come to a replica in batches and
-leave when their whole batch is decided and flushed; the next engine takes what left, and nothing
-holds the one before it back; an idle replica speculates after a second; replicas decode as
-`replica.Replica` says; a node is preempted with notice (spot nodes have 30 s and more), so that
+leave when their whole batch is decided and flushed; the next engine takes what left, and the one
+before it is held back while `rows_ahead` wait; an idle replica speculates after a second; replicas
+decode as `replica.Replica` says; a node is preempted with notice (30 s and more), so that
 completions of `partial_tokens` or more go on elsewhere and shorter ones are lost, and its batches
 are handed out again, with what the log knows of them.
 """
@@ -21,7 +21,7 @@ import numpy as np
 
 from limo_ray.plan.counts import Outcome, PassCount, StageCount
 from limo_ray.plan.exact import RATES
-from limo_ray.plan.replica import Batch, PassModel, Replica, Request, Row
+from limo_ray.plan.replica import Batch, PassModel, Replica, Request, Row, rows_ahead
 from limo_ray.records import Problem, Verdict
 from limo_ray.sampling import Decision, Task
 from limo_ray.target import ORDER_BITS, Target, buckets
@@ -121,7 +121,7 @@ class _Simulation:
         fed = []
         while there:
             replica = min(there, key=lambda each: len(each.batches))
-            if len(replica.batches) >= self.passes[place].batches:
+            if len(replica.batches) >= self.passes[place].batches or self._held_back(place):
                 break
             batch = self._next_batch(place)
             if batch is None:
@@ -131,6 +131,15 @@ class _Simulation:
             fed.append(replica)
         for replica in dict.fromkeys(fed):
             self._pump(place, replica)
+        if fed and place and self.overlap:
+            self._feed(place - 1)
+
+    def _held_back(self, place: int) -> bool:
+        """Whether so much waits for the next engine that this one gets no more."""
+        if not self.overlap or place + 1 == len(self.passes):
+            return False
+        most = rows_ahead(self.passes[place], self.passes[place + 1])
+        return len(self.queues[place + 1]) >= most
 
     def _all_came(self, place: int) -> bool:
         """Whether no more problems will come to a pass."""

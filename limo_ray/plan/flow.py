@@ -11,8 +11,9 @@ Three facts make it short and keep it right.
    the seconds that a job takes beyond its tokens at that rate (`Detail.lag`: the tail, in which
    some replicas end before others, or, with a target, the wait for the problems before the last
    keeper). Neither depends on how large the pool is.
-3. Engines that follow one another are a line of servers without bounds on what waits between them:
-   each is done when its work is done, or shortly after the one before it.
+3. Engines that follow one another are a line of servers. What waits between them is bounded, by
+   far more than keeps the next one busy: each is done when its work is done, or shortly after the
+   one before it.
 
 `tests/plan/test_flow.py` holds it against the full simulation.
 """
@@ -25,7 +26,7 @@ import numpy as np
 from limo_ray.plan.counts import Outcome, PassCount, StageCount
 from limo_ray.plan.events import HALT_S, simulate
 from limo_ray.plan.exact import walk
-from limo_ray.plan.replica import PassModel
+from limo_ray.plan.replica import PassModel, rows_ahead
 
 SEEDS = 4
 TOGETHER = 8  # replicas of a detailed simulation, at the most
@@ -209,17 +210,23 @@ def flow(
     stop = finish + (HALT_S if reached else 0.0)
 
     # And what did engines do beyond that until then?
-    counts = []
     arriving = float(problems)
     for place, span in enumerate(spans):
         if reached and (overlap or place == len(passes) - 1):
             can = span.line.capacity * (stop - span.ready) / span.line.tokens
-            span.done = max(span.done, min(arriving, can))
+            span.done = max(span.within, min(arriving, can))
+        arriving = span.done * shares[place]
+    for place in reversed(range(len(passes) - 1 if reached and overlap else 0)):
+        span, next_one = spans[place], passes[place + 1]
+        held = next_one.replicas * next_one.batches * next_one.batch
+        taken = spans[place + 1].done / max(1e-12, shares[place]) + held
+        most = taken + rows_ahead(passes[place], next_one)
+        span.done = max(span.within, min(span.done, most))
+    for place, span in enumerate(spans):
+        if reached and (overlap or place == len(passes) - 1):
             own = span.ready + span.done * span.line.tokens / span.line.capacity + span.line.lag
             span.finish = stop if place else min(stop, own)
-        arriving = span.done * shares[place]
-        counts.append(_count(span, rng))
-    return Outcome(stop, counts, sampled, kept, reached)
+    return Outcome(stop, [_count(span, rng) for span in spans], sampled, kept, reached)
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from limo_ray.plan.beliefs import Speed, StageTruth
-from limo_ray.sampling import Scheduler, Stage, Task, portions
+from limo_ray.sampling import BLOCKS_AHEAD, Scheduler, Stage, Task, portions
 
 
 @dataclass(kw_only=True, slots=True)
@@ -67,6 +67,11 @@ class PassModel:
     def begins_s(self) -> float:
         """Seconds from asking for a node to an engine that decodes."""
         return self.node_start_s + self.speed.start_s
+
+
+def rows_ahead(first: PassModel, second: PassModel) -> int:
+    """Rows that wait between two engines before the first is held back: they are cut anew there."""
+    return BLOCKS_AHEAD * (first.batch + second.batch)
 
 
 @dataclass(slots=True, eq=False)
@@ -143,7 +148,8 @@ class Replica:
         self.at = now
         if spent <= 0:
             return
-        self.up += spent
+        if self.batches:  # else Ray Data ends it, down to min_replicas
+            self.up += spent
         if self.active:
             ticks = spent / self.model.speed.step(self.active)
             self.clock += ticks

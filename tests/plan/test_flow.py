@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from limo_ray.plan import replica
 from limo_ray.plan.counts import Outcome
 from limo_ray.plan.events import simulate
 from limo_ray.plan.flow import details_of, flow
@@ -22,6 +23,7 @@ CASES = {
     "many replicas, few problems each": {"replicas": (8, 24, 2)},
     "a target": {"wanted": 250},
     "a target for many replicas": {"wanted": 250, "replicas": (8, 24, 2)},
+    "a first engine that is held back": {"wanted": 250, "replicas": (8, 4, 1), "ahead": 2},
     "one engine after the other": {"wanted": 250, "overlap": False},
     "nodes that vanish": {"preemptions_per_hour": 2.0},
 }
@@ -38,9 +40,11 @@ def flows(
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_flow_agrees_with_every_event(case: str) -> None:
+def test_the_flow_agrees_with_every_event(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Problems through three engines: each total lies, on the mean, where the flow's do."""
     asked = {"replicas": (2, 4, 1), "preemptions_per_hour": 0.0, **CASES[case]}
+    if ahead := asked.pop("ahead", 0):
+        monkeypatch.setattr(replica, "BLOCKS_AHEAD", ahead)
     job = {name: asked.pop(name) for name in ("wanted", "overlap") if name in asked}
     models = curation(node_start_s=120, speculative_share=0.05, **asked)
     seen = [simulate(models, PROBLEMS, seed=seed, account=True, **job) for seed in range(SEEDS)]
