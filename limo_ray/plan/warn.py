@@ -59,7 +59,7 @@ def _beyond(base: Basis, futures: list[Future]) -> list[str]:
             why = (
                 "it holds many problems at once: fewer replicas, or a smaller max_num_seqs"
                 if last
-                else "it runs ahead of the engines after it, which nothing holds back: fewer "
+                else "it may run some ten thousand problems ahead of the engine after it: fewer "
                 "replicas of it"
             )
             told.append(
