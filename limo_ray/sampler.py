@@ -140,8 +140,8 @@ def sample(
             offered = [ray.put(AttemptLog(store, stage.fingerprint).fold())]
             ray.get(board.offer.remote(stage.fingerprint, offered))
         Partials(store, stage.fingerprint).tidy(ray.get(offered[0]))
-    problems = ray_data.in_small_blocks(problems)
-    return problems.repartition(target_num_rows_per_block=batch).map_batches(
+    blocks = ray_data.in_small_blocks(problems).repartition(target_num_rows_per_block=batch)
+    return blocks.map_batches(
         Sampler,
         fn_constructor_kwargs={
             "engine": engine,

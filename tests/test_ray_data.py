@@ -73,7 +73,7 @@ def test_the_pool_comes_in_its_order_range_by_range(local_ray, tmp_path, monkeyp
         table = pa.Table.from_pylist([{"id": str(i)} for i in own], schema=POOL)
         orders = pa.array([i * step for i in own], pa.int64())
         store.write_table(f"part-{part}.parquet", table.append_column("order", orders))
-    data = in_small_blocks(pool.in_order(store, ["id", "order"]))
+    data = in_small_blocks(pool.in_order(store))
     tables = list(data.iter_batches(prefetch_batches=0, **ARROW))
     assert len(tables) > 5, "a range is a block at least"
     assert [int(i) for i in pa.concat_tables(tables)["id"].to_pylist()] == list(range(rows))

@@ -133,7 +133,7 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
     total = int(sum(place.sum() for place in counts.values()))
     with Progress(board, stages, total, config.difficulty.stop_after_kept) as progress:
         try:
-            data = _alive(pool)
+            data = in_order(pool)
             for place, one in enumerate(planned):
                 data = sample(
                     data,
@@ -212,21 +212,6 @@ def _check_verdicts(stats: dict[str, Any], max_error_share: float) -> None:
         for counts in (totals["verdicts"], totals["priors"]):
             health.counts.update({Verdict(name): count for name, count in counts.items()})
         health.check()
-
-
-def _alive(pool: Store) -> Dataset:
-    """The pool's live rows in their order, in the schema that the sampler takes."""
-    # Not ray.data.read_parquet, which starts 32 actors of one CPU each to look at the files
-    data = in_order(pool, SAMPLED.names[:-2])
-
-    def begun(table: pa.Table) -> pa.Table:
-        table = table.append_column("alive", pa.array([True] * len(table), pa.bool_()))
-        table = table.append_column("outcomes", pa.array(["[]"] * len(table), pa.string()))
-        return table.select(SAMPLED.names).cast(SAMPLED)
-
-    return data.map_batches(
-        begun, batch_size=None, batch_format="pyarrow", num_cpus=0.1, concurrency=1
-    )
 
 
 def _pool_counts(pool: Store, group_by: str) -> dict[str, np.ndarray]:

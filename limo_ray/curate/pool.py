@@ -32,6 +32,7 @@ from limo_ray.curate.exchange import Parts, read_bucket, write_buckets
 from limo_ray.curate.fates import FATE, with_fate
 from limo_ray.curate.features import Features
 from limo_ray.curate.intake import ORIGIN, Plan, pieces, read, solved
+from limo_ray.records import SAMPLED
 from limo_ray.store import Store
 from limo_ray.target import ORDER_BITS, order
 
@@ -273,8 +274,8 @@ def write(part: int, parts: Parts, plan: Plan, work: Store, pool: Store) -> int:
     return table.num_rows
 
 
-def in_order(pool: Store, columns: list[str]) -> "Dataset":
-    """The live rows in the seeded order, streamed: no text is ever shuffled.
+def in_order(pool: Store) -> "Dataset":
+    """The live rows in the seeded order, as a sampler takes them (SAMPLED): no text is shuffled.
 
     Each part of the pool is sorted, so that a range of the order is a few row groups of each.
     """
@@ -290,10 +291,14 @@ def in_order(pool: Store, columns: list[str]) -> "Dataset":
         wanted = (pads.field("order") >= begin) & (pads.field("order") < end)
         data = pads.dataset([pool.path(name) for name in names], filesystem=pool.filesystem)
         live = wanted & pads.field("reason").is_null()
-        return data.to_table(columns=columns, filter=live).sort_by("order")
+        table = data.to_table(columns=SAMPLED.names[:-2], filter=live).sort_by("order")
+        table = table.append_column("alive", pa.array([True] * len(table), pa.bool_()))
+        table = table.append_column("outcomes", pa.array(["[]"] * len(table), pa.string()))
+        return table.cast(SAMPLED)
 
     tables = [pa.table({"begin": [a], "end": [b]}) for a, b in pairwise(edges)]
-    data = ray.data.from_arrow(tables)
-    return data.map_batches(
+    # Not ray.data.read_parquet, which starts 32 actors of one CPU each to look at the files.
+    # One range after the other: the order is what a target counts by.
+    return ray.data.from_arrow(tables).map_batches(
         load, batch_size=None, batch_format="pyarrow", num_cpus=0.1, concurrency=1
-    )  # one range after the other: the order is what a target counts by
+    )

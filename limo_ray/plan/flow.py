@@ -210,22 +210,24 @@ def flow(
     stop = finish + (HALT_S if reached else 0.0)
 
     # And what did engines do beyond that until then?
+    last = len(passes) - 1
+    until_stop = range(0 if overlap else last, last + 1) if reached else range(0)
     arriving = float(problems)
     for place, span in enumerate(spans):
-        if reached and (overlap or place == len(passes) - 1):
+        if place in until_stop:
             can = span.line.capacity * (stop - span.ready) / span.line.tokens
             span.done = max(span.within, min(arriving, can))
         arriving = span.done * shares[place]
-    for place in reversed(range(len(passes) - 1 if reached and overlap else 0)):
+    for place in reversed(until_stop[:-1]):
         span, next_one = spans[place], passes[place + 1]
         held = next_one.replicas * next_one.batches * next_one.batch
         taken = spans[place + 1].done / max(1e-12, shares[place]) + held
         most = taken + rows_ahead(passes[place], next_one)
         span.done = max(span.within, min(span.done, most))
-    for place, span in enumerate(spans):
-        if reached and (overlap or place == len(passes) - 1):
-            own = span.ready + span.done * span.line.tokens / span.line.capacity + span.line.lag
-            span.finish = stop if place else min(stop, own)
+    for place in until_stop:
+        span = spans[place]
+        own = span.ready + span.done * span.line.tokens / span.line.capacity + span.line.lag
+        span.finish = stop if place else min(stop, own)
     return Outcome(stop, [_count(span, rng) for span in spans], sampled, kept, reached)
 
 
