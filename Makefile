@@ -18,7 +18,7 @@ $(READY): requirements.txt
 
 # The packaged SmolLM2, converted once (30 s).
 model: $(READY)
-	@$(BIN)/python -m limo_ray.models
+	@$(BIN)/python -m limo_ray.storage.model_files
 
 demo: setup
 	$(BIN)/python jobs/curate.py conf/curate/laptop.yaml
@@ -39,7 +39,7 @@ bench: setup
 	$(BIN)/python bench/verify.py
 	$(BIN)/python bench/sampling.py
 	$(BIN)/python bench/overhead.py
-	$(BIN)/python bench/pool.py --rows 100000 --no-peer
+	$(BIN)/python bench/pool/run.py --rows 100000 --no-peer
 	$(BIN)/python bench/train.py
 	$(BIN)/python bench/serve.py
 	$(BIN)/python bench/fold.py --attempts 1000000

@@ -3,9 +3,9 @@
 import asyncio
 import time
 
-from limo_ray.engine import Completion, EngineConfig, Request, SamplingConfig, create
-from limo_ray.prompts import SYSTEM, question_messages
-from limo_ray.records import Problem
+from limo_ray.core.prompts import SYSTEM, question_messages
+from limo_ray.core.records import Problem
+from limo_ray.engines.base import Completion, EngineConfig, Request, SamplingConfig, create
 
 
 async def complete(

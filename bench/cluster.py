@@ -35,16 +35,16 @@ import pyarrow as pa
 import ray
 from ray.cluster_utils import Cluster
 
-from limo_ray import ray_data
+from limo_ray.attempts.log import Store
+from limo_ray.core.records import POOL, problem_id
 from limo_ray.curate import difficulty
 from limo_ray.curate.config import CurateConfig, DifficultyConfig, StageConfig
-from limo_ray.engine import EngineConfig, SamplingConfig
-from limo_ray.records import POOL, problem_id
-from limo_ray.sampler import SamplerConfig, sample, start_board
-from limo_ray.sampling import Stage, StopRule
-from limo_ray.scripted import sums
-from limo_ray.store import Store
-from limo_ray.target import order
+from limo_ray.engines.base import EngineConfig, SamplingConfig
+from limo_ray.engines.scripted import sums
+from limo_ray.sampling import ray_data_settings
+from limo_ray.sampling.sampler import SamplerConfig, sample, start_board
+from limo_ray.sampling.stop_rule import Stage, StopRule
+from limo_ray.sampling.target import order
 
 TOKENS_PER_S = 30
 
@@ -58,7 +58,7 @@ def start(nodes: int, folder: str) -> Cluster:
     for _ in range(nodes):
         cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=100 * 2**20)
     ray.init(address=cluster.address, logging_level=logging.ERROR, log_to_driver=False)
-    ray_data.configure()
+    ray_data_settings.configure()
     return cluster
 
 

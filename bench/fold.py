@@ -23,8 +23,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from limo_ray.records import ATTEMPT
-from limo_ray.store import AttemptLog, Fold, Store
+from limo_ray.attempts.log import AttemptLog, Fold, Store
+from limo_ray.core.records import ATTEMPT
 
 FINGERPRINT = "f" * 16
 DRAWS = 4  # attempts at a problem, on the mean

@@ -24,20 +24,21 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import pyarrow as pa
 import ray
 
-from limo_ray import cli, models
-from limo_ray.board import Board
-from limo_ray.curate import gym
-from limo_ray.engine import Engine, EngineConfig, Request, SamplingConfig, create
-from limo_ray.prompts import SYSTEM, question_messages
-from limo_ray.records import SAMPLED, Problem, problem_id
-from limo_ray.sampler import Sampler, SamplerConfig
-from limo_ray.sampling import Stage, StopRule
-from limo_ray.store import Store
+from limo_ray.attempts.log import Store
+from limo_ray.cli import job
+from limo_ray.core.prompts import SYSTEM, question_messages
+from limo_ray.core.records import SAMPLED, Problem, problem_id
+from limo_ray.engines.base import Engine, EngineConfig, Request, SamplingConfig, create
+from limo_ray.problems import gym
+from limo_ray.sampling.coordinator import Board
+from limo_ray.sampling.sampler import Sampler, SamplerConfig
+from limo_ray.sampling.stop_rule import Stage, StopRule
+from limo_ray.storage import model_files
 
 
 def engine_config(slots: int) -> EngineConfig:
     return EngineConfig(
-        model=models.PACKAGED, device="cpu", dtype="bfloat16", max_num_seqs=slots,
+        model=model_files.PACKAGED, device="cpu", dtype="bfloat16", max_num_seqs=slots,
         max_model_len=512, kv_cache_gib=1, eager=True,
     )  # fmt: skip
 
@@ -86,7 +87,7 @@ class Offline:
     def __init__(self, slots: int, sampling: SamplingConfig) -> None:
         import os
 
-        from limo_ray.engine import _cpu_environment
+        from limo_ray.engines.base import _cpu_environment
 
         config = engine_config(slots)
         _cpu_environment(config)
@@ -94,7 +95,7 @@ class Offline:
         from vllm import LLM, SamplingParams
 
         self.engine = LLM(
-            model=models.resolve(config.model), dtype=config.dtype, max_num_seqs=slots,
+            model=model_files.resolve(config.model), dtype=config.dtype, max_num_seqs=slots,
             max_model_len=config.max_model_len, enforce_eager=True, enable_prefix_caching=True,
         )  # fmt: skip
         self.params = SamplingParams(temperature=0, max_tokens=sampling.max_tokens)
@@ -162,7 +163,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--slots", type=int, default=64)
     arguments = parser.parse_args()
-    cli.start_ray(log_to_driver=False)
+    job.start_ray(log_to_driver=False)
     sampling = SamplingConfig(temperature=0, max_tokens=arguments.tokens)
     folder = tempfile.mkdtemp(prefix="limo_ray-overhead-")
     board = ray.remote(Board).options(num_cpus=0).remote()

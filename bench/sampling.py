@@ -28,18 +28,20 @@ import pyarrow as pa
 import ray
 from bare import complete
 
-from limo_ray import cli, config, models
-from limo_ray.board import Board
+from limo_ray.attempts.log import AttemptLog, Store
+from limo_ray.cli import job
+from limo_ray.core import config
+from limo_ray.core.prompts import SYSTEM, question_messages
+from limo_ray.core.records import PROBLEM, SAMPLED, Problem, Verdict, problem_id
 from limo_ray.curate.config import CurateConfig
-from limo_ray.curate.sources import cut, items, open_sources
-from limo_ray.curate.sources import rows as read_part
-from limo_ray.engine import EngineConfig, SamplingConfig
-from limo_ray.prompts import SYSTEM, question_messages
-from limo_ray.records import PROBLEM, SAMPLED, Problem, Verdict, problem_id
-from limo_ray.sampler import SamplerConfig, sample
-from limo_ray.sampling import Stage, StopRule
-from limo_ray.store import AttemptLog, Store
-from limo_ray.target import order
+from limo_ray.engines.base import EngineConfig, SamplingConfig
+from limo_ray.problems.sources import cut, items, open_sources
+from limo_ray.problems.sources import rows as read_part
+from limo_ray.sampling.coordinator import Board
+from limo_ray.sampling.sampler import SamplerConfig, sample
+from limo_ray.sampling.stop_rule import Stage, StopRule
+from limo_ray.sampling.target import order
+from limo_ray.storage import model_files
 from limo_ray.verify import judge_key, verify
 
 ROOT = Path(__file__).parent.parent
@@ -169,7 +171,7 @@ def with_ray_data_llm(
     """ray.data.llm on one row per attempt; verdicts are given afterwards, outside the clock."""
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
-    from limo_ray.engine import _cpu_environment
+    from limo_ray.engines.base import _cpu_environment
 
     _cpu_environment(engine)  # the same threads and OpenMP as ours gets
     names = ("VLLM_CPU_OMP_THREADS_BIND", "VLLM_CPU_KVCACHE_SPACE", "LD_PRELOAD")
@@ -177,7 +179,7 @@ def with_ray_data_llm(
     environment["VLLM_LOGGING_LEVEL"] = "ERROR"
     processor = build_processor(
         vLLMEngineProcessorConfig(
-            model_source=models.resolve(engine.model),
+            model_source=model_files.resolve(engine.model),
             engine_kwargs={
                 "dtype": engine.dtype, "max_num_seqs": engine.max_num_seqs,
                 "max_model_len": engine.max_model_len, "enforce_eager": engine.eager,
@@ -263,7 +265,7 @@ def main() -> None:
     parser.add_argument("--scripted-problems", type=int, default=600)
     parser.add_argument("--skip-engine", action="store_true")
     arguments = parser.parse_args()
-    cli.start_ray(log_to_driver=False)
+    job.start_ray(log_to_driver=False)
     folder = tempfile.mkdtemp(prefix="limo_ray-sampling-")
     replayed(arguments.scripted_problems, folder)
     if not arguments.skip_engine:

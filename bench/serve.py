@@ -33,11 +33,11 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import aiohttp
 import psutil
 
-from limo_ray import config as configs
-from limo_ray import models
-from limo_ray.engine import _cpu_environment
-from limo_ray.prompts import SYSTEM
+from limo_ray.core import config as configs
+from limo_ray.core.prompts import SYSTEM
+from limo_ray.engines.base import _cpu_environment
 from limo_ray.serve.config import ServeConfig
+from limo_ray.storage import model_files
 
 PRESET = str(Path(__file__).parent.parent / "conf/serve/laptop.yaml")
 CLIENTS = 32
@@ -152,7 +152,7 @@ def wait_for(url: str, server: subprocess.Popen, log: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--model", default=models.PACKAGED)
+    parser.add_argument("--model", default=model_files.PACKAGED)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=64)
@@ -168,7 +168,7 @@ def main() -> None:
         "vllm serve": [
             # what `vllm serve` runs: the command itself asks for a package that CPU builds lack
             sys.executable, "-m", "vllm.entrypoints.openai.api_server",
-            "--model", models.resolve(options.model),
+            "--model", model_files.resolve(options.model),
             "--port", str(ports["vllm serve"]), "--host", "127.0.0.1",
             "--served-model-name", "model", "--dtype", engine.dtype, "--enforce-eager",
             "--max-num-seqs", str(engine.max_num_seqs), "--disable-log-stats",

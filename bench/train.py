@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import torch
 from torch.utils.data import SequentialSampler
 
-from limo_ray import config as configs
-from limo_ray import models
-from limo_ray.store import Store
+from limo_ray.attempts.log import Store
+from limo_ray.core import config as configs
+from limo_ray.storage import model_files
 from limo_ray.train.config import TrainConfig
 from limo_ray.train.sft import prepared
 from limo_ray.train.table import Layout, layout
@@ -44,7 +44,7 @@ Result = tuple[float, list[float]]  # tokens/s without padding, losses
 def config(data: str, steps: int, *changed: str) -> TrainConfig:
     return configs.load(
         TrainConfig,
-        [f"model={models.PACKAGED}", f"data={data}", "workers.count=1", "workers.device=cpu",
+        [f"model={model_files.PACKAGED}", f"data={data}", "workers.count=1", "workers.device=cpu",
          f"batch.examples={BATCH}", f"rows.max_tokens={ROOM}", "zero.stage=0", "optimizer.clip=1",
          "compute.precision=float32", "compute.recompute=false", "optimizer.epochs=1000",
          f"optimizer.lr={LR}", f"optimizer.max_steps={steps}", *changed],
@@ -56,7 +56,7 @@ def ours(settings: TrainConfig, examples: list[Tokens], plan: Layout, steps: int
     store = torch.distributed.HashStore()
     torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
     job = Job(config=settings, device="cpu", store=Store(settings.store),
-              model=models.resolve(settings.model), template="", train=examples,
+              model=model_files.resolve(settings.model), template="", train=examples,
               held_out=[], plan=plan, board=None)  # fmt: skip
     worker = start(job)
     losses, tokens = [], 0
@@ -96,7 +96,7 @@ def trl(examples: list[Tokens], order: list[int], steps: int, **settings: Any) -
             self.seen.append(int(mask.sum()) if mask is not None else ids.numel())
             return super().training_step(model, inputs, *rest)
 
-    folder = models.resolve(models.PACKAGED)
+    folder = model_files.resolve(model_files.PACKAGED)
     chosen = [examples[one] for one in order]
     rows = [{"input_ids": one.ids.tolist(), "completion_mask": one.learn.astype(int).tolist()}
             for one in chosen]  # fmt: skip

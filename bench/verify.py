@@ -32,9 +32,9 @@ sys.path.insert(0, str(ROOT))
 
 from bare import complete  # noqa: E402
 
-from limo_ray import models  # noqa: E402
-from limo_ray.engine import EngineConfig, SamplingConfig  # noqa: E402
-from limo_ray.records import Problem, problem_id  # noqa: E402
+from limo_ray.core.records import Problem, problem_id  # noqa: E402
+from limo_ray.engines.base import EngineConfig, SamplingConfig  # noqa: E402
+from limo_ray.storage import model_files  # noqa: E402
 from limo_ray.verify import Verdict, Verifier, extract, verify  # noqa: E402
 from limo_ray.verify.domains import easy, forget  # noqa: E402
 
@@ -214,7 +214,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--timeout", type=float, default=1.0, help="seconds, with --adversarial")
     parser.add_argument("--make", type=Path, metavar="FILE", help="sample completions into a file")
-    parser.add_argument("--model", default=models.PACKAGED, help="with --make")
+    parser.add_argument("--model", default=model_files.PACKAGED, help="with --make")
     parser.add_argument("--problems", type=int, default=40, help="with --make")
     parser.add_argument("--attempts", type=int, default=8, help="with --make")
     args = parser.parse_args()
@@ -225,7 +225,7 @@ def main() -> int:
     if args.adversarial:
         return min(1, adversarial(args.adversarial, args.seed, args.timeout))
     if args.data == DATA and not DATA.exists():
-        args.data = models.CACHE / "bench" / "completions.jsonl"
+        args.data = model_files.CACHE / "bench" / "completions.jsonl"
         if not args.data.exists():
             print(f"making {args.data} with {args.model}: some minutes", flush=True)
             make(args.data, args.model, args.problems, args.attempts)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from limo_ray import cli
+from limo_ray.cli import job
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.pipeline import curate, plan
 
 if __name__ == "__main__":
-    sys.exit(cli.main("curate", CurateConfig, curate, plan, sys.argv[1:]))
+    sys.exit(job.main("curate", CurateConfig, curate, plan, sys.argv[1:]))

@@ -9,10 +9,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from limo_ray import cli
+from limo_ray.cli import job
 from limo_ray.evaluate.config import EvaluateConfig
 from limo_ray.evaluate.runner import evaluate, needs_ray, plan
 
 if __name__ == "__main__":
     argv = sys.argv[1:]
-    sys.exit(cli.main("evaluate", EvaluateConfig, evaluate, plan, argv, needs_ray=needs_ray))
+    sys.exit(job.main("evaluate", EvaluateConfig, evaluate, plan, argv, needs_ray=needs_ray))

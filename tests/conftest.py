@@ -11,13 +11,13 @@ os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 def local_ray():
     import ray
 
-    from limo_ray import ray_data
+    from limo_ray.sampling import ray_data_settings
 
     if not ray.is_initialized():
         ray.init(
             num_cpus=2, include_dashboard=False, object_store_memory=300 * 2**20,
             logging_level="warning",
         )  # fmt: skip
-    ray_data.configure()
+    ray_data_settings.configure()
     yield ray
     ray.shutdown()

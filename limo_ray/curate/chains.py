@@ -3,11 +3,11 @@
 import json
 from typing import Any
 
+from limo_ray.attempts.log import AttemptLog, Store
+from limo_ray.core.prompts import strip_think
+from limo_ray.core.records import Verdict
 from limo_ray.curate.config import ChainsConfig
-from limo_ray.prompts import strip_think
-from limo_ray.records import Verdict
-from limo_ray.sampling import Stage
-from limo_ray.store import AttemptLog, Store
+from limo_ray.sampling.stop_rule import Stage
 from limo_ray.verify import JudgeConfig, judge_key
 
 

@@ -2,16 +2,16 @@
 
 from dataclasses import dataclass, field
 
-from limo_ray.curate.decontaminate import DecontaminateConfig
+from limo_ray.core.prompts import SYSTEM
 from limo_ray.curate.filters import FiltersConfig
-from limo_ray.curate.near import NearConfig
 from limo_ray.curate.quality import QualityConfig
 from limo_ray.curate.select import SelectionConfig
-from limo_ray.curate.sources import SourceConfig
-from limo_ray.engine import EngineConfig, SamplingConfig
-from limo_ray.prompts import SYSTEM
-from limo_ray.sampler import SamplerConfig
-from limo_ray.sampling import StopRule
+from limo_ray.engines.base import EngineConfig, SamplingConfig
+from limo_ray.problems.decontaminate import DecontaminateConfig
+from limo_ray.problems.near_duplicates import NearConfig
+from limo_ray.problems.sources import SourceConfig
+from limo_ray.sampling.sampler import SamplerConfig
+from limo_ray.sampling.stop_rule import StopRule
 
 
 @dataclass(kw_only=True, slots=True)

@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from limo_ray.curate.fates import FATE
-from limo_ray.records import Verdict
+from limo_ray.core.records import Verdict
+from limo_ray.problems.drop_reasons import FATE
 
 if TYPE_CHECKING:
     from limo_ray.verify import Verifier

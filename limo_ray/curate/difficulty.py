@@ -17,16 +17,16 @@ import pyarrow as pa
 import ray
 from ray.data import Dataset
 
+from limo_ray.attempts.log import AttemptLog, Fold, Store, scan
+from limo_ray.core.records import SAMPLED, Verdict
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.pool import in_order
-from limo_ray.engine import EngineConfig, SamplingConfig, identity
-from limo_ray.progress import Progress
-from limo_ray.records import SAMPLED, Verdict
-from limo_ray.rejudge import rejudge
-from limo_ray.sampler import sample, start_board
-from limo_ray.sampling import Stage, StopRule, sampling_fingerprint
-from limo_ray.store import AttemptLog, Fold, Store, scan
-from limo_ray.target import Target, Yield, buckets, extrapolate
+from limo_ray.engines.base import EngineConfig, SamplingConfig, identity
+from limo_ray.sampling.progress import Progress
+from limo_ray.sampling.reverify import rejudge
+from limo_ray.sampling.sampler import sample, start_board
+from limo_ray.sampling.stop_rule import Stage, StopRule, sampling_fingerprint
+from limo_ray.sampling.target import Target, Yield, buckets, extrapolate
 from limo_ray.verify import Health
 
 log = logging.getLogger(__name__)

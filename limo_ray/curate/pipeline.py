@@ -16,19 +16,19 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from limo_ray import config as configs
 from limo_ray import verify
-from limo_ray.curate import intake, ledger, outputs
+from limo_ray.attempts.log import Store
+from limo_ray.core import config as configs
+from limo_ray.core.records import fingerprint
+from limo_ray.curate import ledger, outputs, read_step
 from limo_ray.curate import pool as pools
 from limo_ray.curate.chains import collect, group_of
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.difficulty import Sampled, draw, passes
 from limo_ray.curate.quality import score
 from limo_ray.curate.select import select
-from limo_ray.curate.sources import open_sources, signature
-from limo_ray.heartbeat import Heartbeat
-from limo_ray.records import fingerprint
-from limo_ray.store import Store
+from limo_ray.problems.sources import open_sources, signature
+from limo_ray.runs.heartbeat import Heartbeat
 
 log = logging.getLogger(__name__)
 
@@ -87,10 +87,10 @@ def ingest(config: CurateConfig, run: Store) -> Store:
         run.delete("pool.json")
         run.delete("pool")
         run.delete("pool-work")
-        work.write_json("key.json", {"key": key, "buckets": intake.buckets(opened)})
-    items, missing = intake.to_keep_out(config)
+        work.write_json("key.json", {"key": key, "buckets": read_step.buckets(opened)})
+    items, missing = read_step.to_keep_out(config)
     buckets = work.read_json("key.json")["buckets"]
-    seconds = pools.make(intake.plan(config, opened, items, buckets), work, pool)
+    seconds = pools.make(read_step.plan(config, opened, items, buckets), work, pool)
     kept_out = Counter(item.benchmark for item in items)
     facts = {"seconds": seconds, "kept_out": kept_out, "missing": missing}
     run.write_json("pool.json", {"key": key, **facts})
@@ -103,7 +103,7 @@ def _pool_key(config: CurateConfig) -> str:
     made_of = [asdict(source) for source in config.sources], signature(config.sources)
     steps = [asdict(config.filters), asdict(config.decontaminate), asdict(config.near)]
     kept_out = signature(config.decontaminate.files)
-    room = intake.room_for_questions(config)
+    room = read_step.room_for_questions(config)
     rest = [config.gold_check, config.seed, room, verify.VERSION, pools.VERSION]
     return fingerprint([*made_of, *steps, kept_out, rest])
 

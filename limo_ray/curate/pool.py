@@ -25,16 +25,16 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from limo_ray import heartbeat
-from limo_ray.curate import near
+from limo_ray.attempts.log import Store
+from limo_ray.core.records import SAMPLED
 from limo_ray.curate.dedup import duplicates, judged_equal
-from limo_ray.curate.exchange import Parts, read_bucket, write_buckets
-from limo_ray.curate.fates import FATE, with_fate
-from limo_ray.curate.features import Features
-from limo_ray.curate.intake import ORIGIN, Plan, pieces, read, solved
-from limo_ray.records import SAMPLED
-from limo_ray.store import Store
-from limo_ray.target import ORDER_BITS, order
+from limo_ray.curate.read_step import ORIGIN, Plan, pieces, read, solved
+from limo_ray.curate.shuffle_files import Parts, read_bucket, write_buckets
+from limo_ray.problems import near_duplicates
+from limo_ray.problems.drop_reasons import FATE, with_fate
+from limo_ray.problems.text_features import Features
+from limo_ray.runs import heartbeat
+from limo_ray.sampling.target import ORDER_BITS, order
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -181,7 +181,7 @@ def find_links(bucket: int, parts: Parts, work: Store) -> int:
     table = parts.read(work, "bands", bucket)
     row, key, tie = (table[column].to_numpy() for column in ("row", "key", "tie"))
     stays = ~gone[row]
-    pairs = near.links(row[stays], key[stays], tie[stays])
+    pairs = near_duplicates.links(row[stays], key[stays], tie[stays])
     table = pa.table({"one": pairs[:, 0], "other": pairs[:, 1]})
     work.write_table(f"links/{bucket:05d}.parquet", table)
     return len(row)
@@ -206,7 +206,7 @@ def group(plan: Plan, work: Store) -> None:
     tables = [work.read_table(f"links/{name}") for name in work.files("links")]
     table = pa.concat_tables(tables)
     pairs = np.stack([table["one"].to_numpy(), table["other"].to_numpy()], axis=1)
-    rows, labels = near.components(pairs)
+    rows, labels = near_duplicates.components(pairs)
     buckets = labels % plan.buckets
     own = buckets[np.searchsorted(rows, pairs[:, 0])]
     linked = pa.table({"one": pairs[:, 0], "other": pairs[:, 1]})
@@ -223,7 +223,7 @@ def fetch(part: int, parts: Parts, plan: Plan, work: Store) -> int:
     columns = ["id", *ORIGIN, "question", "answer", "domain", "metadata"]
     table = work.read_table(f"rows/{parts.names[part]}.parquet", columns).take(places)
     found = Features.of(table["question"].to_pylist())
-    hashes, offsets = near.shingles(found, plan.near)
+    hashes, offsets = near_duplicates.shingles(found, plan.near)
     rank = pc.index_in(table["source"], pa.array([source.name for source in plan.sources]))
     table = table.drop_columns(["question", "metadata"]).append_column(
         "solved", solved(table, plan)
@@ -243,7 +243,7 @@ def settle(bucket: int, names: list[str], plan: Plan, work: Store) -> int:
     rows = {row["row"]: row for row in found.to_pylist()}
     table = read_bucket(work, "candidates/pairs.arrow", bucket)
     pairs = np.stack([table["one"].to_numpy(), table["other"].to_numpy()], axis=1)
-    gone = near.settle(rows, np.unique(pairs, axis=0), plan.near, judged_equal)
+    gone = near_duplicates.settle(rows, np.unique(pairs, axis=0), plan.near, judged_equal)
     listed = [
         {"row": row, "reason": reason, "evidence": evidence}
         for row, (reason, evidence) in sorted(gone.items())

@@ -11,15 +11,15 @@ import time
 from collections import Counter
 from typing import Any
 
-from limo_ray import heartbeat
-from limo_ray.engine import SamplingConfig
+from limo_ray.attempts.log import AttemptLog, LogWriter, Store
+from limo_ray.core.prompts import question_messages
+from limo_ray.core.records import Attempt, Problem
+from limo_ray.engines.base import SamplingConfig
 from limo_ray.evaluate.config import EvaluateConfig
-from limo_ray.evaluate.contestants import Contestant
 from limo_ray.evaluate.endpoint import Endpoint, EndpointError, all_of
-from limo_ray.prompts import question_messages
-from limo_ray.records import Attempt, Problem
-from limo_ray.sampling import Stage
-from limo_ray.store import AttemptLog, LogWriter, Store
+from limo_ray.evaluate.models import Contestant
+from limo_ray.runs import heartbeat
+from limo_ray.sampling.stop_rule import Stage
 from limo_ray.verify import Health, Verifier, final_verdict, judge_key
 
 log = logging.getLogger(__name__)

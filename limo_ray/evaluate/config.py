@@ -3,12 +3,12 @@
 import re
 from dataclasses import dataclass, field
 
-from limo_ray.curate.sources import SourceConfig
-from limo_ray.engine import EngineConfig, SamplingConfig
-from limo_ray.evaluate.benchmarks import BENCHMARKS
+from limo_ray.core.prompts import SYSTEM
+from limo_ray.engines.base import EngineConfig, SamplingConfig
 from limo_ray.evaluate.endpoint import ClientConfig
-from limo_ray.prompts import SYSTEM
-from limo_ray.sampler import SamplerConfig
+from limo_ray.problems.benchmarks import BENCHMARKS
+from limo_ray.problems.sources import SourceConfig
+from limo_ray.sampling.sampler import SamplerConfig
 
 
 @dataclass(kw_only=True, slots=True)
@@ -37,7 +37,7 @@ class ProtocolConfig:
 @dataclass(kw_only=True, slots=True)
 class BenchmarkConfig:
     name: str = "???"
-    """One of limo_ray.evaluate.benchmarks.BENCHMARKS, or any name together with `source`."""
+    """One of limo_ray.problems.benchmarks.BENCHMARKS, or any name together with `source`."""
     protocol: str = ""
     """Which of `protocols`; may be empty where there is one."""
     source: SourceConfig | None = None

@@ -2,7 +2,7 @@
 
     found = check(sets, training_data(config, folder), seed)
 
-The matcher is the one that keeps benchmarks out of the pool (limo_ray.curate.decontaminate).
+The matcher is the one that keeps benchmarks out of the pool (limo_ray.problems.decontaminate).
 """
 
 import logging
@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 import yaml
 
-from limo_ray import models
-from limo_ray.curate import near
-from limo_ray.curate.decontaminate import DecontaminateConfig, Index
-from limo_ray.curate.features import Features
-from limo_ray.curate.near import NearConfig
-from limo_ray.evaluate.benchmarks import Item
 from limo_ray.evaluate.items import Items
-from limo_ray.train import examples
+from limo_ray.problems import chats, near_duplicates
+from limo_ray.problems.benchmarks import Item
+from limo_ray.problems.decontaminate import DecontaminateConfig, Index
+from limo_ray.problems.near_duplicates import NearConfig
+from limo_ray.problems.text_features import Features
+from limo_ray.storage import model_files
 from limo_ray.train.config import RowsConfig
 
 log = logging.getLogger(__name__)
@@ -36,7 +35,7 @@ def training_data(given: str, model: str) -> str:
         return given
     folder = Path(model).expanduser()
     card = folder / "README.md"
-    if not models.is_local(model) or not card.is_file():
+    if not model_files.is_local(model) or not card.is_file():
         return ""
     recipe = RECIPE.search(card.read_text(errors="replace"))
     if recipe is None:
@@ -70,7 +69,7 @@ def check(sets: list[Items], data: str) -> dict[str, Any]:
         questions = [question for _, question in waiting]
         seen = Features.of(questions)
         made = np.zeros(len(questions), bool)
-        keys = near.band_keys(seen, made, index.near)
+        keys = near_duplicates.band_keys(seen, made, index.near)
         matches = index.find(questions, seen, made, keys)
         for (place, question), match in zip(waiting, matches, strict=True):
             if match is not None:
@@ -80,9 +79,9 @@ def check(sets: list[Items], data: str) -> dict[str, Any]:
                 )  # fmt: skip
         waiting.clear()
 
-    for chat in examples.chats(data, RowsConfig()):
+    for chat in chats.chats(data, RowsConfig()):
         rows += 1
-        if isinstance(chat, examples.Bad):
+        if isinstance(chat, chats.Bad):
             unreadable += 1
             continue
         place = f"{Path(chat.file).name}:{chat.row}"

@@ -3,9 +3,9 @@
     async with Endpoint("http://localhost:8000/v1", "", ClientConfig()) as endpoint:
         completion = await endpoint.complete(messages, sampling, seed=None)
 
-The server applies the model's own chat template to the messages that `limo_ray.prompts` makes, as
-our engine does, so that prompts are the same. One request is one attempt: what came back is logged,
-and only what is missing is asked for again. No Ray.
+The server applies the model's own chat template to the messages that `limo_ray.core.prompts` makes,
+as our engine does, so that prompts are the same. One request is one attempt: what came back is
+logged, and only what is missing is asked for again. No Ray.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from typing import Any, Self
 
 import httpx
 
-from limo_ray.engine import Completion, EngineError, SamplingConfig
+from limo_ray.engines.base import Completion, EngineError, SamplingConfig
 
 log = logging.getLogger(__name__)
 logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request

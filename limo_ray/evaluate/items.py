@@ -13,13 +13,13 @@ import random
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from limo_ray.curate.gold import checked
-from limo_ray.curate.rows import LETTERS
-from limo_ray.curate.sources import SourceConfig, open_sources
-from limo_ray.evaluate.benchmarks import BENCHMARKS, PAPER, PAPER_MODELS, local, rows_of
+from limo_ray.core.records import Problem, fingerprint, normalise, problem_id
+from limo_ray.core.uris import redact
 from limo_ray.evaluate.config import BenchmarkConfig
-from limo_ray.filesystems import redact
-from limo_ray.records import Problem, fingerprint, normalise, problem_id
+from limo_ray.problems.answer_check import checked
+from limo_ray.problems.benchmarks import BENCHMARKS, PAPER, PAPER_MODELS, local, rows_of
+from limo_ray.problems.problem_rows import LETTERS
+from limo_ray.problems.sources import SourceConfig, open_sources
 
 REPEATS = "the same question as item"
 

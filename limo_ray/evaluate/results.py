@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from limo_ray.core.records import Attempt, Problem, Verdict
 from limo_ray.evaluate import metrics
 from limo_ray.evaluate.compare import compare, holm
-from limo_ray.records import Attempt, Problem, Verdict
 
 UNJUDGED = [verdict for verdict in Verdict if not verdict.judged]
 NOISE = 0.05  # half an interval: a score that is known no better gets a warning

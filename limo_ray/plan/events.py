@@ -1,10 +1,10 @@
 """A cluster at work, event by event: every attempt, on the scheduler and target of real runs.
 
-What is real: `Scheduler` and `StopRule` say what is drawn next, `Target` when enough is kept.
-What is modelled, as limo_ray.sampler and Ray Data do it: problems come to a replica in batches and
-leave when their whole batch is decided and flushed; the next engine takes what left, and the one
-before it is held back while `rows_ahead` wait; an idle replica speculates after a second; replicas
-decode as `replica.Replica` says; a node is preempted with notice (30 s and more), so that
+What is real: `Scheduler` and `StopRule` say what is drawn next, `Target` when enough is kept. What
+is modelled, as limo_ray.sampling.sampler and Ray Data do it: problems come to a replica in batches
+and leave when their whole batch is decided and flushed; the next engine takes what left, and the
+one before it is held back while `rows_ahead` wait; an idle replica speculates after a second;
+replicas decode as `replica.Replica` says; a node is preempted with notice (30 s and more), so that
 completions of `partial_tokens` or more go on elsewhere and shorter ones are lost, and its batches
 are handed out again, with what the log knows of them.
 """
@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
+from limo_ray.core.records import Problem, Verdict
 from limo_ray.plan.counts import Outcome, PassCount, StageCount
-from limo_ray.plan.exact import RATES
 from limo_ray.plan.replica import Batch, PassModel, Replica, Request, Row, rows_ahead
-from limo_ray.records import Problem, Verdict
-from limo_ray.sampling import Decision, Task
-from limo_ray.target import ORDER_BITS, Target, buckets
+from limo_ray.plan.stop_rule_math import RATES
+from limo_ray.sampling.stop_rule import Decision, Task
+from limo_ray.sampling.target import ORDER_BITS, Target, buckets
 
 GONE = Task(problem=Problem(id="", question="", answer="", source=""), order=0, ended=True)
 """Of all rows that a gate has dropped: they only pass by."""

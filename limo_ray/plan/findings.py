@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from limo_ray.core.records import Verdict
 from limo_ray.plan.basis import Basis
 from limo_ray.plan.counts import Future, PassCount, StageCount
-from limo_ray.plan.exact import walk
-from limo_ray.records import Verdict
+from limo_ray.plan.stop_rule_math import walk
 
 
 @dataclass(slots=True)

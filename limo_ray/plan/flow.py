@@ -25,8 +25,8 @@ import numpy as np
 
 from limo_ray.plan.counts import Outcome, PassCount, StageCount
 from limo_ray.plan.events import HALT_S, simulate
-from limo_ray.plan.exact import walk
 from limo_ray.plan.replica import PassModel, rows_ahead
+from limo_ray.plan.stop_rule_math import walk
 
 SEEDS = 4
 TOGETHER = 8  # replicas of a detailed simulation, at the most

@@ -12,16 +12,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from limo_ray.attempts.index import VERDICTS, Fold
+from limo_ray.attempts.log import AttemptLog, Store
+from limo_ray.core.records import Verdict
 from limo_ray.curate.difficulty import passes as passes_of
-from limo_ray.engine import SamplingConfig
-from limo_ray.fold import VERDICTS, Fold
-from limo_ray.plan.beliefs import MeasuredStage, Speed
+from limo_ray.engines.base import SamplingConfig
+from limo_ray.plan.assumptions import MeasuredStage, Speed
 from limo_ray.plan.config import PlanConfig, StageAssumption
 from limo_ray.plan.events import simulate
 from limo_ray.plan.replica import PassModel
-from limo_ray.records import Verdict
-from limo_ray.sampling import Stage, StopRule
-from limo_ray.store import AttemptLog, Store
+from limo_ray.sampling.stop_rule import Stage, StopRule
 
 FEW = 50  # problems, below which a stage's pass rates are called uncertain
 

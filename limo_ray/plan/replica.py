@@ -10,8 +10,8 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 
-from limo_ray.plan.beliefs import Speed, StageTruth
-from limo_ray.sampling import BLOCKS_AHEAD, Scheduler, Stage, Task, portions
+from limo_ray.plan.assumptions import Speed, StageTruth
+from limo_ray.sampling.stop_rule import BLOCKS_AHEAD, Scheduler, Stage, Task, portions
 
 
 @dataclass(kw_only=True, slots=True)

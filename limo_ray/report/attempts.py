@@ -5,9 +5,17 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from limo_ray.records import Attempt, Problem
-from limo_ray.report.browse import LIMIT, QUESTION, STATIC, Browser, clip, pack, split_thinking
-from limo_ray.report.maths import render, render_answer
+from limo_ray.core.records import Attempt, Problem
+from limo_ray.report.example_browser import (
+    LIMIT,
+    QUESTION,
+    STATIC,
+    Browser,
+    clip,
+    pack,
+    split_thinking,
+)
+from limo_ray.report.latex_html import render, render_answer
 from limo_ray.report.templates import clean
 from limo_ray.verify import show
 

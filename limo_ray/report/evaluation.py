@@ -15,7 +15,7 @@ from markupsafe import Markup
 from limo_ray.report import charts, facts
 from limo_ray.report.attempts import Shown, attempts_browser
 from limo_ray.report.forest import Group, Row, forest, scale_of
-from limo_ray.report.lines import Line, line_chart
+from limo_ray.report.line_chart import Line, line_chart
 from limo_ray.report.templates import FOLDER, clean, environment
 
 SHORT = {"Qwen2.5-32B-Instruct": "base model", "NuminaMath-100k SFT": "NuminaMath"}

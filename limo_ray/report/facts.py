@@ -7,7 +7,7 @@ manifest of a stopped run.
 from dataclasses import dataclass, field
 from typing import Any
 
-from limo_ray.records import Verdict
+from limo_ray.core.records import Verdict
 
 # Stages in the order of the pipeline; the ledger's counts come in any order.
 STAGES = ("sources", "filters", "decontaminate", "dedup", "difficulty", "weak", "strong", "chains")

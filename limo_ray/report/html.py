@@ -14,8 +14,8 @@ from typing import Any
 from markupsafe import Markup
 
 from limo_ray.report import facts, plots
-from limo_ray.report.browse import browser
-from limo_ray.report.maths import render, render_answer
+from limo_ray.report.example_browser import browser
+from limo_ray.report.latex_html import render, render_answer
 from limo_ray.report.templates import FOLDER, clean, environment
 
 # What the reasons of the ledger mean, by stage where they differ; others stand for themselves.

@@ -8,8 +8,8 @@ from typing import Any
 from markupsafe import Markup
 
 from limo_ray.report import charts, facts
-from limo_ray.report.browse import label, numeric
-from limo_ray.sampling import Decision, StopRule
+from limo_ray.report.example_browser import label, numeric
+from limo_ray.sampling.stop_rule import Decision, StopRule
 
 # In the order of Decision; the fourth is for a rule that is not known whole.
 DECISIONS = (("keep", "keep"), ("too easy", "easy"), ("too hard", "hard"), ("undecided", "open"))

@@ -26,13 +26,13 @@ from ray.serve.exceptions import (
     ReplicaUnavailableError,
 )
 
-from limo_ray import config as configs
-from limo_ray.engine import ray_options
-from limo_ray.serve import asked, page
-from limo_ray.serve.asked import Call
+from limo_ray.core import config as configs
+from limo_ray.engines.base import ray_options
+from limo_ray.serve import openai_extensions, page
 from limo_ray.serve.config import ServeConfig
 from limo_ray.serve.errors import Refusal, encode, error
 from limo_ray.serve.gate import Gate
+from limo_ray.serve.openai_extensions import Call
 from limo_ray.serve.replica import OFFERED, Head, Part, Replica, Tail
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ def application(config: ServeConfig, device: str) -> serve.Application:
 
 
 def engines(config: ServeConfig, device: str) -> serve.Application:
-    """The replicas alone, for an ingress that runs elsewhere (see limo_ray.serve.front)."""
+    """The replicas alone, for an ingress that runs elsewhere (see limo_ray.serve.http_server)."""
     if config.engine.device == "auto":
         config.engine.device = device
     engine = config.engine
@@ -161,7 +161,9 @@ class Ingress:
         if not isinstance(body, dict):
             raise Refusal(400, "the body must be a JSON object", reason="body")
         name = getattr(request.state, "request_id", "")
-        return await self._forward(asked.call(request.url.path, body, self.config, name), request)
+        return await self._forward(
+            openai_extensions.call(request.url.path, body, self.config, name), request
+        )
 
     async def models(self, request: Request) -> Response:
         return await self._forward(Call("GET", "/v1/models", b"", " "), request)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from limo_ray.engine import EngineConfig
-from limo_ray.prompts import SYSTEM
+from limo_ray.core.prompts import SYSTEM
+from limo_ray.engines.base import EngineConfig
 from limo_ray.serve.budget import Style
 from limo_ray.serve.rules import GateConfig
 

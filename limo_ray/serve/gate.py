@@ -20,9 +20,9 @@ from limo_ray.serve.keys import Key, Keys
 from limo_ray.serve.limits import Full, Grant, Limiter, Queue
 from limo_ray.serve.metrics import Metrics, open_log
 from limo_ray.serve.ready import Readiness
+from limo_ray.serve.request_context import PAGE, Answer, App, Message, Receive, Scope, Send, Visit
 from limo_ray.serve.rules import GateConfig, exposed
 from limo_ray.serve.usage import counts
-from limo_ray.serve.visit import PAGE, Answer, App, Message, Receive, Scope, Send, Visit
 
 __all__ = ["Gate", "GateConfig", "exposed"]
 

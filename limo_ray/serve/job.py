@@ -10,11 +10,12 @@ import ray
 from ray import serve as ray_serve
 from ray.serve.exceptions import RayServeException
 
-from limo_ray import cli, models
-from limo_ray.engine import EngineError
+from limo_ray.cli import job
+from limo_ray.engines.base import EngineError
 from limo_ray.serve.app import QUIET, engines
 from limo_ray.serve.config import ServeConfig
-from limo_ray.serve.front import Front, bound
+from limo_ray.serve.http_server import Front, bound
+from limo_ray.storage import model_files
 
 # What our own code raised in a replica, in the text that Serve gives of it.
 CAUSE = re.compile(r"^(?:limo_ray[\w.]*\.)?(?:EngineError|ConfigError|ValueError): (.+)$", re.M)
@@ -42,7 +43,7 @@ def serve(config: ServeConfig, device: str) -> Served:
     app = engines(config, device)
     address = bound(config)
     _check_machine(config)
-    cli.say(f"starting {config.model_name} on {config.engine.device} ...")
+    job.say(f"starting {config.model_name} on {config.engine.device} ...")
     begun = time.monotonic()
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     front: Front | None = None
@@ -54,13 +55,13 @@ def serve(config: ServeConfig, device: str) -> Served:
             raise EngineError(_cause(config)) from failed
         front = Front(config, replicas, address)
         seconds = time.monotonic() - begun
-        cli.say(f"ready after {seconds:.0f} s: {url(config)} (model {config.model_name})")
+        job.say(f"ready after {seconds:.0f} s: {url(config)} (model {config.model_name})")
         while True:
             time.sleep(2)
             if _state(config) == "DEPLOY_FAILED":
                 raise EngineError(_cause(config))
     except KeyboardInterrupt:
-        cli.say(f"draining: up to {config.drain_s:.0f} s for the requests that run")
+        job.say(f"draining: up to {config.drain_s:.0f} s for the requests that run")
         cut_off = front.drain() if front else 0
         return Served(config.name, time.monotonic() - begun, cut_off)
     finally:
@@ -112,7 +113,7 @@ def plan(config: ServeConfig, device: str) -> str:
     """What would be started, in text."""
     engine = config.engine
     where = device if engine.device == "auto" else engine.device
-    size = models.parameters(config.model)
+    size = model_files.parameters(config.model)
     weights = f", {size:.2f} billion parameters" if size else ""
     each = (
         f"bundles {[dict(bundle) for bundle in engine.bundles]}"

@@ -8,7 +8,7 @@ from logging.handlers import WatchedFileHandler
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from limo_ray.serve.visit import Visit
+from limo_ray.serve.request_context import Visit
 
 access = logging.getLogger("limo_ray.access")
 

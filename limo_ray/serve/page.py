@@ -3,8 +3,8 @@
     page.mount(app, "limo-32b")     adds /, /page.css, /page.js and POST /render
 
 It works without a network: nothing is fetched but from the endpoint itself, and the browser is told
-to refuse anything else. Formulas become MathML on the server, by limo_ray/report/maths.py, which
-escapes all that it does not know; the browser puts nothing else into the page but as text.
+to refuse anything else. Formulas become MathML on the server, by limo_ray/report/latex_html.py,
+which escapes all that it does not know; the browser puts nothing else into the page but as text.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from pathlib import Path
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
-from limo_ray.report import maths
+from limo_ray.report import latex_html
 from limo_ray.report.templates import clean
 from limo_ray.serve.errors import error
 
@@ -71,7 +71,7 @@ def mount(app: FastAPI, model_name: str) -> None:
         waiting += 1
         try:
             async with rendering:
-                rendered = await asyncio.to_thread(maths.render, clean(text))
+                rendered = await asyncio.to_thread(latex_html.render, clean(text))
         finally:
             waiting -= 1
         return JSONResponse({"html": rendered})

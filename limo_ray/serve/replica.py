@@ -2,7 +2,7 @@
 
 vLLM's FastAPI routes run inside this process as an ASGI application without a server: what they
 would send over a socket, `answer` yields over Ray. So requests, errors and streams are those of
-`vllm serve`, apart from what `limo_ray.serve.asked` adds before and `forcing` below.
+`vllm serve`, apart from what `limo_ray.serve.openai_extensions` adds before and `forcing` below.
 """
 
 import asyncio
@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from limo_ray import models
-from limo_ray.serve.asked import FIELDS, Call
 from limo_ray.serve.config import ServeConfig
+from limo_ray.serve.openai_extensions import FIELDS, Call
+from limo_ray.storage import model_files
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class Replica:
         from vllm.entrypoints.openai.models import api_router as listing
         from vllm.entrypoints.serve.exception_handling.register import init_exception_handler
 
-        from limo_ray.serve.forcing import ServedEngine
+        from limo_ray.serve.budget_engine import ServedEngine
 
         self.config = config
         self.engine = ServedEngine(config.engine, config.budget.style)
@@ -79,7 +79,12 @@ class Replica:
         from vllm.utils.argparse_utils import FlexibleArgumentParser
 
         config, llm = self.config, self.engine.llm
-        flags = ["--model", models.resolve(config.model), "--served-model-name", config.model_name]
+        flags = [
+            "--model",
+            model_files.resolve(config.model),
+            "--served-model-name",
+            config.model_name,
+        ]
         args: Namespace = make_arg_parser(FlexibleArgumentParser()).parse_args(flags)
         args.structured_outputs_config = llm.vllm_config.structured_outputs_config
         if config.reasoning_parser:

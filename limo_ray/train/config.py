@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from limo_ray.prompts import SYSTEM
+from limo_ray.core.prompts import SYSTEM
 
 TOO_LONG = ("drop", "cut", "stop")
 BAD_ROWS = ("stop", "drop")

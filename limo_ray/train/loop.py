@@ -9,8 +9,8 @@ import torch
 import torch.distributed as dist
 
 from limo_ray.train.deepspeed import learning_rate
-from limo_ray.train.live import Trackers
-from limo_ray.train.student import DTYPES
+from limo_ray.train.model import DTYPES
+from limo_ray.train.tracking import Trackers
 from limo_ray.train.watch import Watch
 from limo_ray.train.worker import Job, Worker, matmul_peak, start
 

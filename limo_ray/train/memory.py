@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from limo_ray import models
-from limo_ray.train import attention, student
+from limo_ray.storage import model_files
+from limo_ray.train import attention, model
 from limo_ray.train.config import TrainConfig
 
 GIB = 2**30
@@ -93,19 +93,19 @@ def shape_of(config: TrainConfig) -> Shape:
     """The model's shape from its config alone."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    name = models.resolve(config.model, weights=False)
+    name = model_files.resolve(config.model, weights=False)
     try:
         model_config = AutoConfig.from_pretrained(name)
     except OSError as error:
         raise ValueError(f"model: {config.model!r}: {str(error).splitlines()[0]}") from None
-    student.refuse(model_config, config)
-    dtype = student.DTYPES[config.compute.precision]
+    model.refuse(model_config, config)
+    dtype = model.DTYPES[config.compute.precision]
     implementation = attention.register()
     with torch.device("meta"):
         lm = AutoModelForCausalLM.from_config(
             model_config, dtype=dtype, attn_implementation=implementation
         )
-        whole = student.wrap(lm, config)
+        whole = model.wrap(lm, config)
     found = list(whole.parameters())
     layers = _layers(lm)
     gathered = [sum(p.numel() for p in layer.parameters()) for layer in layers]

@@ -7,13 +7,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-from limo_ray import config as configs
-from limo_ray import models
-from limo_ray.filesystems import redact, split
+from limo_ray.attempts.log import Store
+from limo_ray.core import config as configs
+from limo_ray.core.uris import redact, split
 from limo_ray.report.facts import duration, number
-from limo_ray.report.lines import Line, line_chart
+from limo_ray.report.line_chart import Line, line_chart
 from limo_ray.report.templates import FOLDER, environment
-from limo_ray.store import Store
+from limo_ray.storage import model_files
 from limo_ray.train.config import TrainConfig
 from limo_ray.train.table import Data
 
@@ -57,8 +57,8 @@ def publish(
 def card(config: TrainConfig, manifest: dict[str, Any]) -> str:
     """The model card: data, recipe, metrics."""
     env = environment(autoescape=False)
-    base = "" if models.is_local(config.model) else config.model
-    if config.model == models.PACKAGED:
+    base = "" if model_files.is_local(config.model) else config.model
+    if config.model == model_files.PACKAGED:
         base = "HuggingFaceTB/SmolLM2-135M-Instruct"
     data = config.data if config.data.count("/") == 1 and "." not in config.data else ""
     front = {"license": config.licence, "library_name": "transformers",

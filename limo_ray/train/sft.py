@@ -25,13 +25,17 @@ from ray.train import (
 )
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from limo_ray import cli, models, provenance
-from limo_ray import config as configs
-from limo_ray.filesystems import redacted
-from limo_ray.heartbeat import Heartbeat
-from limo_ray.records import fingerprint
-from limo_ray.store import Store
-from limo_ray.train import examples, live, memory, results, student
+from limo_ray.attempts.log import Store
+from limo_ray.cli import job as cli
+from limo_ray.core import config as configs
+from limo_ray.core.records import fingerprint
+from limo_ray.core.uris import redacted
+from limo_ray.problems import chats
+from limo_ray.runs import provenance
+from limo_ray.runs.heartbeat import Heartbeat
+from limo_ray.storage import model_files
+from limo_ray.train import memory, results, tracking
+from limo_ray.train import model as student
 from limo_ray.train.config import TrainConfig
 from limo_ray.train.loop import train_loop
 from limo_ray.train.table import Data, demand, layout, prepare, table
@@ -103,7 +107,7 @@ def _train(
     outlook = memory.judge(config, device, *demand(data, plan))
     cli.say(outlook.text())
 
-    board = ray.remote(num_cpus=0)(live.Board).remote()
+    board = ray.remote(num_cpus=0)(tracking.Board).remote()
     job = Job(
         config=config, device=device, store=store,
         model=config.model if "://" in config.model else model,
@@ -111,7 +115,7 @@ def _train(
     )  # fmt: skip
     sent = {"job": job, "data": ray.put((data.train, data.held_out))}
     beat.phase("training")
-    with live.View(board, plan.schedule.steps) as view:
+    with tracking.View(board, plan.schedule.steps) as view:
         _fit(_trainer(sent, config, device, run, key), config)
     if stopped := view.facts.get("stopped"):
         raise TrainingError(stop_words(stopped, view.facts, config, run, key))
@@ -121,7 +125,8 @@ def _train(
         "seconds": round(time.time() - begun, 1), "machine": provenance.machine(),
         "commit": provenance.commit(),
         "versions": provenance.versions(results.PACKAGES), "command": provenance.command(),
-        "model": models.identity(config.model), "config": configs.as_dict(config), "data": shown,
+        "model": model_files.identity(config.model),
+        "config": configs.as_dict(config), "data": shown,
         "memory": asdict(outlook),
     }  # fmt: skip
     results.publish(store, run, config, redacted(manifest), view.history)
@@ -133,14 +138,14 @@ def prepared(config: TrainConfig) -> tuple[str, Data]:
     """The model's folder or hub id, and the encoded data; ValueError for what cannot be had."""
     from transformers import AutoConfig, AutoTokenizer
 
-    model = models.resolve(config.model, weights=False)
+    model = model_files.resolve(config.model, weights=False)
     try:
         student.refuse(AutoConfig.from_pretrained(model), config)
         tokenizer = AutoTokenizer.from_pretrained(model)
     except OSError as error:
         raise ValueError(f"model: {config.model!r}: {str(error).splitlines()[0]}") from None
     encoder = Encoder(tokenizer, _template(config), config.rows.turns)
-    rows = examples.chats(config.data, config.rows)
+    rows = chats.chats(config.data, config.rows)
     return model, prepare(rows, encoder, config.rows, config.seed)
 
 
@@ -160,7 +165,7 @@ def run_key(config: TrainConfig, data: Data) -> str:
     digest = hashlib.sha256()
     for one in [*data.train, *data.held_out]:
         digest.update(one.ids.tobytes() + one.learn.tobytes())
-    return fingerprint([config.curve(), models.identity(config.model), digest.hexdigest()])
+    return fingerprint([config.curve(), model_files.identity(config.model), digest.hexdigest()])
 
 
 def _template(config: TrainConfig) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from jinja2 import TemplateError
 
-from limo_ray.curate.fields import InvalidRow
-from limo_ray.train.examples import Messages
+from limo_ray.problems.chats import Messages
+from limo_ray.problems.columns import InvalidRow
 
 STAND_IN = "\u2042stand\u2042in\u2042"  # in no real text; stands for an answer
 

@@ -19,9 +19,9 @@ import torch.distributed as dist
 from ray.train import Checkpoint
 from torch import Tensor
 
-from limo_ray import models
-from limo_ray.store import Store
-from limo_ray.train import student as students
+from limo_ray.attempts.log import Store
+from limo_ray.storage import model_files
+from limo_ray.train import model as students
 from limo_ray.train.config import TrainConfig
 from limo_ray.train.deepspeed import deepspeed_config
 from limo_ray.train.table import Layout
@@ -268,7 +268,7 @@ def start(job: Job) -> Worker:
     )
     made = deepspeed_config(job.config, job.device)
     alive = HfDeepSpeedConfig(made) if job.config.zero.stage == 3 else None  # kept while loading
-    job.model = models.resolve(job.model)
+    job.model = model_files.resolve(job.model)
     student = students.load(job.model, job.config, _sharing(job.config))
     del alive
     optimizer = _optimizer(student, job)
@@ -280,7 +280,7 @@ def _environment(device: str) -> None:
     """What DeepSpeed reads when it is imported, and where its parts are compiled once."""
     if device == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"
-    os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(models.CACHE / "extensions"))
+    os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(model_files.CACHE / "extensions"))
     tools = str(Path(sys.executable).parent)  # ninja is there
     if tools not in os.environ["PATH"].split(os.pathsep):
         os.environ["PATH"] += os.pathsep + tools

@@ -7,11 +7,11 @@
 kills what runs over. Both give the same verdicts.
 """
 
-from limo_ray.records import Verdict, fingerprint
+from limo_ray.core.records import Verdict, fingerprint
 from limo_ray.verify.domains import DOMAINS, easy, extract, hard, show, unverifiable
 from limo_ray.verify.health import Health, VerificationError, final_verdict
 from limo_ray.verify.judge import JudgeConfig
-from limo_ray.verify.pool import Judged, Verifier
+from limo_ray.verify.process_pool import Judged, Verifier
 
 # Part of the judge's fingerprint: raise it whenever a verdict or an extracted answer can change.
 VERSION = "1"

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from limo_ray.records import Verdict
+from limo_ray.core.records import Verdict
 from limo_ray.verify import math
 from limo_ray.verify.extract import TAIL, announced, boxed, region
 

@@ -24,7 +24,7 @@ import time
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from limo_ray.records import Verdict
+from limo_ray.core.records import Verdict
 from limo_ray.verify import sandbox
 from limo_ray.verify.extract import region
 

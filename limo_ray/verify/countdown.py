@@ -16,7 +16,7 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
-from limo_ray.records import Verdict
+from limo_ray.core.records import Verdict
 from limo_ray.verify.extract import TAIL, announced, boxed, region
 
 LONGEST = 500  # characters of an expression

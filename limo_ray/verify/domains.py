@@ -1,11 +1,11 @@
 """One verdict in three steps, by domain: extract the answer, decide it at once, or work it out.
 
 `easy` runs in the caller's process in microseconds; `hard` may take for ever and runs where it can
-be killed (`limo_ray.verify.pool`), or in place when `verify` is called directly.
+be killed (`limo_ray.verify.process_pool`), or in place when `verify` is called directly.
 """
 
-from limo_ray.records import Verdict
-from limo_ray.verify import choice, code, countdown, gym, latex, math, spelling
+from limo_ray.core.records import Verdict
+from limo_ray.verify import choice, code, countdown, gym, latex_reader, math, normalize
 from limo_ray.verify.extract import final_answer
 
 DOMAINS = ("math", "choice", "countdown", "gym", "code")
@@ -97,7 +97,7 @@ def unverifiable(answer: str, domain: str = "math") -> str | None:
 
 def forget() -> None:
     """Empty every cache of this process, for measurements from a cold start."""
-    caches = (math.accepted, math.parsed, spelling.cached, latex.cached)
+    caches = (math.accepted, math.parsed, normalize.cached, latex_reader.cached)
     for cache in (*caches, choice.gold, code.gold, countdown.task, gym.entry):
         cache.cache_clear()
 

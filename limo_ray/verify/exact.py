@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from typing import NamedTuple
 
-from limo_ray.verify.ring import Applied, Ratio, TooHard
+from limo_ray.verify.polynomials import Applied, Ratio, TooHard
 
 # math-verify compares decimals after rounding to 6 places. Further apart than this is different
 # whatever the rounding; closer than this, but not equal, is left to it.

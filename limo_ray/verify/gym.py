@@ -11,7 +11,7 @@ import re
 from functools import cache, lru_cache
 from typing import Any
 
-from limo_ray.records import Verdict
+from limo_ray.core.records import Verdict
 from limo_ray.verify.extract import TAIL, announced, boxed, last_expression, region
 
 # These kinds eval() an answer that is not the expected text, to give it at most half a point.

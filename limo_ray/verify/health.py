@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from limo_ray.records import Verdict
+from limo_ray.core.records import Verdict
 
 
 class VerificationError(RuntimeError):

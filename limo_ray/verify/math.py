@@ -14,12 +14,12 @@ import threading
 from functools import lru_cache
 from typing import Any
 
-from limo_ray.records import Verdict
+from limo_ray.core.records import Verdict
 from limo_ray.verify.exact import compare
-from limo_ray.verify.latex import read
-from limo_ray.verify.rough import differ
-from limo_ray.verify.rules import decide
-from limo_ray.verify.spelling import LONGEST, spaceless, standard
+from limo_ray.verify.latex_reader import read
+from limo_ray.verify.normalize import LONGEST, spaceless, standard
+from limo_ray.verify.numeric_check import differ
+from limo_ray.verify.special_cases import decide
 
 DEPTH = 12  # of nested brackets; the parser takes seconds for more, and no answer has them
 _BRACKET = re.compile(r"[(){}\[\]]")

@@ -18,7 +18,7 @@ import struct
 import sys
 import time
 
-from limo_ray.records import Verdict
+from limo_ray.core.records import Verdict
 from limo_ray.verify.domains import FAILURES, hard, unverifiable
 from limo_ray.verify.sandbox import die_with_parent, forbid
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.pool_score import score
+from bench.pool.score import score
 
 PLANTED = [
     ("e1", "exact", "c1", 1.0),

@@ -9,9 +9,10 @@ import sys
 
 import ray
 
-from limo_ray import cli, ray_data
+from limo_ray.cli import job
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.pipeline import curate, plan
+from limo_ray.sampling import ray_data_settings
 
 if __name__ == "__main__":
     passed = {name: value for name, value in os.environ.items() if name.startswith("CHAOS_")}
@@ -24,5 +25,5 @@ if __name__ == "__main__":
             "env_vars": passed,
         },
     )
-    ray_data.configure()
-    sys.exit(cli.main("curate", CurateConfig, curate, plan, sys.argv[1:]))
+    ray_data_settings.configure()
+    sys.exit(job.main("curate", CurateConfig, curate, plan, sys.argv[1:]))

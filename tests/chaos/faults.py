@@ -37,7 +37,8 @@ class SideLog:
 
 
 def install() -> None:
-    from limo_ray import scripted, store
+    from limo_ray.attempts import log as store
+    from limo_ray.engines import scripted
 
     side = SideLog(os.environ["CHAOS_FOLDER"])
     _watch_draws(scripted, side)

@@ -11,9 +11,9 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 import limo_ray
-from limo_ray import config
+from limo_ray.core import config
 from limo_ray.curate.config import CurateConfig
-from limo_ray.engine import EngineConfig
+from limo_ray.engines.base import EngineConfig
 from limo_ray.evaluate.config import EvaluateConfig
 from limo_ray.serve.config import ServeConfig
 from limo_ray.train.config import TrainConfig

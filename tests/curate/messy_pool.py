@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from limo_ray.curate.sources import SourceConfig
+from limo_ray.problems.sources import SourceConfig
 
 ROWS, BROKEN = 1_000, 100
 

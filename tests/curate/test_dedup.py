@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from limo_ray.core.records import problem_id
 from limo_ray.curate.dedup import FATE, duplicates, same_answer
-from limo_ray.curate.features import text_hash
-from limo_ray.records import problem_id
+from limo_ray.problems.text_features import text_hash
 from limo_ray.verify import Verifier
 
 PRIORITIES = ["first", "second"]

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from limo_ray.core.records import POOL, problem_id
 from limo_ray.curate.filters import FiltersConfig, mark_filtered, objection
-from limo_ray.records import POOL, problem_id
 
 CONFIG = FiltersConfig()
 AMC = (

@@ -12,9 +12,9 @@ from pathlib import Path
 import pyarrow.fs as pafs
 import pytest
 
-from limo_ray import status
-from limo_ray.files import Store
-from limo_ray.store import AttemptLog
+from limo_ray.attempts.log import AttemptLog
+from limo_ray.runs import status
+from limo_ray.storage.store import Store
 from tests.curate.test_pipeline import ALONE, ROOT, arguments
 from tests.object_store import KEY, S3, SECRET, serve_s3
 

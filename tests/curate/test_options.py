@@ -86,8 +86,8 @@ def test_a_letter_that_cannot_be_told():
 
 
 def test_the_form_is_that_of_rows_with_options():
-    from limo_ray.curate.mappings import READY
-    from limo_ray.curate.rows import pool_row
+    from limo_ray.problems.mappings import READY
+    from limo_ray.problems.problem_rows import pool_row
 
     record = {"question": "What is $1+2$?", "options": ["1", "2", "3", "4"], "correct": "C"}
     row = pool_row(record, READY["aqua"], source="s", file="f", line=0)

@@ -16,12 +16,13 @@ import pyarrow.parquet as pq
 import pytest
 from ray.exceptions import RayError
 
-from limo_ray import cli, config
+from limo_ray.attempts.log import Store
+from limo_ray.cli import job as cli
+from limo_ray.core import config
+from limo_ray.core.records import ATTEMPT, problem_id
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.difficulty import passes, tell_of_missing_gpus
 from limo_ray.curate.pipeline import curate
-from limo_ray.records import ATTEMPT, problem_id
-from limo_ray.store import Store
 from limo_ray.verify import VerificationError
 from tests import processes
 from tests.curate import messy_pool

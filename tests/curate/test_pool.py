@@ -13,10 +13,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from limo_ray import config
-from limo_ray.curate import intake, pipeline, sources
+from limo_ray.attempts.log import Store, scan
+from limo_ray.core import config
+from limo_ray.curate import pipeline, read_step
 from limo_ray.curate.config import CurateConfig
-from limo_ray.store import Store, scan
+from limo_ray.problems import sources
 from tests.curate import messy_pool
 
 ROOT = Path(__file__).parent.parent.parent
@@ -124,7 +125,7 @@ def test_block_sizes_and_the_order_of_rows_make_no_difference(
     random.Random(9).shuffle(rows)
     write(data / "shuffled", rows, files=3)
     monkeypatch.setattr(sources, "PART", 20_000)
-    monkeypatch.setattr(intake, "BUCKET_ROWS", 100)
+    monkeypatch.setattr(read_step, "BUCKET_ROWS", 100)
     other = pool_of(settings(data, tmp_path, rows="shuffled"))
 
     def content(pool: list[dict]) -> list[tuple]:
@@ -216,7 +217,7 @@ def test_kill_9_in_any_step_changes_nothing(
     assert not (run / "pool.json").exists()
     left = {path: path.stat().st_mtime_ns for path in (run / "pool-work").rglob("*.parquet")}
     monkeypatch.setattr(sources, "PART", 20_000)
-    monkeypatch.setattr(intake, "BUCKET_ROWS", 100)
+    monkeypatch.setattr(read_step, "BUCKET_ROWS", 100)
     again = []
     plain = Store.write_bytes
 

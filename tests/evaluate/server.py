@@ -15,9 +15,9 @@ from typing import Any, Self
 
 from aiohttp import web
 
-from limo_ray.engine import EngineConfig, Request, SamplingConfig
-from limo_ray.records import Problem, problem_id
-from limo_ray.scripted import ScriptedEngine
+from limo_ray.core.records import Problem, problem_id
+from limo_ray.engines.base import EngineConfig, Request, SamplingConfig
+from limo_ray.engines.scripted import ScriptedEngine
 
 # takes the number of a request (from 1) and its body, gives a response in place of the answer
 Trouble = Callable[[int, dict[str, Any]], web.Response | None]

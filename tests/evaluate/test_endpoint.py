@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
 
-from limo_ray import config as configs
-from limo_ray.engine import EngineConfig, SamplingConfig
+from limo_ray.attempts.log import Store
+from limo_ray.core import config as configs
+from limo_ray.engines.base import EngineConfig, SamplingConfig
 from limo_ray.evaluate.config import EvaluateConfig
 from limo_ray.evaluate.endpoint import (
     ClientConfig,
@@ -25,7 +26,6 @@ from limo_ray.evaluate.endpoint import (
     retry_after,
 )
 from limo_ray.evaluate.runner import evaluate
-from limo_ray.store import Store
 from tests.evaluate.server import Served
 
 ROOT = Path(__file__).parents[2]

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from limo_ray import config as configs
+from limo_ray.core import config as configs
 from limo_ray.curate.config import CurateConfig
-from limo_ray.curate.sources import SourceConfig
-from limo_ray.evaluate.benchmarks import BENCHMARKS, PAPER, PAPER_MODELS, of_source
 from limo_ray.evaluate.config import BenchmarkConfig, EvaluateConfig
 from limo_ray.evaluate.items import checksum, read
+from limo_ray.problems.benchmarks import BENCHMARKS, PAPER, PAPER_MODELS, of_source
+from limo_ray.problems.sources import SourceConfig
 from limo_ray.verify import Verdict, verify
 
 ROOT = Path(__file__).parents[2]

@@ -13,18 +13,19 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from limo_ray import config as configs
-from limo_ray.curate.sources import SourceConfig
-from limo_ray.evaluate import drawing, results
+from limo_ray.attempts.log import Store
+from limo_ray.core import config as configs
+from limo_ray.core.prompts import example_messages
+from limo_ray.core.records import ATTEMPT, Attempt, Verdict
+from limo_ray.evaluate import attempts as drawing
+from limo_ray.evaluate import results
+from limo_ray.evaluate.attempts import Task, stages
 from limo_ray.evaluate.config import BenchmarkConfig, EvaluateConfig
 from limo_ray.evaluate.contamination import training_data
-from limo_ray.evaluate.drawing import Task, stages
 from limo_ray.evaluate.items import read
 from limo_ray.evaluate.runner import evaluate, plan
 from limo_ray.evaluate.table import markdown
-from limo_ray.prompts import example_messages
-from limo_ray.records import ATTEMPT, Attempt, Verdict
-from limo_ray.store import Store
+from limo_ray.problems.sources import SourceConfig
 from tests import processes
 from tests.evaluate.server import Served
 from tests.evaluate.test_endpoint import ENGINE

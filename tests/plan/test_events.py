@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from limo_ray.plan.beliefs import Speed
+from limo_ray.plan.assumptions import Speed
 from limo_ray.plan.config import SpeedConfig
 from limo_ray.plan.events import simulate
-from limo_ray.plan.exact import walk
 from limo_ray.plan.flow import full, kept_share, per_problem
-from limo_ray.sampling import StopRule
+from limo_ray.plan.stop_rule_math import walk
+from limo_ray.sampling.stop_rule import StopRule
 from tests.plan.models import SLOW, STRONG, curation, one_pass, truth
 
 RULE = StopRule(budget=8, keep_min=1, keep_max=3)

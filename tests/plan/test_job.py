@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from limo_ray import cli, config
+from limo_ray.cli import job
+from limo_ray.core import config
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.pipeline import curate
 from limo_ray.plan.config import PlanConfig
@@ -21,7 +22,7 @@ SMALL = [*LIMO, "trials=10", *(f"engines.{name}.max_num_seqs=8" for name in NAME
 
 
 def command(*argv: str) -> int:
-    return cli.main("curate", PlanConfig, plan, outline, [*argv], needs_ray=lambda _: False)
+    return job.main("curate", PlanConfig, plan, outline, [*argv], needs_ray=lambda _: False)
 
 
 def errors(capsys: pytest.CaptureFixture[str]) -> str:

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from limo_ray import config
-from limo_ray.plan.beliefs import MeasuredStage
+from limo_ray.attempts.log import AttemptLog, LogWriter, Store
+from limo_ray.core import config
+from limo_ray.core.records import Attempt, Verdict, problem_id
+from limo_ray.plan.assumptions import MeasuredStage
 from limo_ray.plan.config import PlanConfig, StageAssumption
-from limo_ray.plan.exact import RATES, beta_weights, walk
 from limo_ray.plan.pilot import outcome_counts, read
-from limo_ray.records import Attempt, Verdict, problem_id
-from limo_ray.sampling import StopRule
-from limo_ray.store import AttemptLog, LogWriter, Store
+from limo_ray.plan.stop_rule_math import RATES, beta_weights, walk
+from limo_ray.sampling.stop_rule import StopRule
 
 ROOT = Path(__file__).parent.parent.parent
 RULE = StopRule(budget=16, keep_min=1, keep_max=3)

@@ -16,9 +16,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from limo_ray.records import problem_id
+from limo_ray.core.records import problem_id
 from limo_ray.report import render_card, render_report
-from limo_ray.sampling import Decision, StopRule
+from limo_ray.sampling.stop_rule import Decision, StopRule
 
 SOURCES = ("gsm8k", "asdiv", "gym/gcd", "gym/simple_equations", "gym/prime_factorization")
 CRITERIA = {"elaborated": 0.30, "verification": 0.20, "exploratory": 0.25, "granularity": 0.25}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from limo_ray.report import render_report
-from limo_ray.report.browse import PAGE_BUDGET
+from limo_ray.report.example_browser import PAGE_BUDGET
 from tests.report.pages import Page, assert_harmless, unpacked
 from tests.report.sample_run import CRITERIA, HOSTILE, Run, paths, sample_run, without
 

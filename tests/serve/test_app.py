@@ -20,7 +20,7 @@ import openai
 import psutil
 import pytest
 
-from limo_ray import models
+from limo_ray.storage import model_files
 
 ROOT = Path(__file__).parent.parent.parent
 KEY = "a-key-for-these-tests"
@@ -89,7 +89,7 @@ class Endpoint:
 
 @pytest.fixture(scope="module")
 def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoint]:
-    models.packaged()
+    model_files.packaged()
     made = Endpoint(tmp_path_factory.mktemp("serve"))
     try:
         made.ready(200)
@@ -130,7 +130,7 @@ def test_models_and_keys(endpoint: Endpoint, client: openai.OpenAI) -> None:
 
 
 def test_a_chat_has_the_recipes_system_prompt(client: openai.OpenAI) -> None:
-    from limo_ray.prompts import SYSTEM
+    from limo_ray.core.prompts import SYSTEM
 
     plain = client.chat.completions.create(**asked())
     assert plain.choices[0].message.role == "assistant"

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import yaml
 
-from limo_ray import config
-from limo_ray.prompts import SYSTEM
-from limo_ray.serve import asked
+from limo_ray.core import config
+from limo_ray.core.prompts import SYSTEM
+from limo_ray.serve import openai_extensions as asked
 from limo_ray.serve.app import application, build_app
-from limo_ray.serve.asked import THINKING, prepared
 from limo_ray.serve.config import ServeConfig
 from limo_ray.serve.errors import Refusal
 from limo_ray.serve.job import CAUSE, plan
+from limo_ray.serve.openai_extensions import THINKING, prepared
 
 ROOT = Path(__file__).parent.parent.parent
 LAPTOP = str(ROOT / "conf/serve/laptop.yaml")
@@ -71,7 +71,7 @@ def test_the_cause_of_a_failed_start_is_found_in_serves_pages() -> None:
     page = (
         "The deployment failed to start 2 times. Error:\nTraceback (most recent call last):"
         "\n  File x\nRuntimeError: Engine core\n\nThe above exception was the direct cause:\n"
-        "limo_ray.engine.EngineError: engine for m did not start: model not found (m)\n"
+        "limo_ray.engines.base.EngineError: engine for m did not start: model not found (m)\n"
     )
     assert CAUSE.findall(page) == ["engine for m did not start: model not found (m)"]
 

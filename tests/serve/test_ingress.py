@@ -9,10 +9,10 @@ import httpx
 import pytest
 from ray.exceptions import ActorDiedError
 
-from limo_ray import config
+from limo_ray.core import config
 from limo_ray.serve.app import Ingress
-from limo_ray.serve.asked import Call
 from limo_ray.serve.config import ServeConfig
+from limo_ray.serve.openai_extensions import Call
 from limo_ray.serve.replica import Head, Part, Tail
 
 LAPTOP = str(Path(__file__).parent.parent.parent / "conf/serve/laptop.yaml")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from limo_ray.serve.asked import Call
+from limo_ray.serve.openai_extensions import Call
 from limo_ray.serve.replica import ACCEPTED, Head, Part, Replica, Tail
 
 EVENTS = "text/event-stream"

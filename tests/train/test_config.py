@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from limo_ray import config
+from limo_ray.core import config
 from limo_ray.train.config import OptimizerConfig, TrainConfig, WatchConfig
 from limo_ray.train.deepspeed import deepspeed_config, learning_rate
 from limo_ray.train.watch import Watch

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from limo_ray import config as configs
+from limo_ray.core import config as configs
 from limo_ray.train import memory
 from limo_ray.train.config import TrainConfig
 from tests.train import tiny

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from limo_ray import config as configs
-from limo_ray import models
-from limo_ray.engine import EngineConfig, Request, SamplingConfig, create
-from limo_ray.prompts import question_messages
-from limo_ray.records import Problem
+from limo_ray.core import config as configs
+from limo_ray.core.prompts import question_messages
+from limo_ray.core.records import Problem
+from limo_ray.engines.base import EngineConfig, Request, SamplingConfig, create
+from limo_ray.storage import model_files
 from limo_ray.train.config import TrainConfig
 from limo_ray.train.sft import train
 from tests.train import tiny
@@ -27,7 +27,7 @@ def test_smollm2_trains_and_answers_in_vllm(tmp_path: Path, local_ray: Any) -> N
     preset = str(ROOT / "conf/train/laptop.yaml")
     result = train(configs.load(TrainConfig, [preset, *arguments]), "cpu")
     assert result.metrics["held_out_loss"] < result.metrics["held_out_before"]
-    assert models.identity(result.folder) != models.identity(models.PACKAGED)
+    assert model_files.identity(result.folder) != model_files.identity(model_files.PACKAGED)
 
     problem = Problem(id="0" * 32, question="What is 3 + 4?", answer="7", source="test")
     engine = create(

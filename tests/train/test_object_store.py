@@ -7,9 +7,10 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from limo_ray import config as configs
-from limo_ray import models, status
-from limo_ray.files import Store
+from limo_ray.core import config as configs
+from limo_ray.runs import status
+from limo_ray.storage import model_files
+from limo_ray.storage.store import Store
 from limo_ray.train.config import TrainConfig
 from limo_ray.train.sft import train
 from tests.object_store import S3, SECRET, serve_s3
@@ -29,7 +30,7 @@ def test_a_training_in_a_bucket_and_its_model(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
 ) -> None:
-    monkeypatch.setattr(models, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(model_files, "CACHE", tmp_path / "cache")
     tiny.model_folder(tmp_path / "model")
     tiny.data_file(tmp_path / "data.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "data.jsonl").read_text().splitlines()]
@@ -39,7 +40,7 @@ def test_a_training_in_a_bucket_and_its_model(
     store.write_table("runs/r/examples.parquet", pa.Table.from_pylist(rows))
     store.write_table("runs/r/ledger/part-0.parquet", pa.table({"not": ["an example"]}))
     base = store.within("models/base").uri
-    assert models.identity(base) == models.identity(str(tmp_path / "model"))
+    assert model_files.identity(base) == model_files.identity(str(tmp_path / "model"))
 
     small = {
         "optimizer.epochs": 1, "rows.held_out": 4, "checkpoint.every_steps": 2,
@@ -64,10 +65,10 @@ def test_a_training_in_a_bucket_and_its_model(
     assert not again.resumed and again.metrics["steps"] == steps, "from the last checkpoint"
     assert again.metrics["loss"] == result.metrics["loss"]
 
-    folder = models.resolve(store.within("models/tiny").uri)
+    folder = model_files.resolve(store.within("models/tiny").uri)
     assert Path(folder).parent.parent == tmp_path / "cache"
     from transformers import AutoModelForCausalLM
 
     assert AutoModelForCausalLM.from_pretrained(folder).num_parameters() > 0
     with pytest.raises(ValueError, match=r"'s3://\*\*\*@limo/limo/models/none' does not exist"):
-        models.resolve(store.within("models/none").uri)
+        model_files.resolve(store.within("models/none").uri)

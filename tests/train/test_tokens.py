@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from limo_ray.curate.fields import InvalidRow
+from limo_ray.problems.columns import InvalidRow
 from limo_ray.train.tokens import Encoder
 from tests.train import tiny
 

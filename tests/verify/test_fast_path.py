@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from limo_ray.verify import Verdict
 from limo_ray.verify.exact import compare
-from limo_ray.verify.latex import read
+from limo_ray.verify.latex_reader import read
 from limo_ray.verify.math import easy
 
 EXAMPLES = int(os.environ.get("FAST_PATH_EXAMPLES", "400"))

@@ -1,0 +1,140 @@
+"""Small parts of an attempt log made into large ones, at any time, by anybody.
+
+A log written every few seconds by hundreds of samplers would be millions of files. Each writer
+merges its own parts as it goes; what killed writers left is merged when a job starts (`compact`).
+Neither can lose a row, whoever else merges the same parts at once: a merged part is published
+before the parts in it are deleted, and its metadata names them, so that readers pass by those that
+are still there. A part that is gone was merged by somebody else.
+"""
+
+import hashlib
+import itertools
+import json
+import logging
+import re
+from collections.abc import Iterable, Iterator
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from limo_ray.core.records import ATTEMPT
+from limo_ray.storage.store import MERGED_FROM, Store, merged_from
+
+log = logging.getLogger(__name__)
+
+FEW = 16  # parts that are not worth a merge
+LARGE = 8 * 2**20  # bytes from which a part stays as it is
+MERGED = 64 * 2**20  # bytes of parts that become one
+GROUP = 32 * 2**20  # bytes of attempts held in memory at once: a row group
+_MADE = re.compile(r"-m[0-9a-f]{8}$")
+
+
+def merge(store: Store, folder: str, names: list[str], target: str, *, whole: bool = False) -> int:
+    """Writes parts as one and deletes them; returns its size in bytes.
+
+    Parts that are gone are passed by, or, with `whole`, end the merge: FileNotFoundError. Without
+    any left nothing is written and the size is 0.
+
+    Raises:
+        OSError, pa.ArrowException: a part that cannot be read or written; then nothing is deleted.
+    """
+    sources: list[str] = []
+    inside: set[str] = set()  # parts that the sources were merged from
+    tables = _row_groups(store, folder, names, whole, sources, inside)
+    first = next(tables, None)
+    if first is None:
+        return 0
+
+    def told() -> dict[bytes, str]:
+        if inside:  # of those too some may still be there: a merge that was cut off
+            sources.extend(sorted(inside.intersection(store.files(folder)).difference(sources)))
+        return {MERGED_FROM: json.dumps(sources)}
+
+    size = store.write_tables(f"{folder}/{target}", ATTEMPT, itertools.chain([first], tables), told)
+    _delete(store, folder, sources)
+    return size
+
+
+def _row_groups(
+    store: Store, folder: str, names: list[str], whole: bool, sources: list[str], inside: set[str]
+) -> Iterator[pa.Table]:
+    """The parts' attempts in tables of about GROUP bytes; adds to `sources` and `inside`."""
+    held: list[pa.Table] = []
+    size = 0
+    for name in names:
+        try:
+            content = pa.BufferReader(store.read_bytes(f"{folder}/{name}"))
+            with pq.ParquetFile(content, page_checksum_verification=True) as part:
+                table = part.read().select(ATTEMPT.names).cast(ATTEMPT)
+                inside |= set(merged_from(part))
+        except FileNotFoundError:
+            if whole:
+                raise
+            continue
+        sources.append(name)
+        held.append(table)
+        size += table.nbytes
+        if size >= GROUP:
+            yield pa.concat_tables(held)
+            held, size = [], 0
+    if held:
+        yield pa.concat_tables(held)
+
+
+def _delete(store: Store, folder: str, names: Iterable[str]) -> None:
+    """Deletes parts that another one stands for; one that stays is passed by by readers."""
+    for name in names:
+        try:
+            store.delete(f"{folder}/{name}")
+        except OSError as error:
+            log.warning("%s is in another part now, but not deleted: %s", name, error)
+
+
+def compact(store: Store, folder: str) -> int:
+    """Merges neighbouring small parts of a log's folder; returns how many parts are gone by it.
+
+    Neighbours by name, so that the order of all attempts stays as it was. The same parts make a
+    part of the same name: two jobs that compact at once write one file twice, not two.
+    """
+    if not _groups(store, folder):
+        return 0
+    found, seen = store.each_part(folder, lambda part: None)
+    _delete(store, folder, seen.difference(found))  # merges that were cut off
+    gone = 0
+    for group in _groups(store, folder):
+        stem = _MADE.sub("", group[0].removesuffix(".parquet"))
+        made = hashlib.sha256("\n".join(group).encode()).hexdigest()[:8]
+        try:
+            merge(store, folder, group, f"{stem}-m{made}.parquet", whole=True)
+        except FileNotFoundError:
+            continue  # somebody else merges them now
+        except (OSError, pa.ArrowException) as error:
+            log.warning("%d small parts stay as they are: %s", len(group), error)
+            continue
+        gone += len(group) - 1
+    if gone:
+        log.info("attempt log: %s small parts merged", f"{gone + 1:,}")
+    return gone
+
+
+def _groups(store: Store, folder: str) -> list[list[str]]:
+    return groups([(info.base_name, info.size or 0) for info in store.infos(folder)])
+
+
+def groups(parts: list[tuple[str, int]]) -> list[list[str]]:
+    """Which parts are worth merging: runs of more than FEW small ones, up to MERGED bytes each.
+
+    Args:
+        parts: (name, size in bytes), in the order of their names.
+    """
+    found: list[list[str]] = []
+    run: list[str] = []
+    size = 0
+    for name, its in [*parts, ("", LARGE)]:
+        if its >= LARGE or size + its > MERGED:
+            if len(run) > FEW:
+                found.append(run)
+            run, size = [], 0
+        if its < LARGE:
+            run, size = [*run, name], size + its
+    return found

@@ -1,0 +1,106 @@
+"""Ends engine processes whose owner died, so that no GPU or core stays taken by an orphan.
+
+An engine's worker processes outlive an owner that was killed with -9 or by the memory monitor.
+The owner therefore writes a record of them; a watcher process
+(`python -m limo_ray.engines.orphan_reaper RECORD`) waits
+for the owner's end of a pipe to close and ends what the record names. When even the watcher
+was killed, `reap_orphans` does the same at the next engine start on that node.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+log = logging.getLogger(__name__)
+
+
+def records_folder() -> Path:
+    """Per user and node, on local disk: process ids mean nothing elsewhere."""
+    folder = Path(tempfile.gettempdir()) / f"limo_ray-{os.getuid()}" / "engines"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _identity(process: psutil.Process) -> list[float]:
+    return [process.pid, process.create_time()]
+
+
+def _alive(identity: list[float]) -> psutil.Process | None:
+    """The process with this id and start time: an id that was given anew is another process."""
+    try:
+        process = psutil.Process(int(identity[0]))
+        same = abs(process.create_time() - identity[1]) < 1
+    except psutil.NoSuchProcess:
+        return None
+    return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+
+
+class Guard:
+    """Ties the life of this process's children to its own; made once the children run."""
+
+    def __init__(self) -> None:
+        me = psutil.Process()
+        children = [_identity(child) for child in me.children(recursive=True)]
+        self.record = records_folder() / f"{me.pid}.json"
+        self.record.write_text(json.dumps({"owner": _identity(me), "children": children}))
+        self.watcher = subprocess.Popen(
+            [sys.executable, "-m", "limo_ray.engines.orphan_reaper", str(self.record)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,  # a signal to the owner's group must not end the watcher
+            cwd=Path(__file__).parents[2],
+        )
+
+    def release(self) -> None:
+        """The children ended by themselves: there is nothing to watch any more."""
+        self.record.unlink(missing_ok=True)
+        if self.watcher.stdin:
+            self.watcher.stdin.close()
+        self.watcher.wait(timeout=10)
+
+
+def reap(record: Path) -> int:
+    """Kills the children that a record names, if its owner is gone; returns how many."""
+    try:
+        content = json.loads(record.read_text())
+    except (OSError, json.JSONDecodeError):
+        return 0
+    if _alive(content["owner"]):
+        return 0
+    children = [child for identity in content["children"] if (child := _alive(identity))]
+    for child in children:
+        log.warning("ending process %d left behind by engine owner %s", child.pid, record.stem)
+        child.kill()
+    psutil.wait_procs(children, timeout=10)
+    record.unlink(missing_ok=True)
+    return len(children)
+
+
+def reap_orphans() -> int:
+    """Ends the engine processes of every dead owner on this node; returns how many.
+
+    What engines printed when they started is kept for a week.
+    """
+    for printed in records_folder().glob("*.log"):
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - printed.stat().st_mtime > 7 * 86_400:
+                printed.unlink()
+    return sum(reap(record) for record in records_folder().glob("*.json"))
+
+
+if __name__ == "__main__":
+    sys.stdin.read()  # returns when the owner ends, however it ends
+    owner_record = Path(sys.argv[1])
+    if owner_record.exists():
+        owner = json.loads(owner_record.read_text())["owner"]
+        if process := _alive(owner):  # the pipe closes a moment before the process is gone
+            psutil.wait_procs([process], timeout=10)
+        reap(owner_record)

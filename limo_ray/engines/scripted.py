@@ -1,0 +1,191 @@
+"""Engines that need no model: made-up completions, and the replay of an attempt log.
+
+The scripted engine gives every problem a pass rate of its own and every draw an outcome that
+depends on (seed, problem, index) alone, so that two runs, in whatever order, draw the same. Fast
+tests, simulations and the benchmark of the stop rule use it; nothing else does.
+"""
+
+import asyncio
+import functools
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from random import Random
+
+import pyarrow as pa
+
+from limo_ray.core.records import SAMPLED, problem_id
+from limo_ray.engines.base import Completion, EngineConfig, EngineError, Request
+from limo_ray.sampling.target import order
+
+
+def sums(count: int) -> pa.Table:
+    """So many problems to draw from, as `limo_ray.sampling.sampler.sample` takes them."""
+    rows = []
+    for number in range(count):
+        question = f"What is {number} + {number}?"
+        name = problem_id(question)
+        rows.append(
+            {
+                "id": name, "question": question, "answer": str(2 * number), "source": "sums",
+                "domain": "math", "metadata": "{}", "file": "", "line": number,
+                "order": order(0, name), "alive": True, "outcomes": "[]",
+            }
+        )  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=SAMPLED)
+
+
+@dataclass(kw_only=True, slots=True)
+class ScriptConfig:
+    alpha: float = 0.6
+    """Pass rates are drawn from Beta(alpha, beta): a U shape below 1, as real pools have."""
+    beta: float = 0.3
+    """See alpha."""
+    tokens: int = 40
+    """Mean completion length, in tokens; lengths are exponential, or log-normal with a sigma."""
+    sigma: float = 0.0
+    """Of the logarithm of log-normal lengths; 1 is a usual spread of long reasoning."""
+    seconds_per_token: float = 0.0
+    """Time per token and sequence; 0 answers at once."""
+    unparsed: float = 0.0
+    """Share of completions without an answer."""
+    fail: str = ""
+    """Refuse to start, for this reason."""
+    log: str = ""
+    """replay: folder of the attempts to replay (one sampling fingerprint of an attempt log)."""
+
+
+class ScriptedEngine:
+    def __init__(self, config: EngineConfig) -> None:
+        self.config = config
+        self.script = ScriptConfig(**config.script)
+        self._slots = asyncio.Semaphore(config.max_num_seqs)
+        self._open: set[asyncio.Future[bool]] = set()  # resolve to whether they were cut off
+        self._over = False
+
+    async def start(self) -> None:
+        if self.script.fail:
+            raise EngineError(self.script.fail)
+
+    def render(self, messages: list[dict[str, str]]) -> list[int]:
+        """One made-up token per word."""
+        return list(range(sum(len(turn["content"].split()) for turn in messages)))
+
+    def pass_rate(self, problem_id: str) -> float:
+        draw = _random(self.config.seed, problem_id)
+        return draw.betavariate(self.script.alpha, self.script.beta)
+
+    async def generate(self, request: Request) -> Completion:
+        async with self._slots:
+            whole = self._completion(request)
+            left = whole.completion_tokens - len(request.prefix)
+            drawn = await self._decode(left)
+        if drawn >= left:
+            return whole
+        tokens = list(range(len(request.prefix) + drawn))  # made up
+        return Completion(
+            text="",
+            finish_reason="cut",
+            prompt_tokens=whole.prompt_tokens,
+            completion_tokens=len(tokens),
+            tokens=tokens,
+        )
+
+    async def _decode(self, tokens: int) -> int:
+        """Takes the time of so many tokens; returns how many there are when it is cut off."""
+        pace = self.script.seconds_per_token
+        if self._over:
+            return 0
+        if not pace:
+            await asyncio.sleep(0)
+            return tokens
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        ended: asyncio.Future[bool] = loop.create_future()
+        self._open.add(ended)
+        timer = loop.call_later(tokens * pace, _resolve, ended)
+        try:
+            cut = await ended
+        finally:
+            timer.cancel()
+            self._open.discard(ended)
+        return min(tokens - 1, int((loop.time() - started) / pace)) if cut else tokens
+
+    async def cut_off(self) -> None:
+        self._over = True
+        for ended in self._open:
+            if not ended.done():
+                ended.set_result(True)
+
+    def _completion(self, request: Request) -> Completion:
+        problem = request.problem
+        draw = _random(self.config.seed, problem.id, request.index)
+        correct = draw.random() < self.pass_rate(problem.id)
+        gold = json.loads(problem.answer)["answer"] if problem.domain == "gym" else problem.answer
+        tokens = 1 + round(self._length(draw))
+        words = ["Let me check this step, since it might be wrong; therefore I verify it."]
+        words += ["Perhaps another way helps."] * (tokens // 8)
+        if draw.random() >= self.script.unparsed:
+            words.append(rf"The final answer is \boxed{{{gold if correct else 'x_{wrong}'}}}.")
+        cut = tokens > request.sampling.max_tokens
+        return Completion(
+            text=" ".join(words[:-1] if cut else words),
+            finish_reason="length" if cut else "stop",
+            prompt_tokens=len(request.prompt),
+            completion_tokens=min(tokens, request.sampling.max_tokens),
+        )
+
+    def _length(self, draw: Random) -> float:
+        mean, sigma = self.script.tokens, self.script.sigma
+        if not sigma:
+            return draw.expovariate(1 / mean)
+        return draw.lognormvariate(math.log(mean) - sigma**2 / 2, sigma)
+
+    def shutdown(self) -> None:
+        pass
+
+
+def _resolve(ended: "asyncio.Future[bool]") -> None:
+    if not ended.done():
+        ended.set_result(False)
+
+
+class ReplayEngine(ScriptedEngine):
+    """Gives back, for (problem, index), the completion that an attempt log holds.
+
+    Raises KeyError for a draw that the log does not hold.
+    """
+
+    async def start(self) -> None:
+        self._draws = _load(self.script.log)
+
+    def _completion(self, request: Request) -> Completion:
+        text, reason, tokens = self._draws[request.problem.id, request.index]
+        return Completion(
+            text=text,
+            finish_reason=reason,
+            prompt_tokens=len(request.prompt),
+            completion_tokens=tokens,
+        )
+
+
+@functools.lru_cache(maxsize=1)
+def _load(folder: str) -> dict[tuple[str, int], tuple[str, str, int]]:
+    from limo_ray.attempts.log import Store
+
+    columns = ["problem_id", "index", "completion", "finish_reason", "completion_tokens"]
+    rows = Store(folder).read_parts("", columns).to_pylist()
+    return {
+        (row["problem_id"], row["index"]): (
+            row["completion"],
+            row["finish_reason"],
+            row["completion_tokens"],
+        )
+        for row in rows
+    }
+
+
+def _random(*parts: object) -> Random:
+    text = ":".join(map(str, parts))
+    return Random(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big"))

@@ -1,0 +1,65 @@
+"""The gold check: problems whose answer the verifier does not accept against itself are dropped.
+
+table = mark_unverifiable(table, checked)
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from limo_ray.problems.drop_reasons import with_fate
+
+if TYPE_CHECKING:
+    from limo_ray.verify import Verifier
+
+# (gold answer, domain) pairs -> why each cannot be used, or None
+Check = Callable[[Iterable[tuple[str, str]]], Iterable[str | None]]
+
+# A plain number needs no parser to be accepted against itself.
+_PLAIN = re.compile(r"-?\d{1,15}(?:\.\d{1,15})?")
+
+
+def mark_unverifiable(table: pa.Table, check: Check) -> pa.Table:
+    """Mark live rows whose gold answer the verifier does not accept against itself.
+
+    They get stage "filters" and reason "answer_unverifiable", with the error and the answer as
+    evidence.
+    """
+    live = pc.is_null(table["reason"])
+    rows = table.select(["answer", "domain"]).filter(live).to_pylist()
+    errors = check([(row["answer"], row["domain"]) for row in rows])
+    evidence = iter(
+        [
+            error and json.dumps({"error": error, "answer": row["answer"][:200]})
+            for row, error in zip(rows, errors, strict=True)
+        ]
+    )
+    told = [next(evidence) if alive else None for alive in live.to_pylist()]
+    return with_fate(table, "filters", "answer_unverifiable", told)
+
+
+def checked(pairs: Iterable[tuple[str, str]], timeout_s: float = 10.0) -> list[str | None]:
+    """Why each (gold answer, domain) cannot be used, or None; in order.
+
+    An answer whose check takes longer than `timeout_s` seconds or more than 2 GiB cannot be used
+    either: no answer can hang or crash the job.
+    """
+    verifier = _verifier(timeout_s)
+    return [None if _plain(*pair) else verifier.unverifiable(*pair) for pair in pairs]
+
+
+@cache
+def _verifier(timeout_s: float) -> "Verifier":
+    """One for each process that checks answers; it ends with the process."""
+    from limo_ray.verify import Verifier
+
+    return Verifier(timeout_s=timeout_s)
+
+
+def _plain(answer: str, domain: str) -> bool:
+    return domain == "math" and _PLAIN.fullmatch(answer) is not None

@@ -1,0 +1,182 @@
+"""Rows of a file or hub data set become chats: ours, messages, ShareGPT, question and solution.
+
+Every row that cannot be an example is told with its file, its row, the field and what is wrong.
+Pure but for reading the files.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from limo_ray.core.prompts import example_messages
+from limo_ray.problems import discovery, readers
+from limo_ray.problems.columns import InvalidRow, text_of
+from limo_ray.storage.store import Store
+from limo_ray.train.config import RowsConfig
+
+Messages = list[dict[str, str]]
+PART = 64 * 2**20  # bytes of JSONL read at once
+SHAREGPT = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant",
+            "system": "system"}  # fmt: skip
+
+
+@dataclass(kw_only=True, slots=True)
+class Chat:
+    """One row that can be an example: where it is, and its turns, an assistant's last."""
+
+    file: str
+    row: int
+    messages: Messages
+
+
+@dataclass(kw_only=True, slots=True)
+class Bad:
+    """One row that cannot: `message` begins with the field."""
+
+    file: str
+    row: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}, row {self.row}: {self.message}"
+
+
+def files(data: str, rows: RowsConfig) -> list[readers.File]:
+    """The files of a path (a run's folder stands for its examples) or of a hub data set.
+
+    Raises ValueError, beginning with "data: ", when there are none.
+    """
+    try:
+        if Path(data).expanduser().is_dir() and (Path(data) / "examples.parquet").is_file():
+            return discovery.on_disk(f"{data}/examples.parquet")
+        if "://" in data and Store(data).exists("examples.parquet"):
+            return discovery.on_disk(Store(data).within("examples.parquet").uri)
+        hub = data.count("/") == 1 and not data.startswith((".", "/", "~"))
+        if "://" in data or not hub or Path(data).exists() or "*" in data:
+            return discovery.on_disk(data)
+        return discovery.on_hub(data, "", rows.split, rows.revision)
+    except ValueError as error:
+        raise ValueError(f"data: {str(error).partition(': ')[2]}") from None
+
+
+def chats(data: str, rows: RowsConfig) -> Iterator[Chat | Bad]:
+    """All rows in their order; ValueError when the data cannot be found or its form not be told."""
+    seen = 0
+    form = "" if rows.format == "auto" else rows.format
+    for file in files(data, rows):
+        for line, record in _records(file):
+            if rows.limit and seen >= rows.limit:
+                return
+            seen += 1
+            try:
+                if isinstance(record, InvalidRow):
+                    raise record
+                if not isinstance(record, dict):
+                    raise InvalidRow("row", f"is {type(record).__name__}, not an object")
+                form = form or _form(record, rows, file.name)
+                messages = _FORMS[form](record, rows)
+                _check(messages)
+            except InvalidRow as error:
+                yield Bad(file=file.name, row=line, message=str(error))
+            else:
+                yield Chat(file=file.name, row=line, messages=messages)
+
+
+def _records(file: readers.File) -> Iterator[readers.Record]:
+    columns = _All()
+    for begin, end, line in readers.parts(file, PART):
+        yield from readers.records(file, columns, begin, end, line)
+
+
+class _All(set[str]):
+    """Every column."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+def _form(record: dict[str, Any], rows: RowsConfig, file: str) -> str:
+    if "messages" in record:
+        return "messages"
+    if "conversations" in record:
+        return "sharegpt"
+    if rows.question in record or "{" in rows.question:
+        return "question_solution"
+    raise ValueError(
+        f"rows.format: cannot be told from the columns of {file} ({', '.join(record)}): say "
+        "messages, sharegpt or question_solution (with rows.question and rows.solution)"
+    )
+
+
+def _messages(record: dict[str, Any], rows: RowsConfig) -> Messages:
+    turns = _turns(record, "messages", "role", "content")
+    return _with_system(turns, rows)
+
+
+def _sharegpt(record: dict[str, Any], rows: RowsConfig) -> Messages:
+    turns = _turns(record, "conversations", "from", "value")
+    for place, turn in enumerate(turns):
+        if turn["role"] not in SHAREGPT:
+            known = ", ".join(SHAREGPT)
+            name = f"conversations[{place}].from"
+            raise InvalidRow(name, f"{turn['role']!r} is none of {known}", turn["role"])
+        turn["role"] = SHAREGPT[turn["role"]]
+    if isinstance(record.get("system"), str) and record["system"]:
+        turns = [{"role": "system", "content": record["system"]}, *turns]
+    return _with_system(turns, rows)
+
+
+def _question_solution(record: dict[str, Any], rows: RowsConfig) -> Messages:
+    for name, template in (("question", rows.question), ("solution", rows.solution)):
+        if "{" not in template and template not in record:
+            raise InvalidRow(name, f"no column {template!r} (there are {', '.join(record)})")
+    question = text_of(record, rows.question, "question")
+    solution = text_of(record, rows.solution, "solution")
+    for name, text in (("question", question), ("solution", solution)):
+        if not text.strip():
+            raise InvalidRow(name, "empty", text)
+    return example_messages(question, solution, rows.system)
+
+
+_FORMS = {"messages": _messages, "sharegpt": _sharegpt, "question_solution": _question_solution}
+
+
+def _turns(record: dict[str, Any], column: str, role: str, content: str) -> Messages:
+    """The turns of a column as plain role and content; InvalidRow names turn and field."""
+    turns = record.get(column)
+    if turns is None:
+        raise InvalidRow(column, "missing")
+    if not isinstance(turns, list) or not turns:
+        raise InvalidRow(column, "must be a list of turns, not empty", turns)
+    found = []
+    for place, turn in enumerate(turns):
+        for name in (role, content):
+            value = turn.get(name) if isinstance(turn, dict) else None
+            if value is None:
+                raise InvalidRow(f"{column}[{place}].{name}", "missing")
+            if not isinstance(value, str):
+                where = f"{column}[{place}].{name}"
+                raise InvalidRow(where, f"is {type(value).__name__}, not text", value)
+        found.append({"role": turn[role], "content": turn[content]})
+    return found
+
+
+def _with_system(turns: Messages, rows: RowsConfig) -> Messages:
+    if rows.system and turns[0]["role"] != "system":
+        return [{"role": "system", "content": rows.system}, *turns]
+    return turns
+
+
+def _check(messages: Messages) -> None:
+    """InvalidRow unless the turns are [system,] user, assistant, user, assistant, ... in words."""
+    start = 1 if messages[0]["role"] == "system" else 0
+    for place, turn in enumerate(messages):
+        expected = "system" if place < start else ("user", "assistant")[(place - start) % 2]
+        if turn["role"] != expected:
+            name = f"messages[{place}].role"
+            raise InvalidRow(name, f"{turn['role']!r} where {expected!r} must be", turn["role"])
+        if not turn["content"].strip() and expected != "system":
+            raise InvalidRow(f"messages[{place}].content", "empty", turn["content"])
+    if messages[-1]["role"] != "assistant":
+        raise InvalidRow("messages", "the last turn must be the assistant's, nothing to learn")

@@ -1,0 +1,237 @@
+"""Near-duplicates: questions that read alike and ask for the same numbers. Pure, on arrays.
+
+    keys = band_keys(Features.of(questions), procedural, config)     per row: what to meet others by
+    pairs = links(rows, keys, tie)                                   rows that met
+    settle(rows, pairs, config, equal)                               who stays
+
+MinHash (Broder 1997) over shingles of normalised tokens, cut into bands (Leskovec, Rajaraman and
+Ullman, Mining of Massive Datasets, section 3.4); every pair that meets is compared by its true
+Jaccard similarity; clusters are connected components. Numbers matter: the keys carry the numbers
+and operations of a question in order, so that "3 apples" and "4 apples" never meet.
+"""
+
+import json
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from limo_ray.curate.dedup import Equal
+from limo_ray.problems.text_features import Features, mix
+
+SEED = 2502_03387
+RECALL = 0.995  # of pairs right at the threshold, that the bands are chosen for
+ALL_PAIRS = 32  # rows of one key that are all compared with one another
+NEIGHBOURS = 16  # in a larger group each row is compared with so many next ones, and with the first
+CROWD = 1_000  # rows of one key that are no longer copies but problems of one template
+PROCEDURAL = ("gym", "countdown")
+
+
+@dataclass(kw_only=True, slots=True)
+class NearConfig:
+    on: bool = True
+    """Drop near-duplicates, the best one of each cluster stays."""
+    threshold: float = 0.8
+    """Jaccard similarity of the shingles from which two questions are near-duplicates."""
+    shingle: int = 3
+    """Tokens in a shingle."""
+    permutations: int = 80
+    """MinHash values per question; bands are made of them for a recall of 99.5 % or more."""
+    numbers: str = "differ"
+    """differ: other numbers or operations make another problem; template: they do not, and
+    per_template problems of each such cluster stay."""
+    per_template: int = 1
+    """With numbers: template, how many problems of one template stay."""
+    same_answer: bool = True
+    """Questions whose gold answers the verifier tells apart are different problems."""
+
+    def check(self) -> None:
+        if not 0.3 <= self.threshold <= 1:
+            raise ValueError(f"threshold: {self.threshold} must be between 0.3 and 1")
+        if not 1 <= self.shingle <= 20:
+            raise ValueError(f"shingle: {self.shingle} must be between 1 and 20")
+        if not 16 <= self.permutations <= 1024:
+            raise ValueError(f"permutations: {self.permutations} must be between 16 and 1024")
+        if self.numbers not in ("differ", "template"):
+            raise ValueError(f"numbers: {self.numbers!r} is none of differ, template")
+        if self.per_template < 1:
+            raise ValueError(f"per_template: {self.per_template} must be at least 1")
+
+
+def bands(config: NearConfig) -> tuple[int, int]:
+    """(bands, values in each): the longest bands that still find a pair at the threshold."""
+    best = config.permutations, 1
+    for rows in range(2, config.permutations + 1):
+        count = config.permutations // rows
+        if 1 - (1 - config.threshold**rows) ** count < RECALL:
+            break
+        best = count, rows
+    return best
+
+
+def shingles(found: Features, config: NearConfig) -> tuple[np.ndarray, np.ndarray]:
+    """What similarity is of: hashes, flat, and row offsets. For a template without its numbers."""
+    if config.numbers == "differ":
+        return found.shingles(config.shingle)
+    return found.shingles(config.shingle, found.skeleton())
+
+
+def band_keys(found: Features, procedural: np.ndarray, config: NearConfig) -> np.ndarray:
+    """(n, bands) uint64: rows with an equal key in some column are candidates; 0 is no key.
+
+    Args:
+        procedural: (n,) bool. Made problems share the words of their template with all others of
+            their kind: they meet only where every token is the same.
+    """
+    import rensa
+
+    count, rows = bands(config)
+    hashes, offsets = shingles(found, config)
+    matrix = rensa.RMinHash.digest_matrix_from_flat_token_hashes(
+        hashes, offsets.astype(np.uint64), count * rows, SEED
+    )
+    size = len(found) * count * rows
+    digests = np.fromiter(chain.from_iterable(matrix.to_rows()), np.uint64, size)
+    digests = digests.reshape(len(found), count, rows)
+    keys = np.zeros((len(found), count), np.uint64)
+    for i in range(rows):
+        keys = mix(keys + digests[:, :, i])
+    keys = keys + np.arange(1, count + 1, dtype=np.uint64)
+    if config.numbers == "differ":
+        keys = keys + found.contents()[:, None]
+    keys = mix(keys)
+    keys[procedural] = 0
+    keys[procedural, 0] = mix(found.whole()[procedural] + np.uint64(count + 1))
+    keys[found.lengths == 0] = 0
+    return keys
+
+
+def links(row: np.ndarray, key: np.ndarray, tie: np.ndarray) -> np.ndarray:
+    """(m, 2) int64: pairs of rows with the same key, each pair once, the smaller row first.
+
+    All pairs of small groups; a large one is linked through its neighbours in the order of `tie`
+    (hash of the tokens, so that it does not depend on where rows lie), and a crowd of more than
+    CROWD only where the tokens are the same: its rows are problems of one template.
+
+    Args:
+        row: (n,) int64; key: (n,) uint64; tie: (n,) uint32.
+    """
+    order = np.lexsort((row, tie, key))
+    row, key, tie = row[order], key[order], tie[order]
+    changes = np.flatnonzero(key[1:] != key[:-1]) + 1
+    begins = np.append(np.zeros(min(len(key), 1), np.int64), changes)
+    sizes = np.diff(np.append(begins, len(key)))
+    size = np.repeat(sizes, sizes)
+    left = np.arange(len(key)) - np.repeat(begins, sizes)  # place in the group
+    found = [np.zeros((0, 2), np.int64)]
+    for step in range(1, int(min(sizes.max(initial=1), ALL_PAIRS))):
+        fits = (left + step < size) & ((size <= ALL_PAIRS) | (step <= NEIGHBOURS))
+        one = np.flatnonzero(fits)
+        one = one[(size[one] <= CROWD) | (tie[one] == tie[one + step])]
+        found.append(np.stack([row[one], row[one + step]], axis=1))
+    starred = np.flatnonzero((size > ALL_PAIRS) & (size <= CROWD) & (left > 0))
+    found.append(np.stack([row[starred - left[starred]], row[starred]], axis=1))
+    pairs = np.concatenate(found)
+    pairs.sort(axis=1)
+    return np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0)
+
+
+def components(pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows in pairs, sorted, and for each the smallest row it is connected with."""
+    rows, places = np.unique(pairs, return_inverse=True)
+    one, other = places.reshape(pairs.shape).T
+    label = np.arange(len(rows))
+    while True:
+        low = np.minimum(label[one], label[other])
+        new = label.copy()
+        np.minimum.at(new, label[one], low)
+        np.minimum.at(new, label[other], low)
+        new = new[new]
+        while not np.array_equal(new, new[new]):
+            new = new[new]
+        if np.array_equal(new, label):
+            return rows, rows[label]
+        label = new
+
+
+def jaccard(one: frozenset[int], other: frozenset[int]) -> float:
+    """Shared shingles over all shingles of two sets."""
+    shared = len(one & other)
+    return shared / (len(one) + len(other) - shared) if one or other else 1.0
+
+
+def settle(
+    rows: dict[int, dict[str, Any]], pairs: np.ndarray, config: NearConfig, equal: Equal
+) -> dict[int, tuple[str, str]]:
+    """Of candidates the rows that go: row -> (reason, evidence as JSON).
+
+    Args:
+        rows: by row number: shingles (list of int), contents (int), rank of the source, solved, id,
+            answer, domain, source, file, line.
+        pairs: (m, 2) candidate pairs among them.
+        equal: tells gold answers apart.
+    """
+    sets = {number: frozenset(row["shingles"]) for number, row in rows.items()}
+    alike = [
+        (one, other)
+        for one, other in pairs.tolist()
+        if jaccard(sets[one], sets[other]) >= config.threshold
+    ]
+    strict = [
+        pair for pair in alike
+        if rows[pair[0]]["contents"] == rows[pair[1]]["contents"]
+        and _same(rows[pair[0]], rows[pair[1]], config, equal)
+    ]  # fmt: skip
+    gone: dict[int, tuple[str, int]] = {}  # row -> reason, row that stays
+    for cluster in _clusters(strict):
+        best, *others = sorted(cluster, key=lambda number: _order(rows[number]))
+        for number in others:
+            gone[number] = "near_duplicate", best
+    if config.numbers == "template":
+        made = {number for number, row in rows.items() if row["domain"] in PROCEDURAL}
+        for cluster in _clusters([pair for pair in alike if not made.intersection(pair)]):
+            standing = sorted(set(cluster) - set(gone), key=lambda number: _order(rows[number]))
+            for number in standing[config.per_template :]:
+                gone[number] = "template", standing[0]
+    told: dict[int, tuple[str, str]] = {}
+    for number, (reason, best) in gone.items():
+        if best in gone:  # the best of its duplicates went with the template
+            best = gone[best][1]
+        told[number] = reason, _evidence(rows, sets, best, number)
+    return told
+
+
+def _same(one: dict[str, Any], other: dict[str, Any], config: NearConfig, equal: Equal) -> bool:
+    if one["domain"] in PROCEDURAL:
+        # Tokens do not see a board or a drawing; the gold answer carries what it was made of.
+        return one["answer"] == other["answer"]
+    if not config.same_answer:
+        return True
+    return one["domain"] == other["domain"] and (
+        one["answer"] == other["answer"] or equal(one["answer"], other["answer"], one["domain"])
+    )
+
+
+def _clusters(pairs: list[tuple[int, int]]) -> list[list[int]]:
+    if not pairs:
+        return []
+    rows, labels = components(np.array(pairs, np.int64))
+    found: dict[int, list[int]] = {}
+    for row, label in zip(rows.tolist(), labels.tolist(), strict=True):
+        found.setdefault(label, []).append(row)
+    return list(found.values())
+
+
+def _order(row: dict[str, Any]) -> tuple[int, bool, str]:
+    """Who stays: the source named first, a row with a worked solution, the smaller id."""
+    return row["rank"], not row["solved"], row["id"]
+
+
+def _evidence(
+    rows: dict[int, dict[str, Any]], sets: dict[int, frozenset[int]], best: int, number: int
+) -> str:
+    stays = rows[best]
+    kept = {name: stays[name] for name in ("source", "file", "line")}
+    similarity = round(jaccard(sets[best], sets[number]), 4)
+    return json.dumps({"kept": kept, "id": stays["id"], "similarity": similarity})

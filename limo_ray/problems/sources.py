@@ -1,0 +1,286 @@
+"""Sources: files, data sets of the hub and generators become one pool of problems.
+
+    opened = open_sources([SourceConfig(path="data/*.jsonl", mapping="gsm8k"),
+                           SourceConfig(gym={"gcd": 1000})])
+    for item in items(opened):
+        for part in cut(opened, item):
+            found = rows(opened, part)
+
+A part is what one task reads: a row group of Parquet, some 32 MB of a JSONL file, some chunks of
+generated problems; a packed file, a CSV file, a JSON array and a source with a `limit` are one
+part each. Every record becomes one row of the pool, whatever is wrong with it.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
+from importlib.metadata import version
+from typing import Any
+
+import pyarrow as pa
+
+from limo_ray.core.records import POOL, problem_id
+from limo_ray.core.uris import redact
+from limo_ray.problems import discovery, readers
+from limo_ray.problems import gym as generator
+from limo_ray.problems.columns import InvalidRow, parse_condition
+from limo_ray.problems.mappings import READY, Mapping
+from limo_ray.problems.problem_rows import EXTRACT, columns, pool_row
+
+PART = 32 * 2**20  # bytes of JSONL in one work item
+MADE = 8 * generator.CHUNK  # generated problems in one
+ROWS, CHARACTERS = 1_000, 4_000_000  # of one table that a work item gives
+DOMAINS = ("", "math", "choice", "countdown", "gym", "code")
+
+
+@dataclass(kw_only=True, slots=True)
+class SourceConfig:
+    """One source of problems: exactly one of `path`, `hub` and `gym`, and what its columns mean."""
+
+    name: str = ""
+    """Named in every row and in the ledger; made from path, hub or "gym" when empty."""
+    path: str = ""
+    """File, folder or glob (`*`, `**`, `?`), local or s3:// or gs://."""
+    format: str = ""
+    """parquet, jsonl, json or csv (also .gz and .zst); told by the ending when empty."""
+    hub: str = ""
+    """Id of a data set on the Hugging Face hub."""
+    subset: str = ""
+    """Its configuration; "*" takes all of them."""
+    split: str = "train"
+    """Its split."""
+    revision: str = ""
+    """Its branch, tag or commit; the newest when empty."""
+    gym: dict[str, int] = field(default_factory=dict)
+    """Kinds of reasoning_gym, each with a number of rows."""
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Settings of these kinds, by kind: {gcd: {max_value: 100}}."""
+    seed: int | None = None
+    """Seed of `gym`; the run's own when null."""
+    mapping: str = ""
+    """A ready mapping (limo_ray.problems.mappings.READY); what is given below goes before it."""
+    question: str = ""
+    """Column, path or template of the problem's text."""
+    answer: str = ""
+    """Column, path or template of the final answer. Give this or `solution`."""
+    solution: str = ""
+    """Column of a worked solution that the answer is taken from."""
+    answer_from: str = ""
+    """boxed, boxed_or_text, hashes, units or json; the column as it stands when empty."""
+    domain: str = ""
+    """math (when empty), choice, countdown, gym or code."""
+    options: str = ""
+    """Column of the options of multiple choice."""
+    where: list[str] = field(default_factory=list)
+    """Conditions that a row must meet (`Year < 2024`); other rows are `not_selected`."""
+    metadata: list[str] = field(default_factory=list)
+    """Columns kept in the metadata."""
+    limit: int = 0
+    """At most this many rows, the first by file and line, read by one task; `not_selected` rows do
+    not count. 0 reads all."""
+
+    def label(self) -> str:
+        """The name, or one made from where the problems are."""
+        stem = re.split(r"[*?\[]", self.path)[0].rstrip("/").rpartition("/")[2]
+        return self.name or self.hub or ("gym" if self.gym else stem.partition(".")[0]) or self.path
+
+    def columns(self) -> Mapping:
+        """The ready mapping with what is given here laid over it."""
+        given = {f.name: getattr(self, f.name) for f in fields(Mapping) if getattr(self, f.name)}
+        ready = READY[self.mapping] if self.mapping else Mapping()
+        if {"answer", "solution"} & set(given):
+            ready = replace(ready, answer="", solution="", answer_from="")
+        return replace(ready, **given)
+
+    def check(self) -> None:
+        """ValueError, beginning with the field's name, when this cannot be a source."""
+        given = [name for name in ("path", "hub", "gym") if getattr(self, name)]
+        if len(given) != 1:
+            raise ValueError(f"path: give exactly one of path, hub, gym, got {given or 'none'}")
+        if self.limit < 0:
+            raise ValueError(f"limit: {self.limit} must not be negative")
+        if self.gym:
+            self._check_gym()
+            return
+        if self.settings:
+            raise ValueError(f"settings: only for gym, got {self.settings}")
+        if self.format not in ("", *readers.FORMATS):
+            known = ", ".join(readers.FORMATS)
+            raise ValueError(f"format: {self.format!r} is none of {known}")
+        if self.mapping and self.mapping not in READY:
+            known = ", ".join(READY)
+            raise ValueError(f"mapping: {self.mapping!r} is none of {known}")
+        self._check_columns(self.columns())
+
+    def _check_gym(self) -> None:
+        unused = [f.name for f in fields(Mapping) if getattr(self, f.name)]
+        unused += [name for name in ("mapping", "format", "limit") if getattr(self, name)]
+        if unused:
+            raise ValueError(f"{unused[0]}: not used with gym, got {getattr(self, unused[0])!r}")
+        generator.check(self.gym, self.settings)
+
+    def _check_columns(self, mapping: Mapping) -> None:
+        if not mapping.question:
+            raise ValueError("question: which column? Give it, or a ready mapping")
+        if bool(mapping.answer) == bool(mapping.solution):
+            got = f"{mapping.answer!r} and {mapping.solution!r}" if mapping.answer else "none"
+            raise ValueError(f"answer: give one of answer and solution, got {got}")
+        if mapping.answer_from not in EXTRACT:
+            known = ", ".join(name for name in EXTRACT if name)
+            raise ValueError(f"answer_from: {mapping.answer_from!r} is none of {known}")
+        if mapping.solution and not mapping.answer_from:
+            raise ValueError(f"answer_from: how is the answer taken from {mapping.solution!r}?")
+        if mapping.domain not in DOMAINS:
+            raise ValueError(f"domain: {mapping.domain!r} is none of {', '.join(DOMAINS[1:])}")
+        if mapping.options and mapping.domain != "choice":
+            raise ValueError(f"domain: {mapping.domain!r} has no options, choice has")
+        for i, condition in enumerate(mapping.where):
+            try:
+                parse_condition(condition)
+            except ValueError as e:
+                raise ValueError(f"where[{i}]: {e}") from None
+
+
+@dataclass(kw_only=True, slots=True)
+class Source:
+    """A source found to exist: what to read, and how rows are made of it."""
+
+    name: str
+    mapping: Mapping
+    files: list[readers.File]
+    limit: int
+    kinds: list[tuple[str, int]]
+    settings: dict[str, dict[str, Any]]
+    seed: int
+
+
+def open_sources(configs: list[SourceConfig], seed: int = 0) -> list[Source]:
+    """Find what the sources name; ValueError with the source's place for what is not there."""
+    opened: list[Source] = []
+    for place, config in enumerate(configs):
+        try:
+            config.check()
+            files = _files(config)
+        except ValueError as e:
+            raise ValueError(f"sources[{place}].{e}") from e
+        if config.label() in [source.name for source in opened]:
+            raise ValueError(f"sources[{place}].name: {config.label()!r} is used twice")
+        source = Source(
+            name=config.label(),
+            mapping=Mapping() if config.gym else config.columns(),
+            files=files,
+            limit=config.limit,
+            kinds=list(config.gym.items()),
+            settings=dict(config.settings),
+            seed=seed if config.seed is None else config.seed,
+        )
+        opened.append(source)
+    return opened
+
+
+def signature(configs: list[SourceConfig]) -> list[list[Any]]:
+    """What the sources consist of now, as plain values that change when their content does.
+
+    Sizes and times of files; for the hub the URIs, which name a commit; for generated problems the
+    generator's version. Raises ValueError like `open_sources`.
+    """
+    found: list[list[Any]] = []
+    for source, config in zip(open_sources(configs), configs, strict=True):
+        if source.kinds:
+            found.append(["reasoning-gym", version("reasoning-gym"), generator.CHUNK])
+        elif config.hub:
+            found.append([redact(file.uri) for file in source.files])
+        else:
+            infos = [(file.name, file.info()) for file in source.files]
+            found.append([[name, info.size, info.mtime_ns] for name, info in infos])
+    return found
+
+
+def _files(config: SourceConfig) -> list[readers.File]:
+    if config.hub:
+        hub = (config.hub, config.subset, config.split, config.revision)
+        return discovery.on_hub(*hub, config.format)
+    return discovery.on_disk(config.path, config.format) if config.path else []
+
+
+# Work items: rows of (source, file or kind, begin, end, line); file -1 is the whole source.
+
+Item = dict[str, int]
+
+
+def items(sources: list[Source]) -> list[Item]:
+    """What there is to read, before it is cut into parts: one item a file or kind."""
+    found = []
+    for place, source in enumerate(sources):
+        pieces = [-1] if source.limit else range(len(source.files) or len(source.kinds))
+        found += [
+            {"source": place, "file": file, "begin": 0, "end": -1, "line": 1} for file in pieces
+        ]
+    return found
+
+
+def cut(sources: list[Source], item: Item, target: int = PART) -> Iterator[Item]:
+    """The parts of an item that can be read in parallel."""
+    source = sources[item["source"]]
+    if item["file"] < 0:
+        yield item
+    elif source.kinds:
+        _, rows = source.kinds[item["file"]]
+        for begin in range(0, rows, MADE):
+            end = min(begin + MADE, rows)
+            yield item | {"begin": begin, "end": end, "line": begin + 1}
+    else:
+        for begin, end, line in readers.parts(source.files[item["file"]], target):
+            yield item | {"begin": begin, "end": end, "line": line}
+
+
+def rows(sources: list[Source], item: Item) -> Iterator[dict[str, Any]]:
+    """The rows of one work item."""
+    source = sources[item["source"]]
+    if source.kinds:
+        yield from _generated(source, item)
+        return
+    needed = columns(source.mapping)
+    taken = 0
+    whole = [item | {"file": i} for i in range(len(source.files))] if item["file"] < 0 else []
+    for part in (p for w in whole for p in cut(sources, w)) if whole else (item,):
+        file = source.files[part["file"]]
+        found = readers.records(file, needed, part["begin"], part["end"], part["line"])
+        for line, record in found:
+            row = pool_row(record, source.mapping, source=source.name, file=file.name, line=line)
+            yield row
+            taken += row["reason"] != "not_selected"
+            if source.limit and taken >= source.limit:
+                return
+
+
+def _generated(source: Source, item: Item) -> Iterator[dict[str, Any]]:
+    kind, _ = source.kinds[item["file"]]
+    settings = source.settings.get(kind, {})
+    made = generator.problems(kind, settings, source.seed, item["begin"], item["end"])
+    for line, entry in enumerate(made, item["line"]):
+        row: dict[str, Any] = {
+            "id": "",
+            "question": "",
+            "answer": "",
+            "domain": "gym",
+            "metadata": "{}",
+        }
+        row |= {"source": source.name, "file": f"reasoning_gym/{kind}", "line": line}
+        if isinstance(entry, InvalidRow):
+            yield row | {"stage": "sources", "reason": "invalid", "evidence": entry.evidence()}
+        else:
+            yield row | entry | {"id": problem_id(entry["question"])}
+
+
+def tables(found: Iterator[dict[str, Any]]) -> Iterator[pa.Table]:
+    """Rows as tables of the schema POOL, small enough to stream; at least one, maybe empty."""
+    batch: list[dict[str, Any]] = []
+    size = 0
+    for row in found:
+        batch.append(row)
+        size += len(row["question"]) + len(row["answer"])
+        if len(batch) == ROWS or size > CHARACTERS:
+            yield pa.Table.from_pylist(batch, schema=POOL)
+            batch, size = [], 0
+    yield pa.Table.from_pylist(batch, schema=POOL)

@@ -1,0 +1,215 @@
+"""What a job is doing, while it does it: a live table on a terminal, plain lines elsewhere."""
+
+import sys
+import threading
+import time
+from collections import Counter, deque
+from typing import Any, Self
+
+import ray
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from limo_ray.runs import heartbeat
+from limo_ray.sampling.ray_metrics import SILENT_S, levels
+from limo_ray.sampling.stop_rule import Stage
+
+PLAIN_EVERY_S = 15.0
+RECENT_S = 180.0  # rates are told over this time
+
+
+IDLE = ["0", "0", "0", "0", "-", "0", "0"]
+
+
+class Progress:
+    """Follows the samplers of one job through its board; a context manager around the loop."""
+
+    def __init__(self, board: Any, stages: list[Stage], total: int, wanted: int = 0) -> None:
+        """`total` problems are in the pool; `wanted` keepers end the job (0: all are sampled)."""
+        self.board = board
+        self.stages = stages
+        self.total = total
+        self.wanted = wanted
+        self.started = time.time()
+        self.workers: dict[str, dict[str, Any]] = {}
+        self.seen: deque[tuple[float, int, int]] = deque()  # time, attempts, tokens
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        heartbeat.tell("sampling", self.facts)
+        return self
+
+    def __exit__(self, kind: type | None, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        if kind is None:
+            last = self.facts()
+            heartbeat.tell("sampling", lambda: last)
+
+    def wait_for_halt(self, timeout_s: float) -> None:
+        """Returns when every sampler has stopped and written its attempts, or is gone."""
+        deadline = time.time() + timeout_s
+        while time.time() < deadline:
+            self._fetch()
+            silent = time.time() - SILENT_S
+            if all(worker["halted"] or worker["at"] < silent for worker in self.workers.values()):
+                return
+            time.sleep(0.2)
+
+    def interrupt(self) -> None:
+        """Returns when samplers have written what they have, for a job that will go on later."""
+        ray.get(self.board.interrupt.remote())
+        self.wait_for_halt(timeout_s=15)
+
+    def last(self) -> dict[str, Any]:
+        """The final totals by stage name."""
+        self._fetch()
+        return self.totals()
+
+    def facts(self) -> dict[str, Any]:
+        """How it stands, as plain values for `progress.json`; rates are of the last minutes."""
+        self._fetch()
+        totals = self.totals()
+        now = time.time()
+        attempts = sum(sum(total["verdicts"].values()) for total in totals.values())
+        tokens = sum(total["tokens"].get("completion", 0) for total in totals.values())
+        self.seen.append((now, attempts, tokens))
+        while now - self.seen[0][0] > RECENT_S:
+            self.seen.popleft()
+        then, attempts_then, tokens_then = self.seen[0]
+        spent = max(1.0, now - then)
+        decided, kept = self._decided()
+        return {
+            "problems": self.total, "wanted": self.wanted, "decided": decided, "kept": kept,
+            "left": self._left(decided, kept), **levels(self.workers, now),
+            "attempts_per_s": (attempts - attempts_then) / spent,
+            "tokens_per_s": (tokens - tokens_then) / spent,
+            "stages": [
+                {"name": stage.name, "fingerprint": stage.fingerprint, "budget": stage.rule.budget,
+                 **totals[stage.name]}
+                for stage in self.stages
+            ],
+        }  # fmt: skip
+
+    def totals(self) -> dict[str, Any]:
+        """Sums over all samplers, by stage name: counters stay counters."""
+        result: dict[str, Any] = {}
+        for stage in self.stages:
+            sums: Counter[str] = Counter()
+            nested: dict[str, Counter[str]] = {
+                "verdicts": Counter(), "priors": Counter(), "tokens": Counter(),
+                "decisions": Counter(),
+            }  # fmt: skip
+            for worker in self.workers.values():
+                for name, value in worker["stages"].get(stage.name, {}).items():
+                    if isinstance(value, dict):
+                        nested[name].update(value)
+                    else:
+                        sums[name] += value
+            result[stage.name] = {**sums, **{name: dict(c) for name, c in nested.items()}}
+        return result
+
+    def _fetch(self) -> None:
+        self.workers = ray.get(self.board.snapshot.remote())
+
+    def _follow(self) -> None:
+        console = Console(file=sys.stdout)
+        if console.is_terminal:
+            with Live(self._table(), console=console, refresh_per_second=2) as live:
+                while not self._stop.wait(0.5):
+                    self._fetch()
+                    live.update(self._table())
+                live.update(self._table())
+            return
+        while not self._stop.wait(PLAIN_EVERY_S):
+            self._fetch()
+            console.print(self.line(), soft_wrap=True, highlight=False)
+        console.print(self.line(), soft_wrap=True, highlight=False)  # how it ended
+
+    def rows(self) -> list[list[str]]:
+        """One row per stage, for the table and the lines alike."""
+        rows = []
+        for stage, total in zip(self.stages, self.totals().values(), strict=True):
+            decisions = total["decisions"]
+            decided = sum(decisions.values())
+            drawn = total.get("needed", 0) + total.get("speculative", 0)
+            used = drawn + total.get("reused", 0)
+            full = decided * stage.rule.budget
+            saved = f"{1 - used / full:.0%}" if decided and full > used else "-"
+            rows.append(
+                [
+                    stage.name,
+                    f"{decided:,}",
+                    f"{decisions.get('keep', 0):,}",
+                    f"{drawn:,}",
+                    f"{total.get('reused', 0):,}",
+                    saved,
+                    f"{total['verdicts'].get('correct', 0):,}",
+                    f"{total['tokens'].get('completion', 0):,}",
+                ]
+            )
+        return rows
+
+    def head(self) -> str:
+        silent = time.time() - SILENT_S
+        engines = sum(w["engine"] and w["at"] >= silent for w in self.workers.values())
+        seconds = max((worker["seconds"] for worker in self.workers.values()), default=0.0)
+        tokens = sum(total["tokens"].get("completion", 0) for total in self.totals().values())
+        speed = f"{tokens / seconds:,.0f} tokens/s" if seconds > 1 else "engines starting"
+        goal = f" of {self.wanted:,} wanted" if self.wanted else ""
+        ended, kept = self._decided()
+        return (
+            f"{ended:,} of {self.total:,} problems decided, {kept:,} kept{goal}; "
+            f"{engines} engine(s), {speed}, {self._left(ended, kept)}"
+        )
+
+    def _decided(self) -> tuple[int, int]:
+        """Problems that a stage dropped or the last gate kept, and those kept.
+
+        What a sampler had decided when it died, another decides again, from the log.
+        """
+        gates = {stage.name for stage in self.stages if stage.gate}
+        decisions = [t["decisions"] for name, t in self.totals().items() if name in gates]
+        dropped = sum(n for each in decisions for name, n in each.items() if name != "keep")
+        kept = decisions[-1].get("keep", 0) if decisions else 0
+        return min(self.total, dropped + kept), kept
+
+    def _left(self, ended: int, kept: int) -> str:
+        """Time left at the pace so far, as far as that tells."""
+        share = kept / self.wanted if self.wanted else ended / max(1, self.total)
+        spent = time.time() - self.started
+        if share < 0.02:
+            return "time left unknown"
+        minutes = max(0.0, spent / min(1.0, share) - spent) / 60
+        return f"about {minutes:.0f} min left" if minutes >= 1 else "less than a minute left"
+
+    COLUMNS: tuple[str, ...] = (
+        "stage",
+        "decided",
+        "kept",
+        "drawn",
+        "from log",
+        "saved",
+        "correct",
+        "tokens",
+    )
+
+    def line(self) -> str:
+        parts = []
+        for row in self.rows():
+            if row[1:] == IDLE:
+                continue
+            named = zip(self.COLUMNS[1:], row[1:], strict=True)
+            parts.append(f"{row[0]}: " + ", ".join(f"{value} {name}" for name, value in named))
+        return " | ".join([f"[{time.time() - self.started:6.0f} s] {self.head()}", *parts])
+
+    def _table(self) -> Table:
+        table = Table(title=self.head(), title_justify="left")
+        for name in self.COLUMNS:
+            table.add_column(name, justify="left" if name == "stage" else "right")
+        for row in self.rows():
+            table.add_row(*row)
+        return table

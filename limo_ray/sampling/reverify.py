@@ -1,0 +1,114 @@
+"""New verdicts for logged completions whose gold answer, verifier or judge has changed since.
+
+A completion costs a GPU, a verdict does not: attempts that were judged under another key
+(`judge_key`), or whose checker failed, are judged again and logged again, never drawn again. Where
+nothing changed this reads the pool's answers once and does nothing.
+"""
+
+import logging
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+import ray
+
+from limo_ray.attempts.index import Fold, halves
+from limo_ray.attempts.log import AttemptLog, LogWriter, Store, scan
+from limo_ray.core.records import ATTEMPT, Attempt, Verdict
+from limo_ray.verify import JudgeConfig, Verifier, final_verdict, judge_key
+
+log = logging.getLogger(__name__)
+
+Answers = dict[str, tuple[str, str, str]]  # by problem id: gold answer, domain, question
+
+
+def rejudge(
+    pool: Store, attempt_log: AttemptLog, judge: JudgeConfig, fold: Fold | None = None
+) -> int:
+    """Judges the log's stale attempts at the pool's live problems; returns how many there were.
+
+    Args:
+        pool: folder of Parquet files with the columns id, answer, domain, reason;
+            with a judge also question.
+        attempt_log: its parts are read by Ray tasks, which write new ones.
+        judge: asked about answers in words, if it is on.
+        fold: the log's state, if the caller has it already.
+    """
+    fold = attempt_log.fold() if fold is None else fold
+    if not len(fold):
+        return 0
+    stale: Answers = {}
+    text = ["question"] if judge.url else []  # nobody else needs it
+    for batch in scan(pool, ["id", "answer", "domain", "reason", *text]):
+        stale |= _stale(batch.filter(pa.compute.is_null(batch["reason"])), fold, judge)
+    if not stale:
+        return 0
+    log.info("judging the logged attempts at %d problems again", len(stale))
+    task = ray.remote(rejudge_part).options(num_cpus=0.5)
+    answers = ray.put(stale)
+    return each_part(
+        attempt_log,
+        lambda parts: ray.get([task.remote(attempt_log, part, answers, judge) for part in parts]),
+    )
+
+
+def _stale(live: pa.RecordBatch, fold: Fold, judge: JudgeConfig) -> Answers:
+    """The problems of a batch whose attempts want a new verdict: answer, domain, question by id."""
+    if not live.num_rows:
+        return {}
+    high = halves(live["id"], 2)[:, 0]
+    places = np.minimum(np.searchsorted(fold.high, high), len(fold) - 1)
+    live = live.filter(pa.array(fold.high[places] == high))  # most of a pool was never drawn from
+    rows = sorted(live.to_pylist(), key=lambda row: row["id"])
+    keys = [judge_key(row["answer"], row["domain"], judge) for row in rows]
+    high = np.array([int(row["id"][:16], 16) for row in rows], np.uint64)
+    unsettled = fold.unsettled(high, np.array([int(key, 16) for key in keys], np.uint64))
+    found = {}
+    for place in np.flatnonzero(unsettled).tolist():
+        row = rows[place]
+        if fold.prior(row["id"], keys[place]).stale:
+            asks = judge.rules_on(row["answer"], row["domain"])
+            found[row["id"]] = (row["answer"], row["domain"], row["question"] if asks else "")
+    return found
+
+
+def each_part(attempt_log: AttemptLog, does: Callable[[list[str]], list[int | None]]) -> int:
+    """Sums up what `does` returns for all parts of a log; None for one that is gone.
+
+    One that is gone was merged into another meanwhile: then the parts are listed again.
+    """
+    seen: set[str] = set()
+    total = 0
+    while True:
+        parts = [p for p in attempt_log.store.files(attempt_log.folder) if p not in seen]
+        counts = does(parts)
+        seen.update(parts)
+        total += sum(count or 0 for count in counts)
+        if None not in counts:
+            return total
+
+
+def rejudge_part(
+    attempt_log: AttemptLog, part: str, answers: Answers, judge: JudgeConfig
+) -> int | None:
+    """Judges one part's stale attempts; returns how many, or None if it is gone."""
+    try:
+        table = attempt_log.store.read_table(f"{attempt_log.folder}/{part}", ATTEMPT.names)
+    except FileNotFoundError:
+        return None
+    table = table.filter(pa.compute.is_in(table["problem_id"], pa.array(list(answers))))
+    writer = LogWriter(attempt_log)
+    with Verifier(judge=judge) as verifier:
+        for row in table.to_pylist():
+            answer, domain, question = answers[row["problem_id"]]
+            key = judge_key(answer, domain, judge)
+            if row["judge"] == key and row["verdict"] != Verdict.ERROR:
+                continue
+            reason = row["finish_reason"]
+            judged = verifier.judge(
+                answer, row["completion"], domain, complete=reason != "length", question=question
+            )
+            verdict: Verdict = final_verdict(judged.verdict, reason)
+            fresh = {"verdict": verdict, "extracted": judged.extracted, "judge": key}
+            writer.append(Attempt(**row | fresh))
+    return writer.flush()

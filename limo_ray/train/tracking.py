@@ -1,0 +1,228 @@
+"""What a training tells while it runs: the driver's live view, TensorBoard, W&B, MLflow."""
+
+import logging
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any, Self
+
+import ray
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from limo_ray.attempts.log import Store
+from limo_ray.report.facts import duration
+from limo_ray.runs import heartbeat
+
+log = logging.getLogger(__name__)
+
+PLAIN_EVERY_S = 15.0
+SHOWN = ("loss", "held_out_loss", "lr", "grad_norm", "tokens_per_s", "share_of_peak")
+
+
+class Board:
+    """Last word of a training, as a Ray actor: its history, and how it stands."""
+
+    def __init__(self) -> None:
+        self.history: list[dict[str, Any]] = []
+        self.facts: dict[str, Any] = {}
+
+    def begin(self, history: list[dict[str, Any]]) -> None:
+        self.history = list(history)
+
+    def step(self, row: dict[str, Any]) -> None:
+        self.history.append(row)
+
+    def fact(self, name: str, value: Any) -> None:
+        self.facts[name] = value
+
+    def saved(self, step: int) -> None:
+        self.facts.setdefault("checkpoints", []).append(step)
+
+    def snapshot(self) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        return self.history, self.facts
+
+
+class Trackers:
+    """The first worker's word to the board and to all trackers; silent on the others."""
+
+    def __init__(self, job: Any, history: list[dict[str, Any]], *, first: bool) -> None:
+        self.board: Any = None
+        self.others: list[Any] = []
+        self.resumed = bool(history)  # from a checkpoint of its last step
+        if not first:
+            return
+        self.board = job.board
+        ray.get(self.board.begin.remote(history))
+        if self.resumed:
+            ray.get(self.board.saved.remote(len(history)))
+        self.store: Store = job.store
+        self.folder = f"training/{job.config.name}/tensorboard"
+        local = "://" not in self.store.uri
+        self.events = Path(self.store.path(self.folder)) if local else Path(tempfile.mkdtemp())
+        self.uploads = not local
+        from tensorboardX import SummaryWriter
+
+        self.writer = SummaryWriter(str(self.events), purge_step=len(history) + 1, flush_secs=10)
+        self.others = [TRACKERS[name](job.config) for name in job.config.watch.trackers]
+
+    def begin(self, held_out: float | None) -> None:
+        """The held-out loss before the first step, if anything is held out."""
+        if self.board is not None and held_out is not None:
+            ray.get(self.board.fact.remote("held_out_before", held_out))
+            if not self.resumed:
+                self._write(0, {"held_out_loss": held_out})
+
+    def step(self, row: dict[str, Any]) -> None:
+        if self.board is not None:
+            ray.get(self.board.step.remote(row))
+            self._write(row["step"], row)
+
+    def saved(self, step: int) -> None:
+        if self.board is not None:
+            ray.get(self.board.saved.remote(step))
+            self._upload()
+
+    def stop(self, step: int, why: str) -> None:
+        if self.board is not None:
+            ray.get(self.board.fact.remote("stopped", {"step": step, "why": why}))
+            self._close()
+
+    def end(self) -> None:
+        if self.board is not None:
+            ray.get(self.board.fact.remote("done", True))
+            self._close()
+
+    def _write(self, step: int, row: dict[str, Any]) -> None:
+        values = {name: row[name] for name in SHOWN if name in row}
+        for name, value in values.items():
+            self.writer.add_scalar(f"train/{name}", value, step)
+        for tell, _ in self.others:
+            tell(values, step)
+
+    def _close(self) -> None:
+        self.writer.close()
+        for _, close in self.others:
+            close()
+        self._upload()
+
+    def _upload(self) -> None:
+        if self.uploads:
+            self.writer.flush()
+            for file in self.events.iterdir():
+                self.store.copy_in(file, f"{self.folder}/{file.name}")
+
+
+def _wandb(config: Any) -> Any:
+    import wandb
+
+    run = wandb.init(project="limo_ray", name=config.name, resume="allow", id=config.name)
+    return (lambda values, step: run.log(values, step=step)), run.finish
+
+
+def _mlflow(config: Any) -> Any:
+    import mlflow
+
+    mlflow.set_experiment("limo_ray")
+    mlflow.start_run(run_name=config.name)
+    return (lambda values, step: mlflow.log_metrics(values, step=step)), mlflow.end_run
+
+
+TRACKERS = {"wandb": _wandb, "mlflow": _mlflow}
+
+
+class View:
+    """Follows the board on the driver: a live table on a terminal, plain lines elsewhere."""
+
+    def __init__(self, board: Any, steps: int) -> None:
+        self.board = board
+        self.steps = steps
+        self.begun = time.time()
+        self.history: list[dict[str, Any]] = []
+        self.facts: dict[str, Any] = {}
+        self.resumed = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="view", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        heartbeat.tell("training", self.told)
+        return self
+
+    def told(self) -> dict[str, Any]:
+        """How it stands, as plain values for `progress.json`."""
+        self.fetch()
+        last = self.history[-1] if self.history else {}
+        return {
+            "step": len(self.history), "steps": self.steps, "left": self.left(),
+            "checkpoint": max(self.facts.get("checkpoints", []), default=0),
+            **{name: last[name] for name in SHOWN if name in last},
+        }  # fmt: skip
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self.fetch()
+
+    def fetch(self) -> None:
+        try:
+            self.history, self.facts = ray.get(self.board.snapshot.remote(), timeout=10)
+        except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+            log.warning("the training's board does not answer")
+
+    def _follow(self) -> None:
+        console = Console(file=sys.stdout)
+        if console.is_terminal:
+            with Live(self._table(), console=console, refresh_per_second=2) as live:
+                while not self._stop.wait(0.5):
+                    self.fetch()
+                    live.update(self._table())
+            return
+        shown = -1
+        while not self._stop.wait(PLAIN_EVERY_S):
+            self.fetch()
+            if len(self.history) != shown:
+                shown = len(self.history)
+                console.print(self.line(), soft_wrap=True, highlight=False)
+
+    def line(self) -> str:
+        """One line: step, figures of the last step, time left."""
+        passed = f"[{time.time() - self.begun:6.0f} s]"
+        if not self.history:
+            return f"{passed} workers starting"
+        last = self.history[-1]
+        figures = [f"step {last['step']:,} of {self.steps:,}", f"epoch {last['epoch']:.2f}"]
+        figures += [f"{name.replace('_', ' ')} {figure(name, last[name])}"
+                    for name in SHOWN if name in last]  # fmt: skip
+        return f"{passed} " + ", ".join([*figures, self.left()])
+
+    def left(self) -> str:
+        """Time left at the pace of the last steps."""
+        recent = [row["seconds"] for row in self.history[-20:]]
+        open_steps = self.steps - len(self.history)
+        if not recent or not open_steps:
+            return "ending"
+        return f"about {duration(open_steps * sum(recent) / len(recent))} left"
+
+    def _table(self) -> Table:
+        done = len(self.history)
+        checkpoint = max(self.facts.get("checkpoints", []), default=0)
+        title = f"step {done:,} of {self.steps:,}, {self.left()}" if done else "workers starting"
+        title += f"; last checkpoint at step {checkpoint:,}" if checkpoint else ""
+        table = Table(title=title, title_justify="left")
+        for name in ("step", *SHOWN):
+            table.add_column(name.replace("_", " "), justify="right")
+        for row in self.history[-8:]:
+            cells = [figure(name, row[name]) if name in row else "" for name in SHOWN]
+            table.add_row(f"{row['step']:,}", *cells)
+        return table
+
+
+def figure(name: str, value: float) -> str:
+    """A figure as it is shown."""
+    if name == "share_of_peak":
+        return f"{value:.0%}"
+    return f"{value:,.0f}" if name == "tokens_per_s" else f"{value:.4g}"

@@ -1,0 +1,65 @@
+"""A changed gold answer gives new verdicts on old completions; nothing is drawn again."""
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from limo_ray.attempts.log import AttemptLog, LogWriter, Store
+from limo_ray.core.records import Attempt, Verdict, problem_id
+from limo_ray.sampling.reverify import rejudge
+from limo_ray.verify import JudgeConfig, judge_key
+
+
+def write_pool(store: Store, answer: str) -> None:
+    row = {
+        "id": problem_id("q"),
+        "question": "q",
+        "answer": answer,
+        "domain": "math",
+        "reason": None,
+    }
+    schema = pa.schema([(name, pa.string()) for name in row])
+    store.write_table("part.parquet", pa.Table.from_pylist([row], schema=schema))
+
+
+def attempt(index: int, boxed: str, verdict: Verdict) -> Attempt:
+    return Attempt(
+        problem_id=problem_id("q"), index=index, completion=rf"\boxed{{{boxed}}}",
+        finish_reason="stop", prompt_tokens=1, completion_tokens=1, verdict=verdict,
+        extracted=boxed, judge=judge_key("4", "math"),
+    )  # fmt: skip
+
+
+def test_a_checker_that_failed_is_asked_again(local_ray, tmp_path: Path) -> None:
+    pool, log = Store(str(tmp_path / "pool")), AttemptLog(Store(str(tmp_path)), "a" * 16)
+    write_pool(pool, "4")
+    writer = LogWriter(log)
+    writer.append(attempt(0, "4", Verdict.ERROR))
+    writer.append(attempt(1, "5", Verdict.WRONG))
+    writer.flush()
+    before = log.fold().prior(problem_id("q"), judge_key("4", "math"))
+    assert before.verdicts == {0: Verdict.ERROR, 1: Verdict.WRONG} and before.stale == {0}
+    assert rejudge(pool, log, JudgeConfig()) == 1
+    after = log.fold().prior(problem_id("q"), judge_key("4", "math"))
+    assert after.verdicts == {0: Verdict.CORRECT, 1: Verdict.WRONG} and after.stale == set()
+    first = {a.index: a.verdict for a in log.attempts([problem_id("q")])}
+    assert first == {0: Verdict.CORRECT, 1: Verdict.WRONG}
+
+
+def test_attempts_are_judged_again_under_another_gold_answer(local_ray, tmp_path: Path) -> None:
+    pool, log = Store(str(tmp_path / "pool")), AttemptLog(Store(str(tmp_path)), "a" * 16)
+    writer = LogWriter(log)
+    for index, boxed in enumerate(["4", "5", "4"]):
+        verdict = Verdict.CORRECT if boxed == "4" else Verdict.WRONG
+        writer.append(attempt(index, boxed, verdict))
+    writer.flush()
+
+    write_pool(pool, "4")
+    assert rejudge(pool, log, JudgeConfig()) == 0
+
+    write_pool(pool, "5")
+    assert rejudge(pool, log, JudgeConfig()) == 3
+    known = log.fold().prior(problem_id("q"), judge_key("5", "math"))
+    assert known.verdicts == {0: Verdict.WRONG, 1: Verdict.CORRECT, 2: Verdict.WRONG}
+    assert known.stale == set()
+    assert rejudge(pool, log, JudgeConfig()) == 0
