@@ -36,15 +36,15 @@ import ray
 from ray.cluster_utils import Cluster
 
 from limo_ray.attempts.log import Store
-from limo_ray.core.records import POOL, problem_id
+from limo_ray.core.records import POOL, order, problem_id
 from limo_ray.curate import difficulty
 from limo_ray.curate.config import CurateConfig, DifficultyConfig, StageConfig
 from limo_ray.engines.base import EngineConfig, SamplingConfig
 from limo_ray.engines.scripted import sums
 from limo_ray.sampling import ray_data_settings
 from limo_ray.sampling.sampler import SamplerConfig, sample, start_board
-from limo_ray.sampling.stop_rule import Stage, StopRule
-from limo_ray.sampling.target import order
+from limo_ray.sampling.stages import Stage
+from limo_ray.sampling.stop_rule import StopRule
 
 TOKENS_PER_S = 30
 

@@ -25,14 +25,15 @@ import pyarrow as pa
 import ray
 
 from limo_ray.attempts.log import Store
-from limo_ray.cli import job
+from limo_ray.cli.ray_cluster import start_ray
 from limo_ray.core.prompts import SYSTEM, question_messages
 from limo_ray.core.records import SAMPLED, Problem, problem_id
 from limo_ray.engines.base import Engine, EngineConfig, Request, SamplingConfig, create
 from limo_ray.problems import gym
 from limo_ray.sampling.coordinator import Board
 from limo_ray.sampling.sampler import Sampler, SamplerConfig
-from limo_ray.sampling.stop_rule import Stage, StopRule
+from limo_ray.sampling.stages import Stage
+from limo_ray.sampling.stop_rule import StopRule
 from limo_ray.storage import model_files
 
 
@@ -163,7 +164,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--slots", type=int, default=64)
     arguments = parser.parse_args()
-    job.start_ray(log_to_driver=False)
+    start_ray(log_to_driver=False)
     sampling = SamplingConfig(temperature=0, max_tokens=arguments.tokens)
     folder = tempfile.mkdtemp(prefix="limo_ray-overhead-")
     board = ray.remote(Board).options(num_cpus=0).remote()

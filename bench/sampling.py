@@ -29,18 +29,18 @@ import ray
 from bare import complete
 
 from limo_ray.attempts.log import AttemptLog, Store
-from limo_ray.cli import job
+from limo_ray.cli.ray_cluster import start_ray
 from limo_ray.core import config
 from limo_ray.core.prompts import SYSTEM, question_messages
-from limo_ray.core.records import PROBLEM, SAMPLED, Problem, Verdict, problem_id
+from limo_ray.core.records import PROBLEM, SAMPLED, Problem, Verdict, order, problem_id
 from limo_ray.curate.config import CurateConfig
 from limo_ray.engines.base import EngineConfig, SamplingConfig
 from limo_ray.problems.sources import cut, items, open_sources
 from limo_ray.problems.sources import rows as read_part
 from limo_ray.sampling.coordinator import Board
 from limo_ray.sampling.sampler import SamplerConfig, sample
-from limo_ray.sampling.stop_rule import Stage, StopRule
-from limo_ray.sampling.target import order
+from limo_ray.sampling.stages import Stage
+from limo_ray.sampling.stop_rule import StopRule
 from limo_ray.storage import model_files
 from limo_ray.verify import judge_key, verify
 
@@ -265,7 +265,7 @@ def main() -> None:
     parser.add_argument("--scripted-problems", type=int, default=600)
     parser.add_argument("--skip-engine", action="store_true")
     arguments = parser.parse_args()
-    job.start_ray(log_to_driver=False)
+    start_ray(log_to_driver=False)
     folder = tempfile.mkdtemp(prefix="limo_ray-sampling-")
     replayed(arguments.scripted_problems, folder)
     if not arguments.skip_engine:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from limo_ray.runs.status import main
+from limo_ray.cli.status import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

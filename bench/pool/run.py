@@ -30,7 +30,7 @@ from data import make
 from score import peer, score
 
 from limo_ray.attempts.log import Store, scan
-from limo_ray.cli import job
+from limo_ray.cli.ray_cluster import start_ray
 from limo_ray.core import config
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.pipeline import ingest
@@ -179,7 +179,7 @@ def main() -> None:
             make(data, options.rows, options.seed)
         rows = json.loads((data / "made.json").read_text())["rows"]
         print(f"{rows:,} rows on {workers} cores")
-        job.start_ray()
+        start_ray()
         found = {"limo_ray": ours(data, Path(folder) / "store", rows)}
         ray.shutdown()
         show("limo_ray", found["limo_ray"])

@@ -21,12 +21,14 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
+from limo_ray.core.errors import LimoError
+from limo_ray.core.text import first_line
 from limo_ray.core.uris import redacted
 
 Schema = TypeVar("Schema")
 
 
-class ConfigError(ValueError):
+class ConfigError(LimoError, ValueError):
     """A user's mistake in a preset or on the command line, told in one line."""
 
 
@@ -50,7 +52,9 @@ def load(schema: type[Schema], argv: list[str]) -> Schema:
     try:
         config = OmegaConf.to_object(merged)
     except (MissingMandatoryValue, InterpolationResolutionError) as error:
-        raise ConfigError(f"{error.full_key}: {_first_line(error)}") from None
+        raise ConfigError(
+            f"{error.full_key}: {first_line(getattr(error, 'msg', None) or error)}"
+        ) from None
     for path, part in _parts(config, ""):
         check = getattr(part, "check", None)
         if check is not None:
@@ -112,10 +116,6 @@ def _key(error: Exception) -> str:
     return str(getattr(error, "full_key", "") or "")
 
 
-def _first_line(error: Exception) -> str:
-    return str(getattr(error, "msg", None) or error).strip().splitlines()[0]
-
-
 def _explain(error: Exception, key: str = "") -> str:
     """`key: what is wrong`, with the nearest known key where the key is unknown."""
     key = _key(error) or key
@@ -125,7 +125,7 @@ def _explain(error: Exception, key: str = "") -> str:
         near = difflib.get_close_matches(key.rpartition(".")[2], known, n=1)
         hint = f", did you mean {near[0]}?" if near else ""
         return f"{key}: unknown key{hint}"
-    return f"{key}: {_first_line(error)}"
+    return f"{key}: {first_line(getattr(error, 'msg', None) or error)}"
 
 
 def _is_schema(owner: Any) -> bool:

@@ -161,3 +161,12 @@ def fingerprint(value: object) -> str:
 def attempts_table(attempts: list[Attempt]) -> pa.Table:
     """Attempts as one Arrow table with the schema ATTEMPT."""
     return pa.Table.from_pylist([asdict(a) for a in attempts], schema=ATTEMPT)
+
+
+ORDER_BITS = 62
+
+
+def order(seed: int, problem_id: str) -> int:
+    """A problem's place in the seeded random order: 62 bits."""
+    digest = hashlib.blake2b(f"{seed}:{problem_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> (64 - ORDER_BITS)

@@ -15,6 +15,8 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from limo_ray.core.text import first_line
+
 S3_ATTEMPTS = 10  # of one request, with a growing pause between: half a minute in all
 GCS_PATIENCE_S = 60
 
@@ -71,7 +73,7 @@ def _object_store(uri: str) -> pafs.FileSystem:
             return pafs.FileSystem.from_uri(uri)[0]
         plain = pafs.FileSystem.from_uri(uri)[0]
     except (pa.ArrowInvalid, OSError) as error:
-        told = redact(str(error).replace(uri, redact(uri)).strip().splitlines()[0])
+        told = redact(first_line(str(error).replace(uri, redact(uri))))
         raise ValueError(f"{redact(uri)}: {told}") from None
     # What the URI says, and what no URI can say: more patience, and one request to write a small
     # file in place of three.

@@ -19,12 +19,11 @@ import pyarrow.compute as pc
 
 from limo_ray.core.records import Verdict
 from limo_ray.problems.drop_reasons import FATE
+from limo_ray.problems.near_duplicates import Equal
 
 if TYPE_CHECKING:
     from limo_ray.verify import Verifier
 
-# (one gold answer, another, domain) -> whether the verifier takes one for the other
-Equal = Callable[[str, str, str], bool]
 
 _SHOWN = 8  # answers of a conflict in the evidence
 

@@ -22,10 +22,12 @@ from limo_ray.core.records import SAMPLED, Verdict
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.pool import in_order
 from limo_ray.engines.base import EngineConfig, SamplingConfig, identity
+from limo_ray.sampling.passes import Pass, engine_seconds, resolve, tell_of_missing_gpus
 from limo_ray.sampling.progress import Progress
 from limo_ray.sampling.reverify import rejudge
 from limo_ray.sampling.sampler import sample, start_board
-from limo_ray.sampling.stop_rule import Stage, StopRule, sampling_fingerprint
+from limo_ray.sampling.stages import Stage, sampling_fingerprint
+from limo_ray.sampling.stop_rule import StopRule
 from limo_ray.sampling.target import Target, Yield, buckets, extrapolate
 from limo_ray.verify import Health
 
@@ -34,15 +36,6 @@ log = logging.getLogger(__name__)
 # A part of the decided problems: what the driver holds before it writes it.
 PART_ROWS = 50_000
 PART_BYTES = 32 * 2**20
-
-
-@dataclass(kw_only=True, slots=True)
-class Pass:
-    """Stages that share an engine."""
-
-    engine_name: str
-    engine: EngineConfig
-    stages: list[Stage]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -88,14 +81,6 @@ def passes(config: CurateConfig, device: str, *, identify: bool = True) -> list[
         ]
         result.append(Pass(engine_name=name, engine=engine, stages=stages))
     return result
-
-
-def resolve(engine: EngineConfig, device: str) -> EngineConfig:
-    """The engine with `auto` replaced by the device that the cluster has."""
-    values = {name: getattr(engine, name) for name in engine.__dataclass_fields__}
-    if engine.device == "auto":
-        values["device"] = device
-    return EngineConfig(**values)
 
 
 def _fingerprint(config: CurateConfig, engine: EngineConfig, sampling: SamplingConfig) -> str:
@@ -175,34 +160,12 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
     )
 
 
-def engine_seconds(
-    planned: list[Pass], workers: dict[str, dict[str, Any]]
-) -> dict[str, dict[str, Any]]:
-    """What the samplers told of the time since their engines were up: see Sampled.engines."""
-    found = {}
-    for one in planned:
-        own = [w["seconds"] for w in workers.values() if one.stages[0].name in w["stages"]]
-        busy = [seconds for seconds in own if seconds]
-        found[one.engine_name] = {"replicas": len(busy), "seconds": round(sum(busy), 1)}
-    return found
-
-
 def _folded(pool: Store, attempt_log: AttemptLog, config: CurateConfig) -> Fold:
     """The log's state, its small parts merged and its stale verdicts given again."""
     attempt_log.compact()
     fold = attempt_log.fold()
     again = rejudge(pool, attempt_log, config.sampler.judge, fold)
     return fold.plus(attempt_log.fold(skip=fold.parts)) if again else fold
-
-
-def tell_of_missing_gpus(planned: list[Pass], device: str) -> None:
-    """Warns that engines wait for a cluster to grow whose device is still the CPU."""
-    names = [one.engine_name for one in planned if one.engine.device == "gpu"]
-    if names and device == "cpu":
-        log.warning(
-            "the cluster has no GPU now, and the engines %s ask for some: they start when it grows",
-            ", ".join(dict.fromkeys(names)),
-        )
 
 
 def _check_verdicts(stats: dict[str, Any], max_error_share: float) -> None:

@@ -10,7 +10,8 @@ import pyarrow as pa
 from limo_ray.attempts.log import Store, scan
 from limo_ray.core.records import LEDGER
 from limo_ray.curate.difficulty import counts_as_sampled
-from limo_ray.sampling.stop_rule import Decision, Stage
+from limo_ray.sampling.stages import Stage
+from limo_ray.sampling.stop_rule import Decision
 
 log = logging.getLogger(__name__)
 

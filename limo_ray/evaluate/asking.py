@@ -19,7 +19,7 @@ from limo_ray.evaluate.config import EvaluateConfig
 from limo_ray.evaluate.endpoint import Endpoint, EndpointError, all_of
 from limo_ray.evaluate.models import Contestant
 from limo_ray.runs import heartbeat
-from limo_ray.sampling.stop_rule import Stage
+from limo_ray.sampling.stages import Stage
 from limo_ray.verify import Health, Verifier, final_verdict, judge_key
 
 log = logging.getLogger(__name__)

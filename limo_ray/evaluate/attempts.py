@@ -26,7 +26,8 @@ from limo_ray.evaluate.models import Contestant
 from limo_ray.sampling.progress import Progress
 from limo_ray.sampling.reverify import Answers, each_part, rejudge_part
 from limo_ray.sampling.sampler import sample, start_board
-from limo_ray.sampling.stop_rule import Stage, StopRule
+from limo_ray.sampling.stages import Stage
+from limo_ray.sampling.stop_rule import StopRule
 from limo_ray.verify import Health, JudgeConfig, judge_key
 
 log = logging.getLogger(__name__)

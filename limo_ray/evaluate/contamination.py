@@ -16,11 +16,11 @@ import yaml
 from limo_ray.evaluate.items import Items
 from limo_ray.problems import chats, near_duplicates
 from limo_ray.problems.benchmarks import Item
+from limo_ray.problems.chats import RowsConfig
 from limo_ray.problems.decontaminate import DecontaminateConfig, Index
 from limo_ray.problems.near_duplicates import NearConfig
 from limo_ray.problems.text_features import Features
 from limo_ray.storage import model_files
-from limo_ray.train.config import RowsConfig
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,8 @@ from typing import Any, Self
 
 import httpx
 
-from limo_ray.engines.base import Completion, EngineError, SamplingConfig
+from limo_ray.core.errors import EngineError
+from limo_ray.engines.base import Completion, SamplingConfig
 
 log = logging.getLogger(__name__)
 logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every request

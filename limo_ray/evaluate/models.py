@@ -15,7 +15,7 @@ from limo_ray.core.uris import split
 from limo_ray.engines import base as engines
 from limo_ray.engines.base import EngineConfig, SamplingConfig
 from limo_ray.evaluate.config import EvaluateConfig
-from limo_ray.sampling.stop_rule import sampling_fingerprint
+from limo_ray.sampling.stages import sampling_fingerprint
 from limo_ray.storage import model_files
 
 log = logging.getLogger(__name__)

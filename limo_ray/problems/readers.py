@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from limo_ray.core.text import first_line
 from limo_ray.core.uris import open_uri
 from limo_ray.problems.columns import InvalidRow
 
@@ -308,7 +309,7 @@ def _parquet(file: File, columns: set[str], group: int, line: int) -> Iterator[R
     except (OSError, pa.ArrowException) as e:
         _raise_unless_readable(file)
         where = f" in row group {group}" if at else ""
-        yield at, InvalidRow("file", f"damaged{where}: {_first_line(e)}", file.name)
+        yield at, InvalidRow("file", f"damaged{where}: {first_line(e)}", file.name)
 
 
 def _rows(batch: pa.RecordBatch) -> list[Any]:
@@ -324,7 +325,3 @@ def _rows(batch: pa.RecordBatch) -> list[Any]:
             return [row for i in range(batch.num_rows) for row in _rows(batch.slice(i, 1))]
         byte = e.object[e.start]
         return [InvalidRow("line", f"not UTF-8: byte 0x{byte:02x} at {e.start}", e.object)]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

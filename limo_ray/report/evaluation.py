@@ -12,6 +12,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from limo_ray.core.text import number
 from limo_ray.report import charts, facts
 from limo_ray.report.attempts import Shown, attempts_browser
 from limo_ray.report.forest import Group, Row, forest, scale_of
@@ -157,7 +158,7 @@ def _verdicts(results: dict[str, Any]) -> Markup:
             label = one["name"] if len(results["runs"]) == 1 else f"{one['name']}, {run['label']}"
             label = label if len(label) <= LABEL else label[: LABEL - 1] + "…"
             parts = [(v, f"v-{v}", told[v]) for v in facts.JUDGED + facts.UNJUDGED]
-            note = f"{judged / total:.0%} of {facts.number(total)} judged"
+            note = f"{judged / total:.0%} of {number(total)} judged"
             rows.append(charts.Bar(label=label, parts=parts, total=total, note=note))
     return charts.bars(
         "What became of every attempt", rows,

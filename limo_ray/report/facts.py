@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from limo_ray.core.records import Verdict
+from limo_ray.core.text import number
 
 # Stages in the order of the pipeline; the ledger's counts come in any order.
 STAGES = ("sources", "filters", "decontaminate", "dedup", "difficulty", "weak", "strong", "chains")
@@ -140,26 +141,6 @@ def headline(
         if beyond := sum(s["attempts"].get("beyond") or 0 for s in stages):
             sentences.append(f"{number(beyond)} more were under way when the target was reached.")
     return sentences
-
-
-def number(value: float | None) -> str:
-    """A count with thousands separators, a fraction with three digits; a dash for None."""
-    if value is None:
-        return "–"  # noqa: RUF001
-    if isinstance(value, int) or abs(value) >= 1000:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds as "6 min 12 s"; a dash for None."""
-    if seconds is None:
-        return "–"  # noqa: RUF001
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 def flat(tree: Any, path: str = "") -> list[tuple[str, str]]:

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup, escape
 
+from limo_ray.core.text import number
 from limo_ray.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, figure
-from limo_ray.report.facts import number
 
 TICKS = 4
 MOST = 400  # points drawn of one line

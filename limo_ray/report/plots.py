@@ -7,6 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from limo_ray.core.text import number
 from limo_ray.report import charts, facts
 from limo_ray.report.example_browser import label, numeric
 from limo_ray.sampling.stop_rule import Decision, StopRule
@@ -26,9 +27,9 @@ def attempts(stages: list[dict[str, Any]]) -> Markup:
         drawn = min(told.get("drawn") or 0, spent)
         speculative = min(told.get("speculative") or 0, drawn)
         full, ratio = told.get("full_budget") or 0, facts.saving(stage)
-        note = facts.number(spent)
+        note = number(spent)
         if ratio is not None:
-            note += f" of {facts.number(full)} · {ratio:.1f} times fewer"
+            note += f" of {number(full)} · {ratio:.1f} times fewer"
         rows.append(
             charts.Bar(
                 label=_name(stage),
@@ -61,7 +62,7 @@ def verdicts(stages: list[dict[str, Any]]) -> Markup:
                 label=_name(stage),
                 parts=[(v, f"v-{v}", told.get(v, 0)) for v in facts.JUDGED + facts.UNJUDGED],
                 total=total,
-                note=f"{judged / total:.0%} of {facts.number(total)} judged" if total else "",
+                note=f"{judged / total:.0%} of {number(total)} judged" if total else "",
             )
         )
     return charts.bars(
@@ -116,7 +117,7 @@ def spent(stage: dict[str, Any]) -> Markup:
 def lengths(stage: dict[str, Any]) -> Markup:
     """Completions of the stage's log by their tokens."""
     told = stage.get("lengths") or {}
-    edges = [facts.number(round(edge)) for edge in told.get("edges") or []]
+    edges = [number(round(edge)) for edge in told.get("edges") or []]
     kinds = (("correct", "correct", "v-correct"), ("other", "all others", "open"))
     return charts.histogram(
         f"Completion length: {_name(stage)}",

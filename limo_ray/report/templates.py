@@ -7,6 +7,7 @@ from typing import Any
 
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader
 
+from limo_ray.core.text import duration, number
 from limo_ray.report import facts
 
 FOLDER = Path(__file__).parent
@@ -23,9 +24,9 @@ def environment(*, autoescape: bool) -> Environment:
         lstrip_blocks=True,
     )
     env.filters |= {
-        "n": lambda v: facts.number(_number(v)),
-        "whole": lambda v: facts.number(_whole(v)),
-        "duration": lambda v: facts.duration(_number(v)),
+        "n": lambda v: number(_number(v)),
+        "whole": lambda v: number(_whole(v)),
+        "duration": lambda v: duration(_number(v)),
         "saving": facts.saving,
         "used": facts.used,
         "md": markdown,

@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from ray.exceptions import RayError
 
+from limo_ray.core.errors import reason
 from limo_ray.core.uris import redact
 from limo_ray.runs import provenance
 from limo_ray.storage.store import Store
@@ -57,8 +58,6 @@ class Heartbeat:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        from limo_ray.cli.job import reason
-
         Heartbeat.current = None
         self._stop.set()
         self._thread.join(timeout=2 * EVERY_S)  # it may wait for a cluster that is gone

@@ -14,7 +14,7 @@ from limo_ray.attempts.index import assemble
 from limo_ray.attempts.log import AttemptLog, Fold, LogWriter, Prior, Store
 from limo_ray.attempts.partials import Partial, Partials
 from limo_ray.core.records import Attempt
-from limo_ray.sampling.stop_rule import Stage
+from limo_ray.sampling.stages import Stage
 from limo_ray.verify import Verdict
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from limo_ray.runs import heartbeat
 from limo_ray.sampling.ray_metrics import SILENT_S, levels
-from limo_ray.sampling.stop_rule import Stage
+from limo_ray.sampling.stages import Stage
 
 PLAIN_EVERY_S = 15.0
 RECENT_S = 180.0  # rates are told over this time

@@ -11,7 +11,7 @@ from ray.data._internal.execution.interfaces import PhysicalOperator
 from ray.data._internal.execution.operators.map_operator import MapOperator
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
-from limo_ray.sampling.stop_rule import BLOCKS_AHEAD
+from limo_ray.sampling.batching import BLOCKS_AHEAD
 
 
 class FewBlocksAhead(backpressure.BackpressurePolicy):

@@ -29,20 +29,18 @@ from ray.util.scheduling_strategies import (
 
 from limo_ray.attempts.log import AttemptLog, Store
 from limo_ray.attempts.partials import Partial, Partials
+from limo_ray.core.errors import EngineError
 from limo_ray.core.prompts import question_messages
 from limo_ray.core.records import PROBLEM, SAMPLED, Attempt, Problem
 from limo_ray.engines import base as engines
-from limo_ray.engines.base import Completion, EngineConfig, EngineError, Request
+from limo_ray.engines.base import Completion, EngineConfig, Request
 from limo_ray.sampling import preemption, ray_data_settings
+from limo_ray.sampling.batching import portions
 from limo_ray.sampling.coordinator import Board
 from limo_ray.sampling.log_session import Journal
-from limo_ray.sampling.stop_rule import (
-    Decision,
-    Scheduler,
-    Stage,
-    Task,
-    portions,
-)
+from limo_ray.sampling.scheduler import Scheduler, Task
+from limo_ray.sampling.stages import Stage
+from limo_ray.sampling.stop_rule import Decision
 from limo_ray.verify import (
     Health,
     JudgeConfig,

@@ -7,19 +7,13 @@ a crash, and it is a fair sample, from which the whole pool's yield is estimated
 """
 
 import bisect
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 
-ORDER_BITS = 62
+from limo_ray.core.records import ORDER_BITS
+
 BUCKET_BITS = 16
-
-
-def order(seed: int, problem_id: str) -> int:
-    """A problem's place in the seeded random order: 62 bits."""
-    digest = hashlib.blake2b(f"{seed}:{problem_id}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> (64 - ORDER_BITS)
 
 
 def buckets(orders: np.ndarray) -> np.ndarray:

@@ -10,8 +10,8 @@ import ray
 from ray import serve as ray_serve
 from ray.serve.exceptions import RayServeException
 
-from limo_ray.cli import job
-from limo_ray.engines.base import EngineError
+from limo_ray.core.console import say
+from limo_ray.core.errors import EngineError
 from limo_ray.serve.app import QUIET, engines
 from limo_ray.serve.config import ServeConfig
 from limo_ray.serve.http_server import Front, bound
@@ -43,7 +43,7 @@ def serve(config: ServeConfig, device: str) -> Served:
     app = engines(config, device)
     address = bound(config)
     _check_machine(config)
-    job.say(f"starting {config.model_name} on {config.engine.device} ...")
+    say(f"starting {config.model_name} on {config.engine.device} ...")
     begun = time.monotonic()
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     front: Front | None = None
@@ -55,13 +55,13 @@ def serve(config: ServeConfig, device: str) -> Served:
             raise EngineError(_cause(config)) from failed
         front = Front(config, replicas, address)
         seconds = time.monotonic() - begun
-        job.say(f"ready after {seconds:.0f} s: {url(config)} (model {config.model_name})")
+        say(f"ready after {seconds:.0f} s: {url(config)} (model {config.model_name})")
         while True:
             time.sleep(2)
             if _state(config) == "DEPLOY_FAILED":
                 raise EngineError(_cause(config))
     except KeyboardInterrupt:
-        job.say(f"draining: up to {config.drain_s:.0f} s for the requests that run")
+        say(f"draining: up to {config.drain_s:.0f} s for the requests that run")
         cut_off = front.drain() if front else 0
         return Served(config.name, time.monotonic() - begun, cut_off)
     finally:

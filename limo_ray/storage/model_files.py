@@ -14,6 +14,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from limo_ray.core.text import first_line
 from limo_ray.storage.store import Store
 
 PACKAGED = "packaged/SmolLM2-135M-Instruct"
@@ -130,7 +131,7 @@ def identity(model: str, revision: str = "") -> str:
         # config.json is a few hundred bytes; the folder it lands in is named by the commit.
         found = snapshot_download(name, revision=revision or None, allow_patterns="config.json")
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise ValueError(f"model {name!r} is neither a folder nor on the hub: {reason}") from error
     return f"{name}@{Path(found).name}"
 

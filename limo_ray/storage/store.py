@@ -20,6 +20,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from limo_ray.core.records import ATTEMPT
+from limo_ray.core.text import first_line
 from limo_ray.core.uris import open_uri, redact, redacted, split
 
 log = logging.getLogger(__name__)
@@ -284,7 +285,7 @@ class Store:
                     try:
                         take(pa.BufferReader(content), name)
                     except (pa.ArrowException, OSError, ValueError) as error:
-                        return _first_line(error)
+                        return first_line(error)
             except FileNotFoundError:
                 return GONE
             return None
@@ -353,10 +354,6 @@ def merged_from(part: pq.ParquetFile) -> list[str]:
     """Names of the parts that a part of an attempt log stands for."""
     found: list[str] = json.loads((part.metadata.metadata or {}).get(MERGED_FROM, b"[]"))
     return found
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def scan(folder: Store, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:

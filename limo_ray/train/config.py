@@ -3,63 +3,10 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from limo_ray.core.prompts import SYSTEM
+from limo_ray.problems.chats import RowsConfig, _at_least, _one_of
 
-TOO_LONG = ("drop", "cut", "stop")
-BAD_ROWS = ("stop", "drop")
 DEVICES = ("auto", "gpu", "cpu")
 TRACKERS = ("wandb", "mlflow")
-
-
-def _one_of(field: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{field}: {value!r} is none of {', '.join(known)}")
-
-
-def _at_least(field: str, value: float, least: float) -> None:
-    if not value >= least:
-        raise ValueError(f"{field}: {value} must be at least {least}")
-
-
-@dataclass(kw_only=True, slots=True)
-class RowsConfig:
-    """What the rows of `data` mean, and what becomes of those that do not fit."""
-
-    format: str = "auto"
-    """messages, sharegpt, question_solution, or auto (told by the columns of the first row)."""
-    question: str = "question"
-    """question_solution: column of the question, or a template (`{a} and {b[0]}`)."""
-    solution: str = "solution"
-    """question_solution: column of the chain that is learned, or a template."""
-    split: str = "train"
-    """Of a hub data set."""
-    revision: str = ""
-    """Branch, tag or commit of a hub data set; the newest when empty."""
-    system: str = SYSTEM
-    """System turn of rows that are a question and a solution, or chats without one; empty: none."""
-    max_tokens: int = 16384
-    """The longest example, in tokens."""
-    too_long: str = "drop"
-    """drop, cut (the answer loses its end, and its end-of-turn token) or stop."""
-    bad: str = "stop"
-    """What a row that cannot be an example does: stop (all are named) or drop (all are counted)."""
-    turns: str = "all"
-    """Which assistant turns are learned: all or last."""
-    template: str = ""
-    """File with the chat template (Jinja) to use instead of the model's own."""
-    held_out: float = 0.0
-    """Share of examples (below 1) or their number, drawn by seed, for the held-out loss."""
-    limit: int = 0
-    """Only the first so many rows; 0 takes all."""
-
-    def check(self) -> None:
-        _one_of("format", self.format, ("auto", "messages", "sharegpt", "question_solution"))
-        _one_of("too_long", self.too_long, TOO_LONG)
-        _one_of("bad", self.bad, BAD_ROWS)
-        _one_of("turns", self.turns, ("all", "last"))
-        _at_least("max_tokens", self.max_tokens, 8)
-        _at_least("held_out", self.held_out, 0)
-        _at_least("limit", self.limit, 0)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from limo_ray.core.text import first_line
 from limo_ray.storage import model_files
 from limo_ray.train import attention, model
 from limo_ray.train.config import TrainConfig
@@ -97,7 +98,7 @@ def shape_of(config: TrainConfig) -> Shape:
     try:
         model_config = AutoConfig.from_pretrained(name)
     except OSError as error:
-        raise ValueError(f"model: {config.model!r}: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"model: {config.model!r}: {first_line(error)}") from None
     model.refuse(model_config, config)
     dtype = model.DTYPES[config.compute.precision]
     implementation = attention.register()

@@ -26,9 +26,11 @@ from ray.train import (
 from ray.train.torch import TorchConfig, TorchTrainer
 
 from limo_ray.attempts.log import Store
-from limo_ray.cli import job as cli
 from limo_ray.core import config as configs
+from limo_ray.core.console import say
+from limo_ray.core.errors import TrainingError, reason
 from limo_ray.core.records import fingerprint
+from limo_ray.core.text import first_line
 from limo_ray.core.uris import redacted
 from limo_ray.problems import chats
 from limo_ray.runs import provenance
@@ -40,7 +42,6 @@ from limo_ray.train.config import TrainConfig
 from limo_ray.train.loop import train_loop
 from limo_ray.train.table import Data, demand, layout, prepare, table
 from limo_ray.train.tokens import Encoder
-from limo_ray.train.watch import TrainingError
 from limo_ray.train.worker import FACTS, Job, refuse_other_shape
 
 log = logging.getLogger(__name__)
@@ -102,10 +103,10 @@ def _train(
     begun = time.time()
     plan = layout(config, len(data.train))
     shown = table(data, plan)
-    cli.say(_lines("data", shown))
+    say(_lines("data", shown))
     check_resumable(config, run.within(f"checkpoints/{key}"))
     outlook = memory.judge(config, device, *demand(data, plan))
-    cli.say(outlook.text())
+    say(outlook.text())
 
     board = ray.remote(num_cpus=0)(tracking.Board).remote()
     job = Job(
@@ -143,7 +144,7 @@ def prepared(config: TrainConfig) -> tuple[str, Data]:
         student.refuse(AutoConfig.from_pretrained(model), config)
         tokenizer = AutoTokenizer.from_pretrained(model)
     except OSError as error:
-        raise ValueError(f"model: {config.model!r}: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"model: {config.model!r}: {first_line(error)}") from None
     encoder = Encoder(tokenizer, _template(config), config.rows.turns)
     rows = chats.chats(config.data, config.rows)
     return model, prepare(rows, encoder, config.rows, config.seed)
@@ -221,7 +222,7 @@ def _fit(trainer: TorchTrainer, config: TrainConfig) -> None:
     try:
         trainer.fit()
     except TrainingFailedError as error:
-        raise TrainingError(cli.reason(error)) from error
+        raise TrainingError(reason(error)) from error
 
 
 def stop_words(

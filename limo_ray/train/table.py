@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from limo_ray.problems.chats import Bad, Chat
+from limo_ray.problems.chats import Bad, Chat, RowsConfig
 from limo_ray.problems.columns import InvalidRow
 from limo_ray.train import batches
-from limo_ray.train.config import RowsConfig, TrainConfig
+from limo_ray.train.config import TrainConfig
 from limo_ray.train.tokens import Encoder, Tokens
 
 SHOWN = 5  # bad rows named

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 
 from limo_ray.attempts.log import Store
-from limo_ray.report.facts import duration
+from limo_ray.core.text import duration
 from limo_ray.runs import heartbeat
 
 log = logging.getLogger(__name__)

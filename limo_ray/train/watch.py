@@ -7,10 +7,6 @@ from collections import deque
 from limo_ray.train.config import WatchConfig
 
 
-class TrainingError(RuntimeError):
-    """A training that cannot go on, told in one line."""
-
-
 class Watch:
     """Follows the losses of one training; every worker sees the same and decides the same."""
 

@@ -20,13 +20,13 @@ from ray.train import Checkpoint
 from torch import Tensor
 
 from limo_ray.attempts.log import Store
+from limo_ray.core.errors import TrainingError
 from limo_ray.storage import model_files
 from limo_ray.train import model as students
 from limo_ray.train.config import TrainConfig
 from limo_ray.train.deepspeed import deepspeed_config
 from limo_ray.train.table import Layout
 from limo_ray.train.tokens import Tokens
-from limo_ray.train.watch import TrainingError
 
 TAG = "state"  # folder of DeepSpeed's files in a checkpoint
 FACTS = "limo_ray.json"  # what made it, and the history up to it

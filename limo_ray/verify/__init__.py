@@ -7,9 +7,10 @@
 kills what runs over. Both give the same verdicts.
 """
 
+from limo_ray.core.errors import VerificationError
 from limo_ray.core.records import Verdict, fingerprint
 from limo_ray.verify.domains import DOMAINS, easy, extract, hard, show, unverifiable
-from limo_ray.verify.health import Health, VerificationError, final_verdict
+from limo_ray.verify.health import Health, final_verdict
 from limo_ray.verify.judge import JudgeConfig
 from limo_ray.verify.process_pool import Judged, Verifier
 

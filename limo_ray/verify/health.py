@@ -2,11 +2,8 @@
 
 from collections import Counter
 
+from limo_ray.core.errors import VerificationError
 from limo_ray.core.records import Verdict
-
-
-class VerificationError(RuntimeError):
-    """Too many verdicts are no judgement: the run must stop, not select on them."""
 
 
 def final_verdict(verdict: Verdict, finish_reason: str) -> Verdict:

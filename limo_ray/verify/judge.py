@@ -22,8 +22,8 @@ from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from limo_ray.core.errors import VerificationError
 from limo_ray.core.records import Verdict
-from limo_ray.verify.health import VerificationError
 
 PROMPT = """You compare a student's final answer with the reference answer to a problem.
 They agree when they say the same thing: the same value, in whatever form or notation. Do not \

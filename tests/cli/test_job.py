@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ray.exceptions import AuthenticationError
 
-from limo_ray.cli import job
+from limo_ray.cli import ray_cluster
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,10 +16,10 @@ ROOT = Path(__file__).parents[2]
 def test_an_address_answers_when_something_listens_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        assert job._answers(address)
-    assert not job._answers(address)
-    assert job._answers("auto"), "words are left to Ray"
-    assert job._answers("ray://host:10001")
+        assert ray_cluster._answers(address)
+    assert not ray_cluster._answers(address)
+    assert ray_cluster._answers("auto"), "words are left to Ray"
+    assert ray_cluster._answers("ray://host:10001")
 
 
 @pytest.mark.parametrize(
@@ -35,13 +35,15 @@ def test_a_refusal_says_what_to_set(
     monkeypatch: pytest.MonkeyPatch, mode: str, address: str, words: str
 ) -> None:
     monkeypatch.setenv("RAY_AUTH_MODE", mode)
-    assert words in job._refused(address)
+    assert words in ray_cluster._refused(address)
 
 
 def test_a_token_file_that_is_not_there_is_named() -> None:
     missing = "RAY_AUTH_TOKEN_PATH is set but file cannot be opened or is empty: /no/such"
-    assert job._no_token(AuthenticationError(missing)) == missing
-    assert "RAY_AUTH_TOKEN_PATH, or put it" in job._no_token(AuthenticationError("none found"))
+    assert ray_cluster._no_token(AuthenticationError(missing)) == missing
+    assert "RAY_AUTH_TOKEN_PATH, or put it" in ray_cluster._no_token(
+        AuthenticationError("none found")
+    )
 
 
 def test_a_wrong_config_ends_with_2_before_ray_starts() -> None:

@@ -13,6 +13,7 @@ import pyarrow.fs as pafs
 import pytest
 
 from limo_ray.attempts.log import AttemptLog
+from limo_ray.cli.status import main
 from limo_ray.runs import status
 from limo_ray.storage.store import Store
 from tests.curate.test_pipeline import ALONE, ROOT, arguments
@@ -65,10 +66,10 @@ def test_a_killed_curation_in_a_bucket_goes_on(
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
     before = logged(store)
-    assert status.main([store.uri, "laptop"]) == 0
+    assert main([store.uri, "laptop"]) == 0
     assert "curate laptop: running, in its phase 'sampling'" in capsys.readouterr().out
     monkeypatch.setattr(status, "DEAD_S", 0.0)
-    assert status.main([store.uri, "laptop"]) == 1
+    assert main([store.uri, "laptop"]) == 1
     assert "curate laptop: died" in capsys.readouterr().out
 
     s3.control(fail_share=0.02)
@@ -85,7 +86,7 @@ def test_a_killed_curation_in_a_bucket_goes_on(
     assert len(examples) == manifest["counts"]["selected"] > 0
     assert f"{store.shown}/runs/laptop/report.html" in told
 
-    assert status.main([store.uri, "laptop"]) == 0
+    assert main([store.uri, "laptop"]) == 0
     shown = capsys.readouterr().out
     assert f"read {store.shown}/runs/laptop/report.html" in shown
 

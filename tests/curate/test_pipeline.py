@@ -17,12 +17,13 @@ import pytest
 from ray.exceptions import RayError
 
 from limo_ray.attempts.log import Store
-from limo_ray.cli import job as cli
 from limo_ray.core import config
+from limo_ray.core.errors import reason
 from limo_ray.core.records import ATTEMPT, problem_id
 from limo_ray.curate.config import CurateConfig
-from limo_ray.curate.difficulty import passes, tell_of_missing_gpus
+from limo_ray.curate.difficulty import passes
 from limo_ray.curate.pipeline import curate
+from limo_ray.sampling.passes import tell_of_missing_gpus
 from limo_ray.verify import VerificationError
 from tests import processes
 from tests.curate import messy_pool
@@ -324,7 +325,7 @@ def test_a_failing_checker_stops_the_run_and_keeps_what_was_drawn(
     for _ in range(2):  # the second time on verdicts that the log holds
         with pytest.raises((VerificationError, RayError)) as caught:
             run(pool, store, dead)
-        assert "the verifier failed on" in cli.reason(caught.value)
+        assert "the verifier failed on" in reason(caught.value)
     before = logged(store)
     assert before and not (store / "runs/laptop/examples.parquet").exists()
     # without the judge the logged attempts are judged again

@@ -13,18 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from limo_ray.core.errors import EngineError
 from limo_ray.core.prompts import question_messages
 from limo_ray.core.records import Problem
 from limo_ray.engines import orphan_reaper
-from limo_ray.engines.base import (
-    Engine,
-    EngineConfig,
-    EngineError,
-    Request,
-    SamplingConfig,
-    _seed,
-    create,
-)
+from limo_ray.engines.base import Engine, EngineConfig, Request, SamplingConfig, _seed, create
 from limo_ray.engines.startup_errors import explain
 from limo_ray.storage import model_files
 

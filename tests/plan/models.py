@@ -4,7 +4,8 @@ from limo_ray.engines.base import SamplingConfig
 from limo_ray.plan.assumptions import AssumedStage, Speed, StageTruth
 from limo_ray.plan.config import SpeedConfig, StageAssumption
 from limo_ray.plan.replica import PassModel
-from limo_ray.sampling.stop_rule import Stage, StopRule
+from limo_ray.sampling.stages import Stage
+from limo_ray.sampling.stop_rule import StopRule
 
 WEAK = StageAssumption(alpha=0.6, beta=0.4, tokens_correct=550, tokens_other=900, spread=0.5)
 STRONG = StageAssumption(alpha=0.5, beta=0.7, tokens_correct=3000, tokens_other=6000)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from limo_ray.attempts.log import AttemptLog
+from limo_ray.cli.status import main
 from limo_ray.core.records import Verdict
 from limo_ray.runs import status
 from limo_ray.storage.store import Store
@@ -40,7 +41,7 @@ def said(**more: object) -> dict:
 
 
 def shown(store: Store, capsys: pytest.CaptureFixture, *argv: str) -> tuple[int, str]:
-    code = status.main([store.uri, *argv])
+    code = main([store.uri, *argv])
     out = capsys.readouterr()
     return code, out.out + out.err
 
@@ -125,8 +126,8 @@ def test_a_run_without_a_heartbeat(store: Store, capsys: pytest.CaptureFixture) 
 def test_what_is_not_there_is_exit_code_2(store: Store, capsys: pytest.CaptureFixture) -> None:
     assert shown(store, capsys, "x") == (2, f"no run 'x' in {store.shown}\n")
     assert shown(store, capsys)[0] == 2
-    assert status.main([]) == 2
-    assert status.main(["s3://KEY:SECRET@b/x?odd=1", "y"]) == 2
+    assert main([]) == 2
+    assert main(["s3://KEY:SECRET@b/x?odd=1", "y"]) == 2
     assert "SECRET" not in capsys.readouterr().err
 
 

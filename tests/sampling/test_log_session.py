@@ -11,7 +11,8 @@ from limo_ray.attempts.log import AttemptLog, LogWriter, Store
 from limo_ray.core.records import Attempt, Verdict, problem_id
 from limo_ray.engines.base import SamplingConfig
 from limo_ray.sampling.log_session import Journal
-from limo_ray.sampling.stop_rule import Stage, StopRule
+from limo_ray.sampling.stages import Stage
+from limo_ray.sampling.stop_rule import StopRule
 
 STAGE = Stage(name="s", rule=StopRule(), sampling=SamplingConfig(), fingerprint="f" * 16)
 JUDGE = "a" * 16

@@ -4,7 +4,8 @@ import time
 
 from limo_ray.engines.base import SamplingConfig
 from limo_ray.sampling.progress import Progress
-from limo_ray.sampling.stop_rule import Stage, StopRule
+from limo_ray.sampling.stages import Stage
+from limo_ray.sampling.stop_rule import StopRule
 
 
 def stage(name: str, rule: StopRule, gate: bool = True) -> Stage:

@@ -12,12 +12,15 @@ from ray.exceptions import RayError
 
 from limo_ray.attempts.log import Store
 from limo_ray.attempts.partials import Partials
-from limo_ray.engines.base import EngineConfig, EngineError, SamplingConfig
+from limo_ray.core.errors import EngineError
+from limo_ray.engines.base import EngineConfig, SamplingConfig
 from limo_ray.engines.scripted import ScriptedEngine
 from limo_ray.engines.scripted import sums as pool
+from limo_ray.sampling.batching import portions
 from limo_ray.sampling.coordinator import Board
 from limo_ray.sampling.sampler import Sampler, SamplerConfig, sample
-from limo_ray.sampling.stop_rule import Stage, StopRule, portions
+from limo_ray.sampling.stages import Stage
+from limo_ray.sampling.stop_rule import StopRule
 
 RULE = StopRule(budget=8, keep_min=1, keep_max=3)
 ENGINE = EngineConfig(
@@ -252,7 +255,7 @@ def test_an_engine_that_cannot_start_ends_the_job_with_its_reason(local_ray, tmp
         model="scripted", kind="scripted", device="cpu", num_cpus=0.5,
         script={"fail": "model not found"},
     )  # fmt: skip
-    from limo_ray.cli.job import reason
+    from limo_ray.core.errors import reason
 
     with pytest.raises(RayError) as caught:
         run(local_ray, pool(4), Store(str(tmp_path)), [stage()], engine=broken)

@@ -9,14 +9,9 @@ from hypothesis import strategies as st
 
 from limo_ray.core.records import Problem, Verdict
 from limo_ray.engines.base import SamplingConfig
-from limo_ray.sampling.stop_rule import (
-    Decision,
-    Scheduler,
-    Stage,
-    StopRule,
-    Task,
-    sampling_fingerprint,
-)
+from limo_ray.sampling.scheduler import Scheduler, Task
+from limo_ray.sampling.stages import Stage, sampling_fingerprint
+from limo_ray.sampling.stop_rule import Decision, StopRule
 
 RULES = [
     StopRule(budget=budget, keep_min=low, keep_max=high)

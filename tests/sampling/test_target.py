@@ -5,7 +5,8 @@ from random import Random
 import numpy as np
 import pytest
 
-from limo_ray.sampling.target import Target, buckets, extrapolate, order
+from limo_ray.core.records import order
+from limo_ray.sampling.target import Target, buckets, extrapolate
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from limo_ray.cli.status import main
 from limo_ray.core import config as configs
-from limo_ray.runs import status
 from limo_ray.storage import model_files
 from limo_ray.storage.store import Store
 from limo_ray.train.config import TrainConfig
@@ -57,7 +57,7 @@ def test_a_training_in_a_bucket_and_its_model(
     assert run.files("tensorboard", "")
     checkpoint = f"checkpoints/{manifest['key']}/step_{steps:06d}"
     assert run.exists(f"{checkpoint}/limo_ray.json") and run.files(f"{checkpoint}/state", "")
-    assert status.main([store.uri, "tiny"]) == 0
+    assert main([store.uri, "tiny"]) == 0
     assert f"step {steps} of {steps}" in capsys.readouterr().out
 
     run.delete("manifest.json")

@@ -14,9 +14,9 @@ import pytest
 
 from limo_ray.attempts.log import Store
 from limo_ray.core import config as configs
+from limo_ray.core.errors import TrainingError
 from limo_ray.train.config import TrainConfig
 from limo_ray.train.sft import check_resumable, stop_words, train
-from limo_ray.train.watch import TrainingError
 from tests import processes
 from tests.train import tiny
 

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from limo_ray.problems.chats import Bad, Chat, chats
-from limo_ray.train.config import RowsConfig, TrainConfig
+from limo_ray.problems.chats import Bad, Chat, RowsConfig, chats
+from limo_ray.train.config import TrainConfig
 from limo_ray.train.table import Data, layout, prepare, table
 from limo_ray.train.tokens import Encoder
 from tests.train import tiny
