@@ -35,16 +35,16 @@ import pyarrow as pa
 import ray
 from ray.cluster_utils import Cluster
 
-from limo_ray.attempts.log import Store
 from limo_ray.core.records import POOL, order, problem_id
 from limo_ray.curate import difficulty
 from limo_ray.curate.config import CurateConfig, DifficultyConfig, StageConfig
 from limo_ray.engines.base import EngineConfig, SamplingConfig
 from limo_ray.engines.scripted import sums
 from limo_ray.sampling import ray_data_settings
-from limo_ray.sampling.sampler import SamplerConfig, sample, start_board
+from limo_ray.sampling.sampler import SamplerConfig, sample, start_coordinator
 from limo_ray.sampling.stages import Stage
 from limo_ray.sampling.stop_rule import StopRule
+from limo_ray.storage.store import Store
 
 TOKENS_PER_S = 30
 
@@ -70,8 +70,8 @@ def stop(cluster: Cluster) -> None:
 class Watch:
     """Follows the samplers' reports: busy slots and finished tokens over time."""
 
-    def __init__(self, board: Any, total: int, nodes: int, slots: int) -> None:
-        self.board, self.total, self.nodes, self.slots = board, total, nodes, slots
+    def __init__(self, coordinator: Any, total: int, nodes: int, slots: int) -> None:
+        self.coordinator, self.total, self.nodes, self.slots = coordinator, total, nodes, slots
         self.seen: list[tuple[float, int, int]] = []  # time, busy slots, tokens; before the tail
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True)
@@ -79,7 +79,7 @@ class Watch:
 
     def _follow(self) -> None:
         while not self._stop.wait(0.5):
-            workers = ray.get(self.board.snapshot.remote()).values()
+            workers = ray.get(self.coordinator.snapshot.remote()).values()
             if sum(worker["engine"] for worker in workers) < self.nodes:
                 continue  # not all of them are up
             stages = [worker["stages"]["strong"] for worker in workers]
@@ -119,14 +119,14 @@ def busy(
         name="strong", rule=rule,
         sampling=SamplingConfig(max_tokens=32768), fingerprint="0" * 16,
     )  # fmt: skip
-    board = start_board()
+    coordinator = start_coordinator()
     store = Store(f"{folder}/store-{nodes}")
     rows = sums(problems * nodes)
     data = sample(
-        ray.data.from_arrow(rows), engine, [stage], store, system="", board=board,
+        ray.data.from_arrow(rows), engine, [stage], store, system="", coordinator=coordinator,
         config=SamplerConfig(), total=len(rows),
     )  # fmt: skip
-    watch = Watch(board, len(rows), nodes, slots)
+    watch = Watch(coordinator, len(rows), nodes, slots)
     started = time.time()
     cpu = psutil.cpu_times()
     decided = sum(
@@ -138,7 +138,7 @@ def busy(
     share, rate, seconds = watch.ended()
     attempts = sum(
         sum(worker["stages"]["strong"]["verdicts"].values())
-        for worker in ray.get(board.snapshot.remote()).values()
+        for worker in ray.get(coordinator.snapshot.remote()).values()
     )
     print(
         f"{nodes} node(s): {len(rows):,} problems, {attempts:,} attempts in {spent:.0f} s; "

@@ -23,8 +23,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from limo_ray.attempts.log import AttemptLog, Fold, Store
+from limo_ray.attempts.index import AttemptIndex
+from limo_ray.attempts.log import AttemptLog
 from limo_ray.core.records import ATTEMPT
+from limo_ray.storage.store import Store
 
 FINGERPRINT = "f" * 16
 DRAWS = 4  # attempts at a problem, on the mean
@@ -65,7 +67,7 @@ def write_log(store: Store, attempts: int, parts: int, characters: int) -> None:
 
 
 def fold(folder: str) -> int:
-    return len(AttemptLog(Store(folder), FINGERPRINT).fold())
+    return len(AttemptLog(Store(folder), FINGERPRINT).read_index())
 
 
 def start(folder: str) -> int:
@@ -74,10 +76,10 @@ def start(folder: str) -> int:
 
     ray.init(num_cpus=2, include_dashboard=False, logging_level="error")
 
-    def seen(fold: Fold) -> int:
+    def seen(fold: AttemptIndex) -> int:
         return len(fold)
 
-    shared = ray.put(AttemptLog(Store(folder), FINGERPRINT).fold())
+    shared = ray.put(AttemptLog(Store(folder), FINGERPRINT).read_index())
     return ray.get(ray.remote(seen).remote(shared))
 
 

@@ -24,17 +24,17 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import pyarrow as pa
 import ray
 
-from limo_ray.attempts.log import Store
 from limo_ray.cli.ray_cluster import start_ray
 from limo_ray.core.prompts import SYSTEM, question_messages
 from limo_ray.core.records import SAMPLED, Problem, problem_id
 from limo_ray.engines.base import Engine, EngineConfig, Request, SamplingConfig, create
 from limo_ray.problems import gym
-from limo_ray.sampling.coordinator import Board
+from limo_ray.sampling.coordinator import Coordinator
 from limo_ray.sampling.sampler import Sampler, SamplerConfig
 from limo_ray.sampling.stages import Stage
 from limo_ray.sampling.stop_rule import StopRule
 from limo_ray.storage import model_files
+from limo_ray.storage.store import Store
 
 
 def engine_config(slots: int) -> EngineConfig:
@@ -120,13 +120,13 @@ class Offline:
 class Ours:
     """The Sampler as Ray Data runs it, batches on several threads, every attempt verified."""
 
-    def __init__(self, slots: int, sampling: SamplingConfig, folder: str, board: Any) -> None:
+    def __init__(self, slots: int, sampling: SamplingConfig, folder: str, coordinator: Any) -> None:
         rule = StopRule(budget=1, keep_min=0, keep_max=1, early=False)
         self.folder = folder
         self.stage = Stage(name="bench", rule=rule, sampling=sampling, fingerprint="")
         self.rounds = 0
         self.sampler = Sampler(
-            engine_config(slots), [self.stage], Store(folder), SYSTEM, board, SamplerConfig()
+            engine_config(slots), [self.stage], Store(folder), SYSTEM, coordinator, SamplerConfig()
         )
 
     def run(self, pool: list[Problem]) -> float:
@@ -167,12 +167,12 @@ def main() -> None:
     start_ray(log_to_driver=False)
     sampling = SamplingConfig(temperature=0, max_tokens=arguments.tokens)
     folder = tempfile.mkdtemp(prefix="limo_ray-overhead-")
-    board = ray.remote(Board).options(num_cpus=0).remote()
+    coordinator = ray.remote(Coordinator).options(num_cpus=0).remote()
     pool = problems(arguments.requests)
     contenders = {
         "AsyncLLM, bare": Bare.remote(arguments.slots, sampling),
         "vllm.LLM.generate": Offline.remote(arguments.slots, sampling),
-        "limo_ray sampler": Ours.remote(arguments.slots, sampling, folder, board),
+        "limo_ray sampler": Ours.remote(arguments.slots, sampling, folder, coordinator),
     }
     for actor in contenders.values():  # start and warm up one after the other
         ray.get(actor.run.remote(pool))

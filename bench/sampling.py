@@ -28,7 +28,7 @@ import pyarrow as pa
 import ray
 from bare import complete
 
-from limo_ray.attempts.log import AttemptLog, Store
+from limo_ray.attempts.log import AttemptLog
 from limo_ray.cli.ray_cluster import start_ray
 from limo_ray.core import config
 from limo_ray.core.prompts import SYSTEM, question_messages
@@ -37,11 +37,12 @@ from limo_ray.curate.config import CurateConfig
 from limo_ray.engines.base import EngineConfig, SamplingConfig
 from limo_ray.problems.sources import cut, items, open_sources
 from limo_ray.problems.sources import rows as read_part
-from limo_ray.sampling.coordinator import Board
+from limo_ray.sampling.coordinator import Coordinator
 from limo_ray.sampling.sampler import SamplerConfig, sample
 from limo_ray.sampling.stages import Stage
 from limo_ray.sampling.stop_rule import StopRule
 from limo_ray.storage import model_files
+from limo_ray.storage.store import Store
 from limo_ray.verify import judge_key, verify
 
 ROOT = Path(__file__).parent.parent
@@ -54,15 +55,15 @@ def run(
 ) -> dict[str, Any]:  # fmt: skip
     """One pass of our sampler; what it kept and what it cost."""
     stage = Stage(name="bench", rule=rule, sampling=sampling, fingerprint=LOG)
-    board: Any = ray.remote(Board).options(num_cpus=0).remote()
+    coordinator: Any = ray.remote(Coordinator).options(num_cpus=0).remote()
     settings = SamplerConfig(flush_s=2, speculative_share=speculative_share)
     data = sample(
         ray.data.from_arrow(pa.Table.from_pylist(rows, schema=SAMPLED)), engine, [stage],
-        Store(folder), system=SYSTEM, board=board, config=settings,
+        Store(folder), system=SYSTEM, coordinator=coordinator, config=settings,
     )  # fmt: skip
     kept = {row["id"] for row in data.take_all() if row["alive"]}
-    stats = next(iter(ray.get(board.snapshot.remote()).values()))
-    ray.kill(board)
+    stats = next(iter(ray.get(coordinator.snapshot.remote()).values()))
+    ray.kill(coordinator)
     totals = stats["stages"]["bench"]
     return {
         "kept": kept,
@@ -75,10 +76,10 @@ def run(
 
 def outcomes(rows: list[dict[str, Any]], folder: str) -> dict[str, dict[int, bool]]:
     """By problem and draw, whether it was correct."""
-    fold = AttemptLog(Store(folder), LOG).fold()
+    fold = AttemptLog(Store(folder), LOG).read_index()
     found = {}
     for row in rows:
-        prior = fold.prior(row["id"], judge_key(row["answer"], row["domain"]))
+        prior = fold.known(row["id"], judge_key(row["answer"], row["domain"]))
         found[row["id"]] = {i: v == Verdict.CORRECT for i, v in prior.verdicts.items()}
     return found
 

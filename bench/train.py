@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import torch
 from torch.utils.data import SequentialSampler
 
-from limo_ray.attempts.log import Store
 from limo_ray.core import config as configs
 from limo_ray.storage import model_files
+from limo_ray.storage.store import Store
 from limo_ray.train.config import TrainConfig
 from limo_ray.train.sft import prepared
 from limo_ray.train.table import Layout, layout

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from limo_ray.cli import job
 from limo_ray.curate.config import CurateConfig
-from limo_ray.curate.pipeline import curate, plan
+from limo_ray.curate.pipeline import curate, outline
 
 if __name__ == "__main__":
-    sys.exit(job.main("curate", CurateConfig, curate, plan, sys.argv[1:]))
+    sys.exit(job.main("curate", CurateConfig, curate, outline, sys.argv[1:]))

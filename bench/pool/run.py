@@ -29,11 +29,11 @@ import ray
 from data import make
 from score import peer, score
 
-from limo_ray.attempts.log import Store, scan
 from limo_ray.cli.ray_cluster import start_ray
 from limo_ray.core import config
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.pipeline import ingest
+from limo_ray.storage.store import Store, scan
 
 ROOT = Path(__file__).resolve().parents[2]
 REASONS = {"duplicate": "exact", "near_duplicate": "near", "contaminated": "contamination"}

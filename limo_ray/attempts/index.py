@@ -1,7 +1,7 @@
 """The state of an attempt log, as sorted arrays: what ten million attempts come to in 290 MB. Pure.
 
 piece(record batches of a part)     -> arrays of 29 bytes an attempt, no text
-assemble(pieces in their order)     -> Fold
+assemble(pieces in their order)     -> AttemptIndex
 """
 
 from collections.abc import Callable, Iterable
@@ -23,7 +23,7 @@ for _value, _digit in enumerate(b"0123456789abcdef"):
 
 
 @dataclass(slots=True)
-class Prior:
+class KnownAttempts:
     """What the log knows of one problem: verdicts by draw, and draws that want a new verdict."""
 
     verdicts: dict[int, Verdict]
@@ -31,7 +31,7 @@ class Prior:
 
 
 @dataclass(slots=True)
-class Fold:
+class AttemptIndex:
     """The state of an attempt log: sorted arrays, 29 bytes per attempt, shared between processes.
 
     A problem id is two 64-bit halves; rows are sorted by the first, those of one problem in the
@@ -52,7 +52,7 @@ class Fold:
     def arrays(self) -> tuple[np.ndarray, ...]:
         return self.high, self.low, self.index, self.verdict, self.judge
 
-    def prior(self, problem_id: str, judge: str) -> Prior:
+    def known(self, problem_id: str, judge: str) -> KnownAttempts:
         """The attempts logged for a problem: of each draw the first with this judge key counts.
 
         One whose checker failed (ERROR) counts until a later row has a verdict.
@@ -72,7 +72,7 @@ class Fold:
             if open_still and key == wanted:
                 verdicts[draw] = VERDICTS[verdict]
         sound = {draw for draw, verdict in verdicts.items() if verdict is not Verdict.ERROR}
-        return Prior(verdicts, seen - sound)
+        return KnownAttempts(verdicts, seen - sound)
 
     def unsettled(self, high: np.ndarray, judge: np.ndarray) -> np.ndarray:
         """Which of some problems may have stale attempts: only those are worth a `prior`.
@@ -96,7 +96,7 @@ class Fold:
             found[place[odd]] = True
         return found
 
-    def plus(self, fresh: "Fold") -> "Fold":
+    def plus(self, fresh: "AttemptIndex") -> "AttemptIndex":
         """With the rows of parts that were logged later."""
         parts = self.parts | fresh.parts
         if not len(fresh):
@@ -104,7 +104,7 @@ class Fold:
         places = np.searchsorted(self.high, fresh.high, side="right")
         both = zip(self.arrays(), fresh.arrays(), strict=True)
         high, low, index, verdict, judge = (np.insert(mine, places, its) for mine, its in both)
-        return Fold(high, low, index, verdict, judge, parts)
+        return AttemptIndex(high, low, index, verdict, judge, parts)
 
 
 def halves(values: pa.Array, width: int) -> np.ndarray:
@@ -139,7 +139,7 @@ def _verdicts(values: pa.Array) -> np.ndarray:
     return np.array([VERDICTS.index(Verdict(value)) for value in values.to_pylist()], np.uint8)
 
 
-def piece(batches: Iterable[pa.RecordBatch]) -> Fold:
+def piece(batches: Iterable[pa.RecordBatch]) -> AttemptIndex:
     """The small columns of one part, in its order: not sorted yet.
 
     Raises:
@@ -158,10 +158,10 @@ def piece(batches: Iterable[pa.RecordBatch]) -> Fold:
     if not found:
         return assemble([])
     ids, index, verdict, judge = (np.concatenate(column) for column in zip(*found, strict=True))
-    return Fold(ids[:, 0].copy(), ids[:, 1].copy(), index, verdict, judge)
+    return AttemptIndex(ids[:, 0].copy(), ids[:, 1].copy(), index, verdict, judge)
 
 
-def assemble(pieces: list[Fold], parts: Iterable[str] = ()) -> Fold:
+def assemble(pieces: list[AttemptIndex], parts: Iterable[str] = ()) -> AttemptIndex:
     """One sorted state of all pieces, which it empties: the rows are never held three times."""
     kinds = (np.uint64, np.uint64, np.int32, np.uint8, np.uint64)
     size = sum(map(len, pieces))
@@ -176,4 +176,4 @@ def assemble(pieces: list[Fold], parts: Iterable[str] = ()) -> Fold:
     for place, column in enumerate(whole):
         whole[place] = column[order]
     high, low, index, verdict, judge = whole
-    return Fold(high, low, index, verdict, judge, frozenset(parts))
+    return AttemptIndex(high, low, index, verdict, judge, frozenset(parts))

@@ -17,13 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from limo_ray.attempts import index as folds
 from limo_ray.attempts.compaction import LARGE, compact, merge
-from limo_ray.attempts.index import Fold, Prior
+from limo_ray.attempts.index import COLUMNS, DICTIONARIES, AttemptIndex, assemble, piece
 from limo_ray.core.records import ATTEMPT, Attempt, Verdict, attempts_table
-from limo_ray.storage.store import Store, scan
-
-__all__ = ["AttemptLog", "Fold", "LogWriter", "Prior", "Store", "scan"]
+from limo_ray.storage.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -42,20 +39,20 @@ class AttemptLog:
         """Merges the small parts that killed writers left; returns how many are gone by it."""
         return compact(self.store, self.folder)
 
-    def fold(self, skip: Collection[str] = ()) -> Fold:
+    def read_index(self, skip: Collection[str] = ()) -> AttemptIndex:
         """Reads the log's small columns. A log that is not there yet folds to an empty state.
 
         Parts named in `skip` are left out: they are known already.
         """
 
-        def small(part: pq.ParquetFile) -> Fold:
-            columns = list(folds.COLUMNS)
-            return folds.piece(part.iter_batches(ROWS, columns=columns, use_threads=False))
+        def small(part: pq.ParquetFile) -> AttemptIndex:
+            columns = list(COLUMNS)
+            return piece(part.iter_batches(ROWS, columns=columns, use_threads=False))
 
         found, seen = self.store.each_part(
-            self.folder, small, known=skip, dictionaries=folds.DICTIONARIES
+            self.folder, small, known=skip, dictionaries=DICTIONARIES
         )
-        return folds.assemble([found.pop(name) for name in list(found)], seen)
+        return assemble([found.pop(name) for name in list(found)], seen)
 
     def attempts(self, problem_ids: list[str]) -> list[Attempt]:
         """The first attempt of each (problem, index, judge) among these problems.

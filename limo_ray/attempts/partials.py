@@ -22,7 +22,8 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from limo_ray.attempts.log import Fold, Store
+from limo_ray.attempts.index import AttemptIndex
+from limo_ray.storage.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -107,15 +108,15 @@ class Partials:
             name = f"part-{time.time_ns():020d}-{secrets.token_hex(4)}.parquet"
             self.store.write_table(f"{self.folder}/{name}", table)
 
-    def tidy(self, fold: Fold) -> int:
+    def tidy(self, index: AttemptIndex) -> int:
         """Deletes the files whose every draw is in the log's state; returns how many."""
         self.load()
         with self._lock:
             wanted = {
                 name
-                for (problem_id, index), name in self._files.items()
+                for (problem_id, draw), name in self._files.items()
                 # under no judge's key: all draws of the problem, whatever was said of them
-                if index not in fold.prior(problem_id, "0" * 16).stale
+                if draw not in index.known(problem_id, "0" * 16).stale
             }
             gone = self._read - wanted
             for name in gone:

@@ -38,7 +38,7 @@ def main(
     job: str,
     schema: type[Schema],
     run: Callable[[Schema, str], "Result"],
-    plan: Callable[[Schema, str], str],
+    outline: Callable[[Schema, str], str],
     argv: list[str],
     *,
     worker_logs: bool = True,
@@ -52,7 +52,7 @@ def main(
         schema: of its config.
         run: the job, called with the config and the cluster's device (gpu or cpu); what its result
             sums up is printed.
-        plan: what the job would do, in text.
+        outline: what the job would do, in text.
         argv: presets, overrides, --dry-run.
         worker_logs: also print what Ray's workers do, on a local cluster.
         niceness: of Ray's workers on a local cluster; 15 is Ray's own, below all else.
@@ -81,7 +81,7 @@ def main(
             config = configs.load(schema, [str(preset), *arguments])
         assert config is not None
         if dry:
-            planned = redact(plan(config, device))
+            planned = redact(outline(config, device))
             say(f"# resolved config\n{configs.as_yaml(config)}\n# plan\n{planned}")
             return 0
         say(run(config, device).summary())

@@ -3,11 +3,12 @@
 import json
 from typing import Any
 
-from limo_ray.attempts.log import AttemptLog, Store
+from limo_ray.attempts.log import AttemptLog
 from limo_ray.core.prompts import strip_think
 from limo_ray.core.records import Verdict
 from limo_ray.curate.config import ChainsConfig
 from limo_ray.sampling.stages import Stage
+from limo_ray.storage.store import Store
 from limo_ray.verify import JudgeConfig, judge_key
 
 

@@ -17,18 +17,20 @@ import pyarrow as pa
 import ray
 from ray.data import Dataset
 
-from limo_ray.attempts.log import AttemptLog, Fold, Store, scan
+from limo_ray.attempts.index import AttemptIndex
+from limo_ray.attempts.log import AttemptLog
 from limo_ray.core.records import SAMPLED, Verdict
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.pool import in_order
 from limo_ray.engines.base import EngineConfig, SamplingConfig, identity
 from limo_ray.sampling.passes import Pass, engine_seconds, resolve, tell_of_missing_gpus
 from limo_ray.sampling.progress import Progress
-from limo_ray.sampling.reverify import rejudge
-from limo_ray.sampling.sampler import sample, start_board
+from limo_ray.sampling.reverify import reverify
+from limo_ray.sampling.sampler import sample, start_coordinator
 from limo_ray.sampling.stages import Stage, sampling_fingerprint
 from limo_ray.sampling.stop_rule import StopRule
 from limo_ray.sampling.target import Target, Yield, buckets, extrapolate
+from limo_ray.storage.store import Store, scan
 from limo_ray.verify import Health
 
 log = logging.getLogger(__name__)
@@ -106,17 +108,17 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
     targets = {}
     if wanted := config.difficulty.stop_after_kept:
         targets = {group: Target(wanted, place) for group, place in counts.items()}
-    board = start_board()
+    coordinator = start_coordinator()
     stages = [stage for one in planned for stage in one.stages]
     for fingerprint in {stage.fingerprint for stage in stages}:
-        fold = _folded(pool, AttemptLog(store, fingerprint), config)
+        index = _folded(pool, AttemptLog(store, fingerprint), config)
         if config.difficulty.overlap:  # else a later pass may find what an earlier one has drawn
-            ray.get(board.offer.remote(fingerprint, [ray.put(fold)]))
-        del fold
+            ray.get(coordinator.offer_index.remote(fingerprint, [ray.put(index)]))
+        del index
     for folder in ("decided", "passed"):
         run.delete(folder)
     total = int(sum(place.sum() for place in counts.values()))
-    with Progress(board, stages, total, config.difficulty.stop_after_kept) as progress:
+    with Progress(coordinator, stages, total, config.difficulty.stop_after_kept) as progress:
         try:
             data = in_order(pool)
             for place, one in enumerate(planned):
@@ -126,7 +128,7 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
                     one.stages,
                     store,
                     system=config.system,
-                    board=board,
+                    coordinator=coordinator,
                     config=config.sampler,
                     group_by=group_by,
                     total=total,
@@ -134,7 +136,7 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
                 if not config.difficulty.overlap and one is not planned[-1]:
                     data = _set_down(data, run.within(f"passed/{place}"))
             data.set_name("sampling")
-            decided = _until_met(data, targets, group_by, board, progress)
+            decided = _until_met(data, targets, group_by, coordinator, progress)
             for part, table in enumerate(_parts(decided)):
                 run.write_table(f"decided/part-{part:06d}.parquet", table)
         except KeyboardInterrupt:
@@ -142,7 +144,7 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
             raise
         stats = progress.last()
         engines = engine_seconds(planned, progress.workers)
-    ray.kill(board)
+    ray.kill(coordinator)
     run.delete("passed")
     _check_verdicts(stats, config.sampler.max_error_share)
     cutoffs = {
@@ -160,12 +162,12 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
     )
 
 
-def _folded(pool: Store, attempt_log: AttemptLog, config: CurateConfig) -> Fold:
+def _folded(pool: Store, attempt_log: AttemptLog, config: CurateConfig) -> AttemptIndex:
     """The log's state, its small parts merged and its stale verdicts given again."""
     attempt_log.compact()
-    fold = attempt_log.fold()
-    again = rejudge(pool, attempt_log, config.sampler.judge, fold)
-    return fold.plus(attempt_log.fold(skip=fold.parts)) if again else fold
+    index = attempt_log.read_index()
+    again = reverify(pool, attempt_log, config.sampler.judge, index)
+    return index.plus(attempt_log.read_index(skip=index.parts)) if again else index
 
 
 def _check_verdicts(stats: dict[str, Any], max_error_share: float) -> None:
@@ -191,7 +193,7 @@ def _pool_counts(pool: Store, group_by: str) -> dict[str, np.ndarray]:
 
 
 def _until_met(
-    data: Dataset, targets: dict[str, Target], group_by: str, board: Any, progress: Progress
+    data: Dataset, targets: dict[str, Target], group_by: str, coordinator: Any, progress: Progress
 ) -> Iterator[pa.Table]:
     """The decided rows as they come, until every group has the keepers it wants."""
     met: set[str] = set()
@@ -206,7 +208,7 @@ def _until_met(
             targets[group].add(order, alive)
         if fresh := {group for group in set(groups) - met if targets[group].cutoff() is not None}:
             met |= fresh
-            ray.get(board.stop.remote(met, met == targets.keys()))
+            ray.get(coordinator.stop.remote(met, met == targets.keys()))
         if met == targets.keys():
             progress.wait_for_halt(timeout_s=60)
             return

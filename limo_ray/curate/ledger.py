@@ -7,11 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from limo_ray.attempts.log import Store, scan
 from limo_ray.core.records import LEDGER
 from limo_ray.curate.difficulty import counts_as_sampled
 from limo_ray.sampling.stages import Stage
 from limo_ray.sampling.stop_rule import Decision
+from limo_ray.storage.store import Store, scan
 
 log = logging.getLogger(__name__)
 

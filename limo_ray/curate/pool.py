@@ -25,7 +25,6 @@ import pyarrow.compute as pc
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from limo_ray.attempts.log import Store
 from limo_ray.core.records import ORDER_BITS, SAMPLED, order
 from limo_ray.curate.dedup import duplicates, judged_equal
 from limo_ray.curate.read_step import ORIGIN, Plan, pieces, read, solved
@@ -34,6 +33,7 @@ from limo_ray.problems import near_duplicates
 from limo_ray.problems.drop_reasons import FATE, with_fate
 from limo_ray.problems.text_features import Features
 from limo_ray.runs import heartbeat
+from limo_ray.storage.store import Store
 
 if TYPE_CHECKING:
     from ray.data import Dataset

@@ -19,7 +19,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from limo_ray.attempts.log import Store
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.filters import Count, FiltersConfig, mark_filtered
 from limo_ray.curate.shuffle_files import write_buckets
@@ -31,6 +30,7 @@ from limo_ray.problems.drop_reasons import with_fate
 from limo_ray.problems.near_duplicates import NearConfig
 from limo_ray.problems.text_features import Features, text_hash
 from limo_ray.storage import model_files
+from limo_ray.storage.store import Store
 
 log = logging.getLogger(__name__)
 

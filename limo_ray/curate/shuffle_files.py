@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from limo_ray.attempts.log import Store
+from limo_ray.storage.store import Store
 
 
 def write_buckets(

@@ -172,7 +172,7 @@ class ReplayEngine(ScriptedEngine):
 
 @functools.lru_cache(maxsize=1)
 def _load(folder: str) -> dict[tuple[str, int], tuple[str, str, int]]:
-    from limo_ray.attempts.log import Store
+    from limo_ray.storage.store import Store
 
     columns = ["problem_id", "index", "completion", "finish_reason", "completion_tokens"]
     rows = Store(folder).read_parts("", columns).to_pylist()

@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from typing import Any
 
-from limo_ray.attempts.log import AttemptLog, LogWriter, Store
+from limo_ray.attempts.log import AttemptLog, LogWriter
 from limo_ray.core.prompts import question_messages
 from limo_ray.core.records import Attempt, Problem
 from limo_ray.engines.base import SamplingConfig
@@ -20,6 +20,7 @@ from limo_ray.evaluate.endpoint import Endpoint, EndpointError, all_of
 from limo_ray.evaluate.models import Contestant
 from limo_ray.runs import heartbeat
 from limo_ray.sampling.stages import Stage
+from limo_ray.storage.store import Store
 from limo_ray.verify import Health, Verifier, final_verdict, judge_key
 
 log = logging.getLogger(__name__)

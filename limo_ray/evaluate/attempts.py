@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import ray
 
-from limo_ray.attempts.log import AttemptLog, Store
+from limo_ray.attempts.log import AttemptLog
 from limo_ray.core.records import SAMPLED, Attempt, Problem
 from limo_ray.engines.base import SamplingConfig
 from limo_ray.evaluate import asking
@@ -24,10 +24,11 @@ from limo_ray.evaluate.config import EvaluateConfig
 from limo_ray.evaluate.items import Items
 from limo_ray.evaluate.models import Contestant
 from limo_ray.sampling.progress import Progress
-from limo_ray.sampling.reverify import Answers, each_part, rejudge_part
-from limo_ray.sampling.sampler import sample, start_board
+from limo_ray.sampling.reverify import Answers, each_part, reverify_part
+from limo_ray.sampling.sampler import sample, start_coordinator
 from limo_ray.sampling.stages import Stage
 from limo_ray.sampling.stop_rule import StopRule
+from limo_ray.storage.store import Store
 from limo_ray.verify import Health, JudgeConfig, judge_key
 
 log = logging.getLogger(__name__)
@@ -114,12 +115,12 @@ def draw(one: Contestant, tasks: list[Task], store: Store, config: EvaluateConfi
 
 def settle(problems: Iterable[Problem], attempts: AttemptLog, judge: JudgeConfig) -> None:
     """Judges logged attempts again whose verdict is missing under a problem's gold answer."""
-    fold = attempts.fold()
-    if not len(fold):
+    index = attempts.read_index()
+    if not len(index):
         return
     rounds: list[Answers] = []  # one gold answer of a question each
     for problem in {(p.id, p.answer, p.domain): p for p in problems}.values():
-        if fold.prior(problem.id, judge_key(problem.answer, problem.domain, judge)).stale:
+        if index.known(problem.id, judge_key(problem.answer, problem.domain, judge)).stale:
             place = next((r for r in rounds if problem.id not in r), None)
             if place is None:
                 rounds.append(place := {})
@@ -128,7 +129,7 @@ def settle(problems: Iterable[Problem], attempts: AttemptLog, judge: JudgeConfig
         log.info("judging the logged attempts at %d items again", len(answers))
 
         def judged(parts: list[str], answers: Answers = answers) -> list[int | None]:
-            return [rejudge_part(attempts, part, answers, judge) for part in parts]
+            return [reverify_part(attempts, part, answers, judge) for part in parts]
 
         each_part(attempts, judged)
 
@@ -139,12 +140,12 @@ def _missing(
     """What has to be drawn: every item's first attempt before any second one."""
     found = []
     for stage in planned:
-        fold = AttemptLog(store, stage.fingerprint).fold()
+        index = AttemptLog(store, stage.fingerprint).read_index()
         for name, problem in problems.items():
             if name not in stage.only:
                 continue
             key = judge_key(problem.answer, problem.domain, judge)
-            have = fold.prior(name, key).verdicts
+            have = index.known(name, key).verdicts
             found += [(stage, problem, i) for i in range(stage.rule.budget) if i not in have]
     return sorted(found, key=lambda one: one[2])
 
@@ -163,21 +164,21 @@ def _own(
         }
         for number, p in enumerate(problems.values())
     ]  # fmt: skip
-    board = start_board()
+    coordinator = start_coordinator()
     data = sample(
         ray.data.from_arrow(pa.Table.from_pylist(rows, schema=SAMPLED)),
-        one.engine, planned, store, system=one.system, board=board, config=config.sampler,
-        total=len(rows),
+        one.engine, planned, store, system=one.system, coordinator=coordinator,
+        config=config.sampler, total=len(rows),
     )  # fmt: skip
     data.set_name("sampling")
-    with Watch(board, planned, len(rows)) as watch:
+    with Watch(coordinator, planned, len(rows)) as watch:
         try:
             for _ in data.iter_batches(batch_size=None, batch_format="pyarrow"):
                 pass
         except KeyboardInterrupt:
             watch.interrupt()
             raise
-    ray.kill(board)
+    ray.kill(coordinator)
 
 
 class Watch(Progress):

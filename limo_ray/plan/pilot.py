@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from limo_ray.attempts.index import VERDICTS, Fold
-from limo_ray.attempts.log import AttemptLog, Store
+from limo_ray.attempts.index import VERDICTS, AttemptIndex
+from limo_ray.attempts.log import AttemptLog
 from limo_ray.core.records import Verdict
 from limo_ray.curate.difficulty import passes as passes_of
 from limo_ray.engines.base import SamplingConfig
@@ -23,6 +23,7 @@ from limo_ray.plan.events import simulate
 from limo_ray.plan.replica import PassModel
 from limo_ray.sampling.stages import Stage
 from limo_ray.sampling.stop_rule import StopRule
+from limo_ray.storage.store import Store
 
 FEW = 50  # problems, below which a stage's pass rates are called uncertain
 
@@ -88,7 +89,7 @@ def read(config: PlanConfig, device: str, assumed: dict[str, StageAssumption]) -
             continue
         correct = pc.equal(table["verdict"], Verdict.CORRECT.value).to_numpy()
         lengths = table["completion_tokens"].to_numpy()
-        counts = outcome_counts(log.fold())
+        counts = outcome_counts(log.read_index())
         prompt = float(table["prompt_tokens"].to_numpy().mean())
         pilot.stages[stage.name] = MeasuredStage(
             counts, lengths[correct], lengths[~correct], prompt, assumed[stage.name]
@@ -109,7 +110,7 @@ def read(config: PlanConfig, device: str, assumed: dict[str, StageAssumption]) -
     return pilot
 
 
-def outcome_counts(fold: Fold) -> np.ndarray:
+def outcome_counts(fold: AttemptIndex) -> np.ndarray:
     """(m, 3): correct, finished, and how many problems of the log have these.
 
     A draw that was judged more than once counts as it was judged last.

@@ -211,7 +211,7 @@ def settle(
 
 def _same(one: dict[str, Any], other: dict[str, Any], config: NearConfig, equal: Equal) -> bool:
     if one["domain"] in PROCEDURAL:
-        # Tokens do not see a board or a drawing; the gold answer carries what it was made of.
+        # Tokens do not see a coordinator or a drawing; the gold answer carries what it was made of.
         return one["answer"] == other["answer"]
     if not config.same_answer:
         return True

@@ -7,23 +7,23 @@ from typing import Any
 from limo_ray.sampling.ray_metrics import Metrics
 
 
-class Board:
+class Coordinator:
     """Shared knowledge of one job, as a Ray actor: progress, retries, and the word to stop."""
 
     def __init__(self) -> None:
-        self.folds: dict[str, list[Any]] = {}
+        self.indexes: dict[str, list[Any]] = {}
         self.stats: dict[str, dict[str, Any]] = {}
         self.claims: set[bytes] = set()
         self.stopped: set[str] = set()
         self.halt = self.resumable = False
         self.metrics = Metrics()
 
-    def offer(self, fingerprint: str, fold: list[Any]) -> None:
+    def offer_index(self, fingerprint: str, index: list[Any]) -> None:
         """Keeps a log's state for the samplers: one reference, so that nodes share the arrays."""
-        self.folds[fingerprint] = fold
+        self.indexes[fingerprint] = index
 
-    def fold(self, fingerprint: str) -> list[Any]:
-        return self.folds.get(fingerprint, [])
+    def index(self, fingerprint: str) -> list[Any]:
+        return self.indexes.get(fingerprint, [])
 
     def claim(self, key: str) -> bool:
         """True when a batch was handed out before: the sampler that had it is dead."""

@@ -10,11 +10,12 @@ from typing import Any
 
 import ray
 
-from limo_ray.attempts.index import assemble
-from limo_ray.attempts.log import AttemptLog, Fold, LogWriter, Prior, Store
+from limo_ray.attempts.index import AttemptIndex, KnownAttempts, assemble
+from limo_ray.attempts.log import AttemptLog, LogWriter
 from limo_ray.attempts.partials import Partial, Partials
 from limo_ray.core.records import Attempt
 from limo_ray.sampling.stages import Stage
+from limo_ray.storage.store import Store
 from limo_ray.verify import Verdict
 
 log = logging.getLogger(__name__)
@@ -35,14 +36,16 @@ def _insist(write: Callable[[], None], times: int = 4) -> OSError | None:
     return failure
 
 
-class Journal:
+class LogSession:
     """The logs of a job's stages. `place` is a stage's place among them.
 
     What a log holds is known from the state that the driver folded at the job's start and the
     parts that came since: `refresh` reads those. Attempts are written every `flush_s` seconds.
     """
 
-    def __init__(self, store: Store, stages: Sequence[Stage], board: Any, flush_s: float) -> None:
+    def __init__(
+        self, store: Store, stages: Sequence[Stage], coordinator: Any, flush_s: float
+    ) -> None:
         self.logs = [AttemptLog(store, stage.fingerprint) for stage in stages]
         self.partials = [Partials(store, stage.fingerprint) for stage in stages]
         self.writers = [LogWriter(each) for each in self.logs]
@@ -53,11 +56,11 @@ class Journal:
         self._flushed = asyncio.Event()
         self._refreshing = threading.Lock()
         # at the job's start: arrays that all samplers of a node share; and what came since
-        self._then: list[Fold] = []
+        self._then: list[AttemptIndex] = []
         for stage in stages:
-            offered = ray.get(board.fold.remote(stage.fingerprint))
+            offered = ray.get(coordinator.index.remote(stage.fingerprint))
             self._then.append(ray.get(offered[0]) if offered else assemble([]))
-        self._since = [assemble([], fold.parts) for fold in self._then]
+        self._since = [assemble([], index.parts) for index in self._then]
         self.refresh()
 
     def refresh(self) -> None:
@@ -65,24 +68,24 @@ class Journal:
         with self._refreshing:
             for place, each in enumerate(self.logs):
                 since = self._since[place]
-                self._since[place] = since.plus(each.fold(skip=since.parts))
+                self._since[place] = since.plus(each.read_index(skip=since.parts))
                 self.partials[place].load()
 
     def __len__(self) -> int:
         return sum(map(len, [*self._then, *self._since]))
 
-    def prior(self, place: int, problem_id: str, judge: str) -> Prior:
+    def known(self, place: int, problem_id: str, judge: str) -> KnownAttempts:
         """What the log knows of a problem. Of a draw that is there twice the earlier row counts."""
         verdicts: dict[int, Verdict] = {}
         stale: set[int] = set()
-        for fold in (self._then[place], self._since[place]):
-            prior = fold.prior(problem_id, judge)
+        for index in (self._then[place], self._since[place]):
+            prior = index.known(problem_id, judge)
             stale |= prior.stale
             for draw, verdict in prior.verdicts.items():
                 if verdicts.get(draw, Verdict.ERROR) is Verdict.ERROR:
                     verdicts[draw] = verdict
         sound = {draw for draw, verdict in verdicts.items() if verdict is not Verdict.ERROR}
-        return Prior(verdicts, stale - sound)
+        return KnownAttempts(verdicts, stale - sound)
 
     def append(self, place: int, attempt: Attempt) -> None:
         self.writers[place].append(attempt)

@@ -23,11 +23,11 @@ IDLE = ["0", "0", "0", "0", "-", "0", "0"]
 
 
 class Progress:
-    """Follows the samplers of one job through its board; a context manager around the loop."""
+    """Follows the samplers of one job through its coordinator; a context manager."""
 
-    def __init__(self, board: Any, stages: list[Stage], total: int, wanted: int = 0) -> None:
+    def __init__(self, coordinator: Any, stages: list[Stage], total: int, wanted: int = 0) -> None:
         """`total` problems are in the pool; `wanted` keepers end the job (0: all are sampled)."""
-        self.board = board
+        self.coordinator = coordinator
         self.stages = stages
         self.total = total
         self.wanted = wanted
@@ -61,7 +61,7 @@ class Progress:
 
     def interrupt(self) -> None:
         """Returns when samplers have written what they have, for a job that will go on later."""
-        ray.get(self.board.interrupt.remote())
+        ray.get(self.coordinator.interrupt.remote())
         self.wait_for_halt(timeout_s=15)
 
     def last(self) -> dict[str, Any]:
@@ -113,7 +113,7 @@ class Progress:
         return result
 
     def _fetch(self) -> None:
-        self.workers = ray.get(self.board.snapshot.remote())
+        self.workers = ray.get(self.coordinator.snapshot.remote())
 
     def _follow(self) -> None:
         console = Console(file=sys.stdout)

@@ -27,7 +27,7 @@ GAUGES = {
 
 
 class Metrics:
-    """Ray metrics of one job, kept by its board."""
+    """Ray metrics of one job, kept by its coordinator."""
 
     def __init__(self) -> None:
         self.made: dict[str, Metric] = {}

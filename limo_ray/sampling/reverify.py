@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 import ray
 
-from limo_ray.attempts.index import Fold, halves
-from limo_ray.attempts.log import AttemptLog, LogWriter, Store, scan
+from limo_ray.attempts.index import AttemptIndex, halves
+from limo_ray.attempts.log import AttemptLog, LogWriter
 from limo_ray.core.records import ATTEMPT, Attempt, Verdict
+from limo_ray.storage.store import Store, scan
 from limo_ray.verify import JudgeConfig, Verifier, final_verdict, judge_key
 
 log = logging.getLogger(__name__)
@@ -22,8 +23,8 @@ log = logging.getLogger(__name__)
 Answers = dict[str, tuple[str, str, str]]  # by problem id: gold answer, domain, question
 
 
-def rejudge(
-    pool: Store, attempt_log: AttemptLog, judge: JudgeConfig, fold: Fold | None = None
+def reverify(
+    pool: Store, attempt_log: AttemptLog, judge: JudgeConfig, index: AttemptIndex | None = None
 ) -> int:
     """Judges the log's stale attempts at the pool's live problems; returns how many there were.
 
@@ -32,19 +33,19 @@ def rejudge(
             with a judge also question.
         attempt_log: its parts are read by Ray tasks, which write new ones.
         judge: asked about answers in words, if it is on.
-        fold: the log's state, if the caller has it already.
+        index: the log's state, if the caller has it already.
     """
-    fold = attempt_log.fold() if fold is None else fold
-    if not len(fold):
+    index = attempt_log.read_index() if index is None else index
+    if not len(index):
         return 0
     stale: Answers = {}
     text = ["question"] if judge.url else []  # nobody else needs it
     for batch in scan(pool, ["id", "answer", "domain", "reason", *text]):
-        stale |= _stale(batch.filter(pa.compute.is_null(batch["reason"])), fold, judge)
+        stale |= _stale(batch.filter(pa.compute.is_null(batch["reason"])), index, judge)
     if not stale:
         return 0
     log.info("judging the logged attempts at %d problems again", len(stale))
-    task = ray.remote(rejudge_part).options(num_cpus=0.5)
+    task = ray.remote(reverify_part).options(num_cpus=0.5)
     answers = ray.put(stale)
     return each_part(
         attempt_log,
@@ -52,21 +53,21 @@ def rejudge(
     )
 
 
-def _stale(live: pa.RecordBatch, fold: Fold, judge: JudgeConfig) -> Answers:
+def _stale(live: pa.RecordBatch, index: AttemptIndex, judge: JudgeConfig) -> Answers:
     """The problems of a batch whose attempts want a new verdict: answer, domain, question by id."""
     if not live.num_rows:
         return {}
     high = halves(live["id"], 2)[:, 0]
-    places = np.minimum(np.searchsorted(fold.high, high), len(fold) - 1)
-    live = live.filter(pa.array(fold.high[places] == high))  # most of a pool was never drawn from
+    places = np.minimum(np.searchsorted(index.high, high), len(index) - 1)
+    live = live.filter(pa.array(index.high[places] == high))  # most of a pool was never drawn from
     rows = sorted(live.to_pylist(), key=lambda row: row["id"])
     keys = [judge_key(row["answer"], row["domain"], judge) for row in rows]
     high = np.array([int(row["id"][:16], 16) for row in rows], np.uint64)
-    unsettled = fold.unsettled(high, np.array([int(key, 16) for key in keys], np.uint64))
+    unsettled = index.unsettled(high, np.array([int(key, 16) for key in keys], np.uint64))
     found = {}
     for place in np.flatnonzero(unsettled).tolist():
         row = rows[place]
-        if fold.prior(row["id"], keys[place]).stale:
+        if index.known(row["id"], keys[place]).stale:
             asks = judge.rules_on(row["answer"], row["domain"])
             found[row["id"]] = (row["answer"], row["domain"], row["question"] if asks else "")
     return found
@@ -88,7 +89,7 @@ def each_part(attempt_log: AttemptLog, does: Callable[[list[str]], list[int | No
             return total
 
 
-def rejudge_part(
+def reverify_part(
     attempt_log: AttemptLog, part: str, answers: Answers, judge: JudgeConfig
 ) -> int | None:
     """Judges one part's stale attempts; returns how many, or None if it is gone."""

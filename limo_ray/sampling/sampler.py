@@ -27,7 +27,7 @@ from ray.util.scheduling_strategies import (
     PlacementGroupSchedulingStrategy,
 )
 
-from limo_ray.attempts.log import AttemptLog, Store
+from limo_ray.attempts.log import AttemptLog
 from limo_ray.attempts.partials import Partial, Partials
 from limo_ray.core.errors import EngineError
 from limo_ray.core.prompts import question_messages
@@ -36,11 +36,12 @@ from limo_ray.engines import base as engines
 from limo_ray.engines.base import Completion, EngineConfig, Request
 from limo_ray.sampling import preemption, ray_data_settings
 from limo_ray.sampling.batching import portions
-from limo_ray.sampling.coordinator import Board
-from limo_ray.sampling.log_session import Journal
+from limo_ray.sampling.coordinator import Coordinator
+from limo_ray.sampling.log_session import LogSession
 from limo_ray.sampling.scheduler import Scheduler, Task
 from limo_ray.sampling.stages import Stage
 from limo_ray.sampling.stop_rule import Decision
+from limo_ray.storage.store import Store
 from limo_ray.verify import (
     Health,
     JudgeConfig,
@@ -93,11 +94,11 @@ class SamplerConfig:
                 raise ValueError(f"{name}: {getattr(self, name)} must not be negative")
 
 
-def start_board() -> Any:
-    """A `Board` in an actor on the driver's own node: it is lost when the driver is, not before."""
+def start_coordinator() -> Any:
+    """A `Coordinator` actor on the driver's own node: it is lost when the driver is."""
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
-    return ray.remote(Board).options(scheduling_strategy=here, **options).remote()
+    return ray.remote(Coordinator).options(scheduling_strategy=here, **options).remote()
 
 
 def sample(
@@ -107,7 +108,7 @@ def sample(
     store: Store,
     *,
     system: str,
-    board: Any,
+    coordinator: Any,
     config: SamplerConfig,
     group_by: str = "",
     total: int = 0,
@@ -120,13 +121,14 @@ def sample(
         stages: passed in turn by each problem, all on this engine.
         store: holds the attempt log.
         system: the system prompt.
-        board: handle of a `Board` actor.
-        group_by: column whose values are the groups that `Board.stop` names; "" for none.
+        coordinator: handle of a `Coordinator` actor.
+        group_by: column whose values are the groups that `Coordinator.stop` names; "" for none.
         total: number of problems, where it is known: few of them are spread over all replicas.
 
     Returns:
         The rows with `alive` and `outcomes` brought up to date, in any order. Problems that were
-        given up on the board's word are left out. Nothing runs before the Dataset is consumed.
+        given up on the coordinator's word are left out. Nothing runs before the Dataset is
+        consumed.
     """
     replicas = engine.min_replicas, engine.max_replicas
     rules = [stage.rule for stage in stages]
@@ -139,10 +141,10 @@ def sample(
         enable_true_multi_threading=True,
     )
     for stage in stages:
-        offered = ray.get(board.fold.remote(stage.fingerprint))
+        offered = ray.get(coordinator.index.remote(stage.fingerprint))
         if not offered:
-            offered = [ray.put(AttemptLog(store, stage.fingerprint).fold())]
-            ray.get(board.offer.remote(stage.fingerprint, offered))
+            offered = [ray.put(AttemptLog(store, stage.fingerprint).read_index())]
+            ray.get(coordinator.offer_index.remote(stage.fingerprint, offered))
         Partials(store, stage.fingerprint).tidy(ray.get(offered[0]))
     blocks = ray_data_settings.in_small_blocks(problems).repartition(
         target_num_rows_per_block=batch
@@ -154,7 +156,7 @@ def sample(
             "stages": stages,
             "store": store,
             "system": system,
-            "board": board,
+            "coordinator": coordinator,
             "config": config,
             "group_by": group_by,
         },
@@ -197,16 +199,16 @@ class Sampler:
         stages: list[Stage],
         store: Store,
         system: str,
-        board: Any,
+        coordinator: Any,
         config: SamplerConfig,
         group_by: str = "",
     ) -> None:
         self.stages = stages
         self.system = system
-        self.board = board
+        self.coordinator = coordinator
         self.config = config
         self.group_by = group_by
-        self.journal = Journal(store, stages, board, config.flush_s)
+        self.log_session = LogSession(store, stages, coordinator, config.flush_s)
         self.engine_config = engine
         self.scheduler = Scheduler(stages, config.speculative_share)
         self.verifier = Verifier(
@@ -239,13 +241,13 @@ class Sampler:
         self.wake = asyncio.Event()
         threading.Thread(target=self._work, name="sampler", daemon=True).start()
         preemption.leave_on_sigterm(self._preempt)
-        atexit.register(self.journal.flush_at_last)
+        atexit.register(self.log_session.flush_at_last)
 
     def _work(self) -> None:
         asyncio.set_event_loop(self.loop)
         for job in (
             self._pump(),
-            self.journal.keep_flushing(),
+            self.log_session.keep_flushing(),
             self._reporter(),
             self._watch_node(),
         ):
@@ -261,8 +263,8 @@ class Sampler:
         if self.failure:
             return
         self.failure = error
-        self.journal.flush_at_last()  # what was drawn until now is not lost
-        self.journal.fail(error)
+        self.log_session.flush_at_last()  # what was drawn until now is not lost
+        self.log_session.fail(error)
         for future in self.waiting.values():
             if not future.done():
                 future.set_exception(self.failure)
@@ -274,8 +276,8 @@ class Sampler:
         alive = [row for row in rows if row["alive"]]
         if alive:
             key = f"{self.stages[0].name}:{alive[0]['id']}"
-            if ray.get(self.board.claim.remote(key)):
-                self.journal.refresh()
+            if ray.get(self.coordinator.claim.remote(key)):
+                self.log_session.refresh()
             job = asyncio.run_coroutine_threadsafe(self._batch(alive), self.loop)
             ended = job.result()
             rows = [row for row in rows if not row["alive"] or row["id"] in ended]
@@ -301,7 +303,7 @@ class Sampler:
                 if self.waiting.get(name) is future:
                     del self.waiting[name], self.tasks[name]
                     self.prompts.pop(name, None)
-        await self.journal.written()
+        await self.log_session.written()
         await self._report()  # what the job reads at its end includes every batch
         return {name: task for name, task in tasks.items() if decided[name]}
 
@@ -334,7 +336,7 @@ class Sampler:
 
     def _admit(self, task: Task) -> None:
         problem = task.problem
-        prior = self.journal.prior(task.stage, problem.id, self._judge_key(problem))
+        prior = self.log_session.known(task.stage, problem.id, self._judge_key(problem))
         try:
             for verdict in prior.verdicts.values():
                 self.priors[task.stage][verdict] += 1
@@ -389,7 +391,7 @@ class Sampler:
                 continue
 
     async def _start_engine(self) -> None:
-        if len(self.journal):
+        if len(self.log_session):
             await asyncio.sleep(3 * REPORT_S)  # the log may hold enough: then a halt is on its way
             if self.stopping:
                 return
@@ -407,8 +409,10 @@ class Sampler:
             self.prompts[problem.id] = engine.render(messages)
         prompt = self.prompts[problem.id]
         partial = None
-        if len(self.journal.partials[place]):
-            partial = await asyncio.to_thread(self.journal.partials[place].find, problem.id, draw)
+        if len(self.log_session.partials[place]):
+            partial = await asyncio.to_thread(
+                self.log_session.partials[place].find, problem.id, draw
+            )
         try:
             completion = await engine.generate(
                 Request(
@@ -441,7 +445,7 @@ class Sampler:
         self.checked, self.check_s = self.checked + 1, self.check_s + time.monotonic() - asked
         verdict = final_verdict(judged.verdict, completion.finish_reason)
         self.health.add(verdict)
-        self.journal.append(
+        self.log_session.append(
             place,
             Attempt(
                 problem_id=problem.id,
@@ -504,15 +508,15 @@ class Sampler:
     async def _save(self) -> None:
         """Stops drawing and writes everything: attempts, and what is unfinished."""
         self.stopping = True
-        self.journal.flush_at_last()
+        self.log_session.flush_at_last()
         draws = [job for jobs in self.draws.values() for job in jobs.values()]
         if self.engine is not None and self.config.partial_tokens:
             await self.engine.cut_off()
             if draws:
                 await asyncio.wait(draws, timeout=CUT_S)
         cut, self.cut = self.cut, []
-        self.journal.save_cut(cut)
-        self.journal.flush_at_last()
+        self.log_session.save_cut(cut)
+        self.log_session.flush_at_last()
 
     def _keep_cut(self, task: Task, draw: int, completion: Completion) -> None:
         """Takes back a draw that was cut off; what there is of it is saved if it is long."""
@@ -527,14 +531,14 @@ class Sampler:
             )
             self.cut.append((task.stage, partial))
 
-    # The board.
+    # The coordinator.
 
     async def _report(self) -> tuple[bool, bool, set[str]]:
-        halt, resumable, left = await self.board.report.remote(self.worker, self._stats())
+        halt, resumable, left = await self.coordinator.report.remote(self.worker, self._stats())
         return halt, resumable, left
 
     async def _reporter(self) -> None:
-        """Once a second: running totals to the board, its word back."""
+        """Once a second: running totals to the coordinator, its word back."""
         while True:
             halt, resumable, left = await self._report()
             if halt and not self.halted:
@@ -542,7 +546,7 @@ class Sampler:
                     await self._save()
                 self.stopping = True
                 self._give_up(lambda problem: True)
-                await asyncio.to_thread(self.journal.flush_at_last)
+                await asyncio.to_thread(self.log_session.flush_at_last)
                 self.halted = True
             if left - self.left:
                 self.left = set(left)
@@ -564,7 +568,7 @@ class Sampler:
             "engine": self.engine is not None,
             "open": self.open,
             "slots": self.slots,
-            "lag": self.journal.lag(),
+            "lag": self.log_session.lag(),
             "checked": self.checked,
             "check_seconds": self.check_s,
             "active": len(self.scheduler.active),

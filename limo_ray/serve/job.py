@@ -109,7 +109,7 @@ def _cause(config: ServeConfig) -> str:
     return texts[0].strip().splitlines()[-1]
 
 
-def plan(config: ServeConfig, device: str) -> str:
+def outline(config: ServeConfig, device: str) -> str:
     """What would be started, in text."""
     engine = config.engine
     where = device if engine.device == "auto" else engine.device

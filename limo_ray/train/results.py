@@ -7,13 +7,13 @@ from typing import Any
 
 from markupsafe import Markup
 
-from limo_ray.attempts.log import Store
 from limo_ray.core import config as configs
 from limo_ray.core.text import duration, number
 from limo_ray.core.uris import redact, split
 from limo_ray.report.line_chart import Line, line_chart
 from limo_ray.report.templates import FOLDER, environment
 from limo_ray.storage import model_files
+from limo_ray.storage.store import Store
 from limo_ray.train.config import TrainConfig
 from limo_ray.train.table import Data
 

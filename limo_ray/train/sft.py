@@ -25,7 +25,6 @@ from ray.train import (
 )
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from limo_ray.attempts.log import Store
 from limo_ray.core import config as configs
 from limo_ray.core.console import say
 from limo_ray.core.errors import TrainingError, reason
@@ -36,6 +35,7 @@ from limo_ray.problems import chats
 from limo_ray.runs import provenance
 from limo_ray.runs.heartbeat import Heartbeat
 from limo_ray.storage import model_files
+from limo_ray.storage.store import Store
 from limo_ray.train import memory, results, tracking
 from limo_ray.train import model as student
 from limo_ray.train.config import TrainConfig
@@ -240,7 +240,7 @@ def stop_words(
     )
 
 
-def plan(config: TrainConfig, device: str) -> str:
+def outline(config: TrainConfig, device: str) -> str:
     """What a training would do: memory, and the data where it can be had. Loads no weights."""
     device = device if config.workers.device == "auto" else config.workers.device
     rows = 1 if config.batch.packing else config.batch.micro_examples

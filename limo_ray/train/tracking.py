@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from limo_ray.attempts.log import Store
 from limo_ray.core.text import duration
 from limo_ray.runs import heartbeat
+from limo_ray.storage.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ import torch.distributed as dist
 from ray.train import Checkpoint
 from torch import Tensor
 
-from limo_ray.attempts.log import Store
 from limo_ray.core.errors import TrainingError
 from limo_ray.storage import model_files
+from limo_ray.storage.store import Store
 from limo_ray.train import model as students
 from limo_ray.train.config import TrainConfig
 from limo_ray.train.deepspeed import deepspeed_config

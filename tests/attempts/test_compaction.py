@@ -32,12 +32,12 @@ def folder(log: AttemptLog) -> Store:
 def test_parts_of_killed_writers_are_merged_in_their_order(log: AttemptLog) -> None:
     for index in range(40):
         write(log, attempt("p", index))
-    before = log.fold()
+    before = log.read_index()
     assert log.compact() == 39
     assert len(folder(log).files("")) == 1
     assert draws(log) == list(range(40))
     assert log.compact() == 0
-    after = log.fold()
+    after = log.read_index()
     assert all(
         (one == other).all() for one, other in zip(before.arrays(), after.arrays(), strict=True)
     )
@@ -63,7 +63,7 @@ def test_a_merge_that_was_cut_off_leaves_no_row_twice(
     assert log.compact() == 19
     monkeypatch.undo()
     assert len(folder(log).files("")) == 21
-    assert draws(log) == list(range(20)) and len(log.fold()) == 20
+    assert draws(log) == list(range(20)) and len(log.read_index()) == 20
     assert len(log.attempts([problem_id("p")])) == 20
     for index in range(20, 40):
         write(log, attempt("p", index))
@@ -170,17 +170,17 @@ def test_texts_are_merged_in_row_groups(log: AttemptLog, monkeypatch: pytest.Mon
 
 def test_what_was_logged_since_is_added_to_a_known_state(log: AttemptLog) -> None:
     write(log, attempt("p", 0, Verdict.CORRECT), attempt("q", 0))
-    known = log.fold()
-    assert log.fold(skip=known.parts).arrays()[0].size == 0, "nothing is read again"
+    known = log.read_index()
+    assert log.read_index(skip=known.parts).arrays()[0].size == 0, "nothing is read again"
     write(log, attempt("p", 1), attempt("o", 0, Verdict.TIMEOUT))
-    later = known.plus(log.fold(skip=known.parts))
+    later = known.plus(log.read_index(skip=known.parts))
     assert len(later) == 4
-    assert later.prior(problem_id("p"), JUDGE).verdicts == {0: Verdict.CORRECT, 1: Verdict.WRONG}
-    assert later.prior(problem_id("o"), JUDGE).verdicts == {0: Verdict.TIMEOUT}
+    assert later.known(problem_id("p"), JUDGE).verdicts == {0: Verdict.CORRECT, 1: Verdict.WRONG}
+    assert later.known(problem_id("o"), JUDGE).verdicts == {0: Verdict.TIMEOUT}
     for index in range(2, 20):
         write(log, attempt("p", index))
-    everything = later.plus(log.fold(skip=later.parts))
+    everything = later.plus(log.read_index(skip=later.parts))
     log.compact()
-    assert len(everything) == 22 and not len(log.fold(skip=everything.parts)), (
+    assert len(everything) == 22 and not len(log.read_index(skip=everything.parts)), (
         "merged, but nothing new"
     )

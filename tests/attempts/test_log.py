@@ -6,8 +6,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from limo_ray.attempts.log import AttemptLog, LogWriter, Store
+from limo_ray.attempts.log import AttemptLog, LogWriter
 from limo_ray.core.records import Attempt, Verdict, problem_id
+from limo_ray.storage.store import Store
 
 JUDGE, OTHER = "0" * 15 + "1", "f" * 16
 
@@ -34,16 +35,16 @@ def write(log: AttemptLog, *attempts: Attempt) -> None:
 
 def test_what_was_appended_is_folded(log: AttemptLog) -> None:
     write(log, attempt("p", 2, Verdict.CORRECT), attempt("p", 0), attempt("q", 1, Verdict.TIMEOUT))
-    fold = log.fold()
+    fold = log.read_index()
     assert len(fold) == 3
-    known = fold.prior(problem_id("p"), JUDGE)
+    known = fold.known(problem_id("p"), JUDGE)
     assert known.verdicts == {0: Verdict.WRONG, 2: Verdict.CORRECT}
-    assert fold.prior(problem_id("q"), JUDGE).verdicts == {1: Verdict.TIMEOUT}
-    assert fold.prior(problem_id("r"), JUDGE).verdicts == {}
+    assert fold.known(problem_id("q"), JUDGE).verdicts == {1: Verdict.TIMEOUT}
+    assert fold.known(problem_id("r"), JUDGE).verdicts == {}
 
 
 def test_an_empty_log_folds_to_nothing(log: AttemptLog) -> None:
-    assert log.fold().prior(problem_id("p"), JUDGE).verdicts == {}
+    assert log.read_index().known(problem_id("p"), JUDGE).verdicts == {}
     assert log.attempts([problem_id("p")]) == []
 
 
@@ -53,13 +54,13 @@ def test_of_a_draw_logged_twice_the_first_counts(log: AttemptLog) -> None:
     second.name = "9" + second.name  # parts are read in the order of their names: time
     second.append(attempt("p", 0, Verdict.WRONG))
     second.flush()
-    assert log.fold().prior(problem_id("p"), JUDGE).verdicts == {0: Verdict.CORRECT}
+    assert log.read_index().known(problem_id("p"), JUDGE).verdicts == {0: Verdict.CORRECT}
     assert [a.verdict for a in log.attempts([problem_id("p")])] == [Verdict.CORRECT]
 
 
 def test_a_verdict_under_another_gold_answer_is_stale(log: AttemptLog) -> None:
     write(log, attempt("p", 0, judge=OTHER), attempt("p", 1))
-    known = log.fold().prior(problem_id("p"), JUDGE)
+    known = log.read_index().known(problem_id("p"), JUDGE)
     assert known.verdicts == {1: Verdict.WRONG}
     assert known.stale == {0}
 
@@ -74,10 +75,10 @@ def test_a_half_written_part_is_set_aside_with_a_warning(
     (folder / "part-0000000000-x-000000.parquet").write_bytes(whole.read_bytes()[:-40])
     (folder / "part-0000000001-x-000000.parquet").write_bytes(b"")
     with caplog.at_level(logging.WARNING):
-        assert len(log.fold()) == 2
+        assert len(log.read_index()) == 2
     assert "part-0000000000-x-000000.parquet is not readable" in caplog.text
     assert len(list((folder / "broken").iterdir())) == 2
-    assert len(log.fold()) == 2
+    assert len(log.read_index()) == 2
 
 
 def test_small_parts_are_merged_on_the_way(log: AttemptLog, tmp_path: Path) -> None:
@@ -87,7 +88,7 @@ def test_small_parts_are_merged_on_the_way(log: AttemptLog, tmp_path: Path) -> N
         writer.flush()
     parts = list((tmp_path / log.folder).glob("*.parquet"))
     assert len(parts) <= 9, "70 flushes in base 4 are 1 + 0 + 1 + 2 parts of four sizes"
-    assert sorted(log.fold().prior(problem_id("p"), JUDGE).verdicts) == list(range(70))
+    assert sorted(log.read_index().known(problem_id("p"), JUDGE).verdicts) == list(range(70))
 
 
 def test_a_flush_that_fails_loses_nothing(log: AttemptLog, tmp_path: Path) -> None:
@@ -100,7 +101,7 @@ def test_a_flush_that_fails_loses_nothing(log: AttemptLog, tmp_path: Path) -> No
     writer.append(attempt("p", 1))
     blocker.unlink()
     assert writer.flush() == 2
-    assert len(log.fold()) == 2
+    assert len(log.read_index()) == 2
 
 
 def test_files_appear_whole(tmp_path: Path) -> None:
@@ -130,10 +131,10 @@ def test_a_flipped_bit_is_found(log: AttemptLog, tmp_path: Path) -> None:
     content = bytearray(part.read_bytes())
     content[column.data_page_offset + column.total_compressed_size - 9] ^= 4
     part.write_bytes(content)
-    assert len(log.fold()) == 64, "the small columns are sound"
+    assert len(log.read_index()) == 64, "the small columns are sound"
     with pytest.raises(OSError, match="set aside"):
         log.attempts([problem_id("p")])
-    assert len(log.fold()) == 0
+    assert len(log.read_index()) == 0
     assert [path.name for path in (tmp_path / log.folder / "broken").iterdir()] == [part.name]
 
 
@@ -142,7 +143,7 @@ def test_a_part_that_breaks_after_the_fold_is_not_missed_in_silence(
 ) -> None:
     write(log, attempt("p", 0))
     write(log, attempt("p", 1))
-    assert len(log.fold()) == 2
+    assert len(log.read_index()) == 2
     (one, _) = sorted((tmp_path / log.folder).glob("*.parquet"))
     one.write_bytes(one.read_bytes()[:100])
     with pytest.raises(OSError, match=f"{one.name} is broken and was set aside"):
@@ -165,5 +166,5 @@ def test_a_merge_that_fails_costs_nothing(log: AttemptLog, tmp_path: Path) -> No
         writer.flush()
         if index == 2:
             sorted((tmp_path / log.folder).glob("*.parquet"))[0].write_bytes(b"broken")
-    assert sorted(log.fold().prior(problem_id("p"), JUDGE).verdicts) == list(range(1, 12))
+    assert sorted(log.read_index().known(problem_id("p"), JUDGE).verdicts) == list(range(1, 12))
     assert len(log.store.files(log.folder)) < 11, "merging stopped for good"

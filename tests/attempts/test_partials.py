@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from limo_ray.attempts.log import AttemptLog, LogWriter, Store
+from limo_ray.attempts.log import AttemptLog, LogWriter
 from limo_ray.attempts.partials import Partial, Partials
 from limo_ray.core.records import Attempt, Verdict, problem_id
+from limo_ray.storage.store import Store
 
 PRINT = "f" * 16
 ONE, OTHER = problem_id("one"), problem_id("other")
@@ -59,11 +60,11 @@ def test_files_whose_draws_are_all_logged_are_deleted(store: Store) -> None:
     writer.append(attempt(ONE, 1))
     writer.flush()
     found = Partials(store, PRINT)
-    assert found.tidy(log.fold()) == 1
+    assert found.tidy(log.read_index()) == 1
     assert found.find(ONE, 0) is None
     assert found.find(OTHER, 0) == partial(OTHER, 0, 5)
     assert len(store.files(found.folder)) == 1
-    assert len(log.fold()) == 2, "partial completions are no attempts"
+    assert len(log.read_index()) == 2, "partial completions are no attempts"
 
 
 def test_a_broken_file_is_no_obstacle(store: Store) -> None:

@@ -11,7 +11,7 @@ import ray
 
 from limo_ray.cli import job
 from limo_ray.curate.config import CurateConfig
-from limo_ray.curate.pipeline import curate, plan
+from limo_ray.curate.pipeline import curate, outline
 from limo_ray.sampling import ray_data_settings
 
 if __name__ == "__main__":
@@ -26,4 +26,4 @@ if __name__ == "__main__":
         },
     )
     ray_data_settings.configure()
-    sys.exit(job.main("curate", CurateConfig, curate, plan, sys.argv[1:]))
+    sys.exit(job.main("curate", CurateConfig, curate, outline, sys.argv[1:]))

@@ -33,7 +33,7 @@ ROOT = Path(__file__).parent.parent.parent
 FLUSH_S = 1.0
 # How often each kind comes in twenty.
 KINDS = {
-    "sampler": 4, "preempt": 2, "engine": 2, "worker": 2, "board": 1, "node": 3, "drain": 1,
+    "sampler": 4, "preempt": 2, "engine": 2, "worker": 2, "coordinator": 1, "node": 3, "drain": 1,
     "driver": 2, "head": 1, "corrupt": 1, "fill": 1,
 }  # fmt: skip
 
@@ -75,11 +75,11 @@ class Monkey:
         return detail, []  # the process lives: it loses nothing
 
     def worker(self, pick, workers, driver):
-        names = ("Sampler", "Board", "Agent")
+        names = ("Sampler", "Coordinator", "Agent")
         return _send([p for p in workers if not any(n in _title(p) for n in names)], pick)
 
-    def board(self, pick, workers, driver):
-        return _send([process for process in workers if "Board" in _title(process)], pick)
+    def coordinator(self, pick, workers, driver):
+        return _send([process for process in workers if "Coordinator" in _title(process)], pick)
 
     def node(self, pick, workers, driver):
         pids = self.nodes.lose_node(pick)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from limo_ray.attempts.log import Store
+from limo_ray.storage.store import Store
 from tests.chaos.evidence import Findings, Loss, examine
 
 PRINT = "f" * 16

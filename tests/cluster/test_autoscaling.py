@@ -82,7 +82,7 @@ def test_a_curation_grows_the_cluster_and_leaves_it_empty(cluster: Head, tmp_pat
 
 TRAINING = """
 from limo_ray import cli, config
-from limo_ray.attempts.log import Store
+from limo_ray.storage.store import Store
 from limo_ray.train import sft
 from limo_ray.train.config import TrainConfig
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from limo_ray.attempts.log import Store
+from limo_ray.storage.store import Store
 from tests.cluster.heads import ROOT, Head, head
 
 TOKEN = "a-token-of-this-test-0123456789"

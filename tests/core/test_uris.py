@@ -91,7 +91,7 @@ def test_what_fails_in_the_middle_is_not_published(store: Store, error: type) ->
 
 def test_an_attempt_log_lives_there(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     log = AttemptLog(store, "f" * 16)
-    assert len(log.fold()) == 0
+    assert len(log.read_index()) == 0
     writer = LogWriter(log, merge=4)
     for index in range(9):
         writer.append(attempt("p", index))
@@ -100,13 +100,13 @@ def test_an_attempt_log_lives_there(store: Store, caplog: pytest.LogCaptureFixtu
         write(log, attempt("q", index, Verdict.CORRECT))
     store.write_bytes(f"{log.folder}/part-0-bad.parquet", b"PAR1 but not really PAR1")
     with caplog.at_level(logging.WARNING):
-        known = log.fold()
+        known = log.read_index()
     assert "part-0-bad.parquet is not readable" in caplog.text
     assert store.files(f"{log.folder}/broken") == ["part-0-bad.parquet"]
     assert len(known) == 29 and log.compact() == 22
     assert len(store.files(log.folder)) == 1
-    fold = log.fold()
-    assert sorted(fold.prior(problem_id("p"), JUDGE).verdicts) == list(range(9))
+    fold = log.read_index()
+    assert sorted(fold.known(problem_id("p"), JUDGE).verdicts) == list(range(9))
     assert len(log.attempts([problem_id("q")])) == 20
     assert not [name for name in os.listdir("/tmp") if name.startswith("limo_ray-upload-")]
 
@@ -142,7 +142,7 @@ def test_a_server_that_fails_now_and_then_is_asked_again(s3: S3) -> None:
     for index in range(6):
         writer.append(attempt("p", index))
         assert writer.flush() == 1
-    assert len(log.fold()) == 6
+    assert len(log.read_index()) == 6
     log.store.write_bytes("big", b"1" * 15_000_000)
     assert s3.control()["failed"] >= 3
     assert log.store.filesystem.get_file_info(log.store.path("big")).size == 15_000_000
@@ -159,11 +159,11 @@ def test_a_server_that_is_away_loses_no_attempt(s3: S3, impatient: None) -> None
         writer.flush()
     s3.control(fails=r"^GET .*\.parquet")
     with pytest.raises(OSError):
-        log.fold()
+        log.read_index()
     s3.control()
     assert log.store.files(f"{log.folder}/broken") == [], "a network that is away is no damage"
     assert writer.flush() == 1
-    assert len(log.fold()) == 2
+    assert len(log.read_index()) == 2
 
 
 def test_a_key_may_be_written_as_it_is(s3: S3) -> None:

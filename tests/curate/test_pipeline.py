@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 import pytest
 from ray.exceptions import RayError
 
-from limo_ray.attempts.log import Store
 from limo_ray.core import config
 from limo_ray.core.errors import reason
 from limo_ray.core.records import ATTEMPT, problem_id
@@ -24,6 +23,7 @@ from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.difficulty import passes
 from limo_ray.curate.pipeline import curate
 from limo_ray.sampling.passes import tell_of_missing_gpus
+from limo_ray.storage.store import Store
 from limo_ray.verify import VerificationError
 from tests import processes
 from tests.curate import messy_pool

@@ -13,11 +13,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from limo_ray.attempts.log import Store, scan
 from limo_ray.core import config
 from limo_ray.curate import pipeline, read_step
 from limo_ray.curate.config import CurateConfig
 from limo_ray.problems import sources
+from limo_ray.storage.store import Store, scan
 from tests.curate import messy_pool
 
 ROOT = Path(__file__).parent.parent.parent

@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
 
-from limo_ray.attempts.log import Store
 from limo_ray.core import config as configs
 from limo_ray.engines.base import EngineConfig, SamplingConfig
 from limo_ray.evaluate.config import EvaluateConfig
@@ -26,6 +25,7 @@ from limo_ray.evaluate.endpoint import (
     retry_after,
 )
 from limo_ray.evaluate.runner import evaluate
+from limo_ray.storage.store import Store
 from tests.evaluate.server import Served
 
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,6 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from limo_ray.attempts.log import Store
 from limo_ray.core import config as configs
 from limo_ray.core.prompts import example_messages
 from limo_ray.core.records import ATTEMPT, Attempt, Verdict
@@ -23,9 +22,10 @@ from limo_ray.evaluate.attempts import Task, stages
 from limo_ray.evaluate.config import BenchmarkConfig, EvaluateConfig
 from limo_ray.evaluate.contamination import training_data
 from limo_ray.evaluate.items import read
-from limo_ray.evaluate.runner import evaluate, plan
+from limo_ray.evaluate.runner import evaluate, outline
 from limo_ray.evaluate.table import markdown
 from limo_ray.problems.sources import SourceConfig
+from limo_ray.storage.store import Store
 from tests import processes
 from tests.evaluate.server import Served
 from tests.evaluate.test_endpoint import ENGINE
@@ -221,11 +221,11 @@ def test_training_data_is_found_in_the_models_card(tmp_path):
 
 def test_the_plan_tells_what_will_be_asked(exams, tmp_path):
     config = configs.load(EvaluateConfig, arguments(exams, tmp_path, "against=['http://a/v1#b']"))
-    told = plan(config, "cpu")
+    told = outline(config, "cpu")
     assert "easy: 40 items" in told and "4 attempt(s) each" in told
     assert "240 per model" in told and "b at http://a/v1" in told
     config.benchmarks[0].source.path = "nowhere.jsonl"
-    assert "easy: 2 attempt(s) each" in plan(config, "cpu")
+    assert "easy: 2 attempt(s) each" in outline(config, "cpu")
 
 
 def test_stages_of_a_mixture(exams):

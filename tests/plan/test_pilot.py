@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from limo_ray.attempts.log import AttemptLog, LogWriter, Store
+from limo_ray.attempts.log import AttemptLog, LogWriter
 from limo_ray.core import config
 from limo_ray.core.records import Attempt, Verdict, problem_id
 from limo_ray.plan.assumptions import MeasuredStage
@@ -14,6 +14,7 @@ from limo_ray.plan.config import PlanConfig, StageAssumption
 from limo_ray.plan.pilot import outcome_counts, read
 from limo_ray.plan.stop_rule_math import RATES, beta_weights, walk
 from limo_ray.sampling.stop_rule import StopRule
+from limo_ray.storage.store import Store
 
 ROOT = Path(__file__).parent.parent.parent
 RULE = StopRule(budget=16, keep_min=1, keep_max=3)
@@ -57,7 +58,7 @@ def test_counts_of_a_log(tmp_path: Path) -> None:
     ]:  # fmt: skip
         writer.append(one)
     writer.flush()
-    assert outcome_counts(log.fold()).tolist() == [[0, 2, 1], [1, 1, 1], [1, 2, 2]]
+    assert outcome_counts(log.read_index()).tolist() == [[0, 2, 1], [1, 1, 1], [1, 2, 2]]
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(0.6, 0.3), (0.5, 0.7), (0.2, 3.0)])

@@ -242,7 +242,7 @@ def test_made_problems_go_only_where_their_content_is_an_items(kind):
     for domain in ("gym", "math"):
         known = items(*held, domain=domain)
         if domain == "math" and kind in ("n_queens", "mini_sudoku"):
-            continue  # only of made problems is it known that a board may be all there is
+            continue  # only of made problems is it known that a coordinator may be all there is
         found = find([*held, *rest], known, domain="gym")
         assert [match and match.item for match in found[:15]] == list(range(1, 16))
         assert not any(found[15:])

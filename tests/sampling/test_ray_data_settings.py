@@ -5,11 +5,11 @@ import time
 import pyarrow as pa
 from ray.data.block import BlockStats
 
-from limo_ray.attempts.log import Store
 from limo_ray.core.records import ORDER_BITS, POOL
 from limo_ray.curate import pool
 from limo_ray.sampling import ray_data_settings
 from limo_ray.sampling.ray_data_settings import FewBlocksAhead, in_small_blocks
+from limo_ray.storage.store import Store
 
 BLOCKS = 200
 ARROW = {"batch_format": "pyarrow", "batch_size": None}

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from limo_ray.attempts.log import Store
-from limo_ray.sampling.coordinator import Board
+from limo_ray.sampling.coordinator import Coordinator
 from limo_ray.sampling.ray_metrics import COUNTERS, GAUGES, counts, levels
 from limo_ray.sampling.sampler import SamplerConfig, sample
+from limo_ray.storage.store import Store
 from tests.sampling.test_sampler import ENGINE, pool, stage
 
 GRAFANA = Path(__file__).parents[2] / "cluster/grafana.json"
@@ -74,13 +74,13 @@ def scraped(ray: object) -> dict[str, dict[str, float]]:
 def test_a_node_offers_what_a_run_did(local_ray, tmp_path: Path) -> None:
     before = scraped(local_ray)
     rows = pool(12)
-    board = local_ray.remote(Board).options(num_cpus=0).remote()
+    coordinator = local_ray.remote(Coordinator).options(num_cpus=0).remote()
     data = sample(
         local_ray.data.from_arrow(rows), ENGINE, [stage()], Store(str(tmp_path)), system="",
-        board=board, config=SamplerConfig(flush_s=0.2, speculative_share=0.0),
+        coordinator=coordinator, config=SamplerConfig(flush_s=0.2, speculative_share=0.0),
     )  # fmt: skip
     assert len(data.take_all()) == 12
-    (stats,) = local_ray.get(board.snapshot.remote()).values()
+    (stats,) = local_ray.get(coordinator.snapshot.remote()).values()
     deadline = time.time() + 40
     while True:  # nodes collect every ten seconds
         found = scraped(local_ray)
@@ -91,7 +91,7 @@ def test_a_node_offers_what_a_run_did(local_ray, tmp_path: Path) -> None:
         if sum(grown.values()) >= 12 or time.time() > deadline:
             break
         time.sleep(0.5)
-    local_ray.kill(board)
+    local_ray.kill(coordinator)
     assert sum(grown.values()) == 12
     assert found.keys() >= GAUGES.keys()
     assert {name for name in COUNTERS if name != "limo_ray_reused_total"} <= found.keys()

@@ -10,17 +10,17 @@ import pyarrow as pa
 import pytest
 from ray.exceptions import RayError
 
-from limo_ray.attempts.log import Store
 from limo_ray.attempts.partials import Partials
 from limo_ray.core.errors import EngineError
 from limo_ray.engines.base import EngineConfig, SamplingConfig
 from limo_ray.engines.scripted import ScriptedEngine
 from limo_ray.engines.scripted import sums as pool
 from limo_ray.sampling.batching import portions
-from limo_ray.sampling.coordinator import Board
+from limo_ray.sampling.coordinator import Coordinator
 from limo_ray.sampling.sampler import Sampler, SamplerConfig, sample
 from limo_ray.sampling.stages import Stage
 from limo_ray.sampling.stop_rule import StopRule
+from limo_ray.storage.store import Store
 
 RULE = StopRule(budget=8, keep_min=1, keep_max=3)
 ENGINE = EngineConfig(
@@ -36,16 +36,22 @@ def stage(rule: StopRule = RULE, fingerprint: str = "f" * 16) -> Stage:
 def run(
     ray, rows: pa.Table, store: Store, stages: list[Stage], engine=ENGINE, meanwhile=None, **config
 ):
-    board = ray.remote(Board).options(num_cpus=0).remote()
-    other = meanwhile.remote(board) if meanwhile else None
+    coordinator = ray.remote(Coordinator).options(num_cpus=0).remote()
+    other = meanwhile.remote(coordinator) if meanwhile else None
     settings = SamplerConfig(**{"flush_s": 0.2, "speculative_share": 0.0} | config)
     data = sample(
-        ray.data.from_arrow(rows), engine, stages, store, system="", board=board, config=settings
+        ray.data.from_arrow(rows),
+        engine,
+        stages,
+        store,
+        system="",
+        coordinator=coordinator,
+        config=settings,
     )
     decided = {row["id"]: row for row in data.take_all()}
-    stats = list(ray.get(board.snapshot.remote()).values())
+    stats = list(ray.get(coordinator.snapshot.remote()).values())
     assert other is None or ray.get(other), "the sampler's process was not ended"
-    ray.kill(board)
+    ray.kill(coordinator)
     return decided, stats
 
 
@@ -154,8 +160,8 @@ def test_an_ended_sampler_costs_at_most_what_was_not_flushed(local_ray, tmp_path
 def test_an_interrupted_job_goes_on_in_the_middle_of_its_completions(local_ray, tmp_path):
     rows, store = pool(100), Store(str(tmp_path))
 
-    def interrupt(board, pid):
-        local_ray.get(board.interrupt.remote())
+    def interrupt(coordinator, pid):
+        local_ray.get(coordinator.interrupt.remote())
 
     halt = _after_40_verdicts(local_ray, interrupt)
     config = {"flush_s": 4.0, "partial_tokens": 3}
@@ -174,20 +180,20 @@ def test_an_interrupted_job_goes_on_in_the_middle_of_its_completions(local_ray, 
 
 
 def _end_the_sampler(ray, sent: signal.Signals):
-    return _after_40_verdicts(ray, lambda board, pid: os.kill(pid, sent))
+    return _after_40_verdicts(ray, lambda coordinator, pid: os.kill(pid, sent))
 
 
 def _after_40_verdicts(ray, do):
     """A remote function that does it once a sampler has given so many; returns its process."""
 
     @ray.remote(num_cpus=0)
-    def watch(board) -> int:
+    def watch(coordinator) -> int:
         deadline = time.time() + 60
         while time.time() < deadline:
             time.sleep(0.05)
-            for worker in ray.get(board.snapshot.remote()).values():
+            for worker in ray.get(coordinator.snapshot.remote()).values():
                 if sum(worker["stages"]["strong"]["verdicts"].values()) >= 40:
-                    do(board, worker["pid"])
+                    do(coordinator, worker["pid"])
                     return worker["pid"]
         return 0
 
@@ -197,22 +203,22 @@ def _after_40_verdicts(ray, do):
 def test_a_pool_of_gpu_engines_can_be_planned(local_ray, tmp_path):
     """Ray Data refuses some arguments only where GPUs are asked for."""
     engine = EngineConfig(model="scripted", kind="scripted", device="gpu", max_num_seqs=256)
-    board = local_ray.remote(Board).options(num_cpus=0).remote()
+    coordinator = local_ray.remote(Coordinator).options(num_cpus=0).remote()
     data = sample(
         local_ray.data.from_arrow(pool(1)), engine, [stage()], Store(str(tmp_path)), system="",
-        board=board, config=SamplerConfig(),
+        coordinator=coordinator, config=SamplerConfig(),
     )  # fmt: skip
     assert "Sampler" in repr(data)
-    local_ray.kill(board)
+    local_ray.kill(coordinator)
 
 
 def test_a_batch_that_is_sent_again_is_not_drawn_again(local_ray, tmp_path):
     """As Ray does when a connection broke: while the process has it, and afterwards."""
     rows, store = pool(12), Store(str(tmp_path))
-    board = local_ray.remote(Board).options(num_cpus=0).remote()
+    coordinator = local_ray.remote(Coordinator).options(num_cpus=0).remote()
     settings = SamplerConfig(flush_s=0.1, speculative_share=0.0)
     with ThreadPoolExecutor(3) as threads:  # none is the main one, which takes signals
-        make = threads.submit(Sampler, SLOW, [stage()], store, "", board, settings)
+        make = threads.submit(Sampler, SLOW, [stage()], store, "", coordinator, settings)
         sampler = make.result()
         first = threads.submit(sampler, rows)
         while not sampler.waiting:
@@ -225,7 +231,7 @@ def test_a_batch_that_is_sent_again_is_not_drawn_again(local_ray, tmp_path):
     attempts = logged(store)
     assert len(attempts) == len(set(attempts)) == draws
     assert not sampler.waiting
-    local_ray.kill(board)
+    local_ray.kill(coordinator)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Presets, mistakes, the plan, what is added to a request, and the files for clusters."""
+"""Presets, mistakes, the outline, what is added to a request, and the files for clusters."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from limo_ray.serve import openai_extensions as asked
 from limo_ray.serve.app import application, build_app
 from limo_ray.serve.config import ServeConfig
 from limo_ray.serve.errors import Refusal
-from limo_ray.serve.job import CAUSE, plan
+from limo_ray.serve.job import CAUSE, outline
 from limo_ray.serve.openai_extensions import THINKING, prepared
 
 ROOT = Path(__file__).parent.parent.parent
@@ -60,11 +60,13 @@ def test_the_model_is_the_engines_and_has_a_name(tmp_path: Path) -> None:
 
 
 def test_the_plan_says_what_would_start() -> None:
-    text = plan(load("engine.max_replicas=3", "routing=prefix", "port=8123"), "cpu")
+    text = outline(load("engine.max_replicas=3", "routing=prefix", "port=8123"), "cpu")
     assert "http://127.0.0.1:8123/v1" in text
     assert "1 to 3 on cpu" in text
     assert "prefix" in text
-    assert "4 GPU(s)" in plan(config.load(ServeConfig, [str(ROOT / "conf/serve/limo.yaml")]), "gpu")
+    assert "4 GPU(s)" in outline(
+        config.load(ServeConfig, [str(ROOT / "conf/serve/limo.yaml")]), "gpu"
+    )
 
 
 def test_the_cause_of_a_failed_start_is_found_in_serves_pages() -> None:

@@ -18,8 +18,8 @@ def run(model: str, stage: str, precision: str) -> tuple[float, float]:
     import psutil
     import torch
 
-    from limo_ray.attempts.log import Store
     from limo_ray.core import config as configs
+    from limo_ray.storage.store import Store
     from limo_ray.train import memory, worker
     from limo_ray.train.config import TrainConfig
     from limo_ray.train.table import layout

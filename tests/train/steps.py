@@ -10,8 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from limo_ray.attempts.log import Store
 from limo_ray.core import config as configs
+from limo_ray.storage.store import Store
 from limo_ray.train.config import TrainConfig
 from tests.train import tiny
 

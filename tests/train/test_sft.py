@@ -12,9 +12,9 @@ from typing import Any
 import psutil
 import pytest
 
-from limo_ray.attempts.log import Store
 from limo_ray.core import config as configs
 from limo_ray.core.errors import TrainingError
+from limo_ray.storage.store import Store
 from limo_ray.train.config import TrainConfig
 from limo_ray.train.sft import check_resumable, stop_words, train
 from tests import processes
