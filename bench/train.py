@@ -26,13 +26,14 @@ import torch
 from torch.utils.data import SequentialSampler
 
 from limo_ray.core import config as configs
+from limo_ray.core.console import say
 from limo_ray.storage import model_files
 from limo_ray.storage.store import Store
 from limo_ray.train.config import TrainConfig
-from limo_ray.train.sft import prepared
-from limo_ray.train.table import Layout, layout
+from limo_ray.train.sft import load_data
+from limo_ray.train.table import Layout, batch_layout
 from limo_ray.train.tokens import Tokens
-from limo_ray.train.worker import Job, start
+from limo_ray.train.worker import TrainingJob, start
 
 WARM = 2
 BATCH = 8
@@ -51,20 +52,22 @@ def config(data: str, steps: int, *changed: str) -> TrainConfig:
     )  # fmt: skip
 
 
-def ours(settings: TrainConfig, examples: list[Tokens], plan: Layout, steps: int) -> Result:
+def ours(settings: TrainConfig, examples: list[Tokens], layout: Layout, steps: int) -> Result:
     os.environ |= {"DS_ACCELERATOR": "cpu", "RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1"}
     store = torch.distributed.HashStore()
     torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    job = Job(config=settings, device="cpu", store=Store(settings.store),
-              model=model_files.resolve(settings.model), template="", train=examples,
-              held_out=[], plan=plan, board=None)  # fmt: skip
+    job = TrainingJob(
+        config=settings, device="cpu", store=Store(settings.store),
+        model=model_files.resolve(settings.model), template="", train=examples, held_out=[],
+        layout=layout, state=None,
+    )  # fmt: skip
     worker = start(job)
     losses, tokens = [], 0
     begun = time.perf_counter()
     for step in range(steps):
         if step == WARM:
             begun, tokens = time.perf_counter(), 0
-        chosen = plan.schedule.batch_of(step)
+        chosen = layout.schedule.batch_of(step)
         losses.append(worker.learn(chosen))
         worker.update(LR)
         tokens += sum(len(examples[one]) for one in chosen)
@@ -134,18 +137,18 @@ def main() -> None:
     steps = options.steps + WARM
     packed = config(options.data, steps)
     padded = config(options.data, steps, "batch.packing=false", f"batch.micro_examples={BATCH}")
-    _, data = prepared(packed)
+    _, data = load_data(packed)
     examples = data.train
-    plan, rows = (layout(each, len(examples)) for each in (packed, padded))
-    order = [one for step in range(steps) for one in plan.schedule.batch_of(step)]
+    packed_layout, padded_layout = (batch_layout(each, len(examples)) for each in (packed, padded))
+    order = [one for step in range(steps) for one in packed_layout.schedule.batch_of(step)]
     plain = {"per_device_train_batch_size": BATCH, "gradient_checkpointing": False}
     packs = {"per_device_train_batch_size": 1, "gradient_checkpointing": False, "packing": True}
     systems = {
         "TRL, default": lambda: trl(examples, order, steps),
         "TRL, padded": lambda: trl(examples, order, steps, **plain),
         "TRL, packed": lambda: trl(examples, order * 2, steps, **packs),
-        "ours, padded": lambda: ours(padded, examples, rows, steps),
-        "ours, packed": lambda: ours(packed, examples, plan, steps),
+        "ours, padded": lambda: ours(padded, examples, padded_layout, steps),
+        "ours, packed": lambda: ours(packed, examples, packed_layout, steps),
     }
     if options.turn:
         options.out.write_text(json.dumps(systems[options.turn]()))
@@ -183,11 +186,6 @@ def turn(name: str) -> Result:
             raise RuntimeError(f"{name}: {done.stderr[-3000:]}")
         speed, losses = json.loads(out.read_text())
     return speed, losses
-
-
-def say(text: str) -> None:
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

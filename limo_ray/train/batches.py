@@ -18,7 +18,7 @@ Rows = list[list[int]]  # of one worker and step: for each forward pass the exam
 
 
 @dataclass(kw_only=True, slots=True)
-class Row:
+class TokenRow:
     """One forward pass of one worker.
 
     `ids`, `positions` and `labels` are (rows, length); labels are shifted: the token that comes
@@ -103,7 +103,7 @@ def pad(lengths: dict[int, int], groups: int, micro: int) -> list[Rows]:
     return [passes[group::groups] for group in range(groups)]
 
 
-def packed_row(examples: list[Tokens], multiple: int = 1) -> Row:
+def packed_row(examples: list[Tokens], multiple: int = 1) -> TokenRow:
     """Examples end to end, positions from 0 in each; filled up to a multiple of `multiple`."""
     tokens = sum(len(one) for one in examples)
     fill = -tokens % multiple or (0 if tokens else multiple)
@@ -118,12 +118,12 @@ def packed_row(examples: list[Tokens], multiple: int = 1) -> Row:
         start = end
     positions = np.concatenate([np.arange(length) for length in lengths])
     bounds = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return Row(
+    return TokenRow(
         ids=ids[None], positions=positions[None], labels=labels[None], bounds=bounds, tokens=tokens
     )
 
 
-def padded_row(examples: list[Tokens], multiple: int = 1) -> Row:
+def padded_row(examples: list[Tokens], multiple: int = 1) -> TokenRow:
     """Examples one below the other, filled up on the right to the longest.
 
     Attention looks back only, so what is filled up needs no mask: nothing before it sees it.
@@ -137,7 +137,7 @@ def padded_row(examples: list[Tokens], multiple: int = 1) -> Row:
         labels[place, : len(one)] = _next(one)
     positions = np.broadcast_to(np.arange(length), ids.shape).copy()
     tokens = sum(len(one) for one in examples)
-    return Row(ids=ids, positions=positions, labels=labels, bounds=None, tokens=tokens)
+    return TokenRow(ids=ids, positions=positions, labels=labels, bounds=None, tokens=tokens)
 
 
 def _next(one: Tokens) -> np.ndarray:

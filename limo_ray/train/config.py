@@ -156,11 +156,11 @@ class WorkersConfig:
     labels: dict[str, str] = field(default_factory=dict)
     """Node labels that each worker asks for, as an engine does: {role: "!sampler"}."""
     gpu_gib: float = 80.0
-    """Memory of one GPU, for the memory plan."""
+    """Memory of one GPU, for the memory estimate."""
     host_gib: float = 0.0
     """Host memory for each node's workers, for the memory plan; 0: not judged."""
     per_node: int = 8
-    """Workers on one node, for the memory plan."""
+    """Workers on one node, for the memory estimate."""
     max_failures: int = 3
     """Restarts after a worker or node died (preempted nodes are not counted)."""
 

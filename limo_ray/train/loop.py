@@ -9,37 +9,37 @@ import torch
 import torch.distributed as dist
 
 from limo_ray.train.deepspeed import learning_rate
+from limo_ray.train.divergence import DivergenceMonitor
 from limo_ray.train.model import DTYPES
 from limo_ray.train.tracking import Trackers
-from limo_ray.train.watch import Watch
-from limo_ray.train.worker import Job, Worker, matmul_peak, start
+from limo_ray.train.worker import TrainingJob, Worker, matmul_peak, start
 
 
 def train_loop(sent: dict[str, Any]) -> None:
     """Trains from the newest checkpoint, or the beginning, to the end; the same on all workers."""
-    job: Job = sent["job"]
+    job: TrainingJob = sent["job"]
     job.train, job.held_out = ray.get(sent["data"])
     worker = start(job)
     worker.restore()
-    config, schedule = job.config, job.plan.schedule
-    tell = Trackers(job, worker.history, first=worker.first)
-    watch = Watch(config.watch, [row["loss"] for row in worker.history])
+    config, schedule = job.config, job.layout.schedule
+    trackers = Trackers(job, worker.history, first=worker.first)
+    monitor = DivergenceMonitor(config.watch, [row["loss"] for row in worker.history])
     pace = Pace(worker)
     saved_for_notice = False
 
     if job.held_out and not worker.history:
         worker.held_out_before = worker.held_out_loss()
-    tell.begin(worker.held_out_before)
+    trackers.begin(worker.held_out_before)
     for step in range(len(worker.history), schedule.steps):
         torch.manual_seed(hash((config.seed, step, dist.get_rank())))  # dropout, also resumed
         chosen = schedule.batch_of(step)
         lr = learning_rate(config.optimizer, step, schedule.steps)
         loss = worker.learn(chosen)
-        trouble = watch.trouble(loss, 0.0)
-        norm = math.nan if trouble else worker.update(lr)
-        trouble = trouble or ("" if math.isfinite(norm) else f"the gradient norm is {norm}")
-        if trouble:
-            tell.stop(step + 1, trouble)
+        reason = monitor.reason_to_stop(loss, 0.0)
+        norm = math.nan if reason else worker.update(lr)
+        reason = reason or ("" if math.isfinite(norm) else f"the gradient norm is {norm}")
+        if reason:
+            trackers.stop(step + 1, reason)
             return
 
         last_of_epoch = (step + 1) % schedule.per_epoch == 0 or step + 1 == schedule.steps
@@ -50,21 +50,21 @@ def train_loop(sent: dict[str, Any]) -> None:
         if config.checkpoint.best and _is_best(row, worker.history):
             worker.publish(f"training/{config.name}/best")
         worker.history.append(row)
-        tell.step(row)
+        trackers.step(row)
 
         every = config.checkpoint.every_steps
         due = (every and (step + 1) % every == 0) or (
             config.checkpoint.every_epoch and last_of_epoch
         )
         notice = ray.train.get_preemption_info() is not None
-        if (due and watch.sound) or (notice and not saved_for_notice):
+        if (due and monitor.sound) or (notice and not saved_for_notice):
             worker.save(row)
-            tell.saved(step + 1)
+            trackers.saved(step + 1)
         saved_for_notice = notice
         pace.skip()
 
     worker.publish(f"models/{config.name}")
-    tell.end()
+    trackers.end()
 
 
 def _is_best(row: dict[str, Any], history: list[dict[str, Any]]) -> bool:

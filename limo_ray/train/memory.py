@@ -39,7 +39,7 @@ class Shape:
 
 
 @dataclass(kw_only=True, slots=True)
-class Outlook:
+class MemoryEstimate:
     """Bytes by what they are for, on each worker's device and on each node's host, and a word."""
 
     device: dict[str, float]
@@ -80,14 +80,14 @@ def _rows(parts: dict[str, float], room: float) -> list[str]:
     return [*lines, f"  {'together':<{width}}  {total / GIB:8.2f} GiB{of}"]
 
 
-def judge(config: TrainConfig, device: str, tokens: int, passes: int = 2) -> Outlook:
+def estimate(config: TrainConfig, device: str, tokens: int, passes: int = 2) -> MemoryEstimate:
     """The plan of a config whose largest forward pass has `tokens` tokens.
 
     With one of the `passes` in each optimizer step no gradients wait while a pass is at its top.
 
     Raises ValueError when the model's config cannot be had.
     """
-    return outlook(shape_of(config), config, device, tokens, passes)
+    return estimate_for_shape(shape_of(config), config, device, tokens, passes)
 
 
 def shape_of(config: TrainConfig) -> Shape:
@@ -162,9 +162,9 @@ def _key(x: Tensor) -> int:
     return x.untyped_storage()._cdata
 
 
-def outlook(
+def estimate_for_shape(
     shape: Shape, config: TrainConfig, device: str, tokens: int, passes: int = 2
-) -> Outlook:
+) -> MemoryEstimate:
     """The plan for a model's shape and `tokens` in one forward pass of a group of workers."""
     zero, compute, workers = config.zero, config.compute, config.workers
     size = SIZE[compute.precision]
@@ -227,7 +227,7 @@ def outlook(
         host["workers"] = sum(needs.values()) * each
     else:
         needs["reserved"] = RESERVED * workers.gpu_gib * GIB
-    return Outlook(
+    return MemoryEstimate(
         device=needs, host=host, device_room=0 if on_cpu else workers.gpu_gib * GIB,
         host_room=workers.host_gib * GIB, on_cpu=on_cpu, advice=_advice(config, needs, host),
     )  # fmt: skip

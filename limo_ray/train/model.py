@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from limo_ray.train import attention, loss
-from limo_ray.train.batches import IGNORED, Row
+from limo_ray.train.batches import IGNORED, TokenRow
 from limo_ray.train.config import LoraConfig, TrainConfig
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 CAPPED = ("final_logit_softcapping", "logit_scale", "logits_scaling")
 
 
-class Student(nn.Module):
+class LossModel(nn.Module):
     """A causal language model whose forward pass is the summed loss of the learned tokens."""
 
     def __init__(self, lm: Any, config: TrainConfig) -> None:
@@ -90,7 +90,7 @@ def refuse(model_config: Any, config: TrainConfig) -> None:
         )
 
 
-def load(model: str, config: TrainConfig, sharing: dist.ProcessGroup | None) -> Student:
+def load(model: str, config: TrainConfig, sharing: dist.ProcessGroup | None) -> LossModel:
     """The model, ready for `deepspeed.initialize`.
 
     Under ZeRO-3 (an HfDeepSpeedConfig is alive) each parameter is spread as soon as it is read.
@@ -105,8 +105,8 @@ def load(model: str, config: TrainConfig, sharing: dist.ProcessGroup | None) -> 
     return wrap(lm, config)
 
 
-def wrap(lm: Any, config: TrainConfig) -> Student:
-    """A loaded (or meta) model as a student: adapters, recomputing, training mode."""
+def wrap(lm: Any, config: TrainConfig) -> LossModel:
+    """A loaded (or meta) model as a LossModel: adapters, recomputing, training mode."""
     lm.config.use_cache = False
     if config.lora:
         lm = _with_adapters(lm, config.lora)
@@ -116,7 +116,7 @@ def wrap(lm: Any, config: TrainConfig) -> Student:
         lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
         lm.enable_input_require_grads()
     lm.train()
-    return Student(lm, config)
+    return LossModel(lm, config)
 
 
 def _with_adapters(lm: Any, lora: LoraConfig) -> Any:
@@ -133,10 +133,10 @@ def _with_adapters(lm: Any, lora: LoraConfig) -> Any:
     )  # fmt: skip
 
 
-def decayed(student: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def decayed(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Parameter groups: matrices decay, norms and biases do not."""
     groups: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-    for parameter in student.parameters():
+    for parameter in model.parameters():
         if parameter.requires_grad:
             shape = getattr(parameter, "ds_shape", parameter.shape)  # ZeRO-3 leaves it empty
             groups[len(shape) > 1].append(parameter)
@@ -147,10 +147,10 @@ def decayed(student: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     ]
 
 
-def tensors(row: Row, device: torch.device, place: int = 0, shared: int = 1) -> dict[str, Any]:
-    """A row as the student takes it; of a row shared by workers the part at `place`."""
+def tensors(row: TokenRow, device: torch.device, rank: int = 0, shared: int = 1) -> dict[str, Any]:
+    """A row as the model takes it; of a row that `shared` workers share, the slice of `rank`."""
     size = row.ids.shape[1] // shared
-    mine = slice(place * size, (place + 1) * size)
+    mine = slice(rank * size, (rank + 1) * size)
     made: dict[str, Any] = {
         name: torch.from_numpy(getattr(row, name)[:, mine].copy()).to(device)
         for name in ("ids", "positions", "labels")
@@ -164,10 +164,10 @@ def tensors(row: Row, device: torch.device, place: int = 0, shared: int = 1) -> 
 
 
 def save_folder(
-    folder: Path, student: Student, weights: dict[str, Tensor], tokenizer: Any, template: str
+    folder: Path, trained: LossModel, weights: dict[str, Tensor], tokenizer: Any, template: str
 ) -> None:
     """Writes a Hugging Face folder (safetensors) from consolidated weights in host memory."""
-    model = student.inner[0]
+    model = trained.inner[0]
     implementation = model.config._attn_implementation
     model.config._attn_implementation = "sdpa"
     model.config.use_cache = True

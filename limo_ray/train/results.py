@@ -15,13 +15,13 @@ from limo_ray.report.templates import FOLDER, environment
 from limo_ray.storage import model_files
 from limo_ray.storage.store import Store
 from limo_ray.train.config import TrainConfig
-from limo_ray.train.table import Data
+from limo_ray.train.table import TrainingData
 
 PACKAGES = ("deepspeed", "ray", "torch", "transformers", "peft", "accelerate", "safetensors")
 
 
 def metrics(
-    history: list[dict[str, Any]], facts: dict[str, Any], data: Data, seconds: float
+    history: list[dict[str, Any]], facts: dict[str, Any], data: TrainingData, seconds: float
 ) -> dict[str, Any]:
     """The figures of a finished training."""
     held = [row["held_out_loss"] for row in history if "held_out_loss" in row]

@@ -37,12 +37,12 @@ from limo_ray.runs.heartbeat import Heartbeat
 from limo_ray.storage import model_files
 from limo_ray.storage.store import Store
 from limo_ray.train import memory, results, tracking
-from limo_ray.train import model as student
+from limo_ray.train import model as models
 from limo_ray.train.config import TrainConfig
 from limo_ray.train.loop import train_loop
-from limo_ray.train.table import Data, demand, layout, prepare, table
+from limo_ray.train.table import TrainingData, batch_layout, demand, prepare, table
 from limo_ray.train.tokens import Encoder
-from limo_ray.train.worker import FACTS, Job, refuse_other_shape
+from limo_ray.train.worker import FACTS, TrainingJob, refuse_other_shape
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ def train(config: TrainConfig, device: str) -> TrainResult:
     device = device if config.workers.device == "auto" else config.workers.device
     store = Store(config.store)
     run = store.within(f"training/{config.name}")
-    model, data = prepared(config)
+    model, data = load_data(config)
     key = run_key(config, data)
     if (manifest := run.read_json("manifest.json")) and manifest.get("key") == key:
         folder = store.within(f"models/{config.name}").shown
@@ -97,29 +97,29 @@ def train(config: TrainConfig, device: str) -> TrainResult:
 
 
 def _train(
-    config: TrainConfig, device: str, store: Store, run: Store, model: str, data: Data, key: str,
-    beat: Heartbeat,
+    config: TrainConfig, device: str, store: Store, run: Store, model: str, data: TrainingData,
+    key: str, beat: Heartbeat,
 ) -> TrainResult:  # fmt: skip
     begun = time.time()
-    plan = layout(config, len(data.train))
-    shown = table(data, plan)
+    layout = batch_layout(config, len(data.train))
+    shown = table(data, layout)
     say(_lines("data", shown))
     check_resumable(config, run.within(f"checkpoints/{key}"))
-    outlook = memory.judge(config, device, *demand(data, plan))
-    say(outlook.text())
+    estimate = memory.estimate(config, device, *demand(data, layout))
+    say(estimate.text())
 
-    board = ray.remote(num_cpus=0)(tracking.Board).remote()
-    job = Job(
+    state = ray.remote(num_cpus=0)(tracking.TrainingState).remote()
+    job = TrainingJob(
         config=config, device=device, store=store,
         model=config.model if "://" in config.model else model,
-        template=_template(config), train=[], held_out=[], plan=plan, board=board,
+        template=_template(config), train=[], held_out=[], layout=layout, state=state,
     )  # fmt: skip
     sent = {"job": job, "data": ray.put((data.train, data.held_out))}
     beat.phase("training")
-    with tracking.View(board, plan.schedule.steps) as view:
+    with tracking.TrainingView(state, layout.schedule.steps) as view:
         _fit(_trainer(sent, config, device, run, key), config)
     if stopped := view.facts.get("stopped"):
-        raise TrainingError(stop_words(stopped, view.facts, config, run, key))
+        raise TrainingError(stop_message(stopped, view.facts, config, run, key))
     metrics = results.metrics(view.history, view.facts, data, time.time() - begun)
     manifest = {
         "name": config.name, "status": "done", "key": key, "metrics": metrics,
@@ -128,20 +128,20 @@ def _train(
         "versions": provenance.versions(results.PACKAGES), "command": provenance.command(),
         "model": model_files.identity(config.model),
         "config": configs.as_dict(config), "data": shown,
-        "memory": asdict(outlook),
+        "memory": asdict(estimate),
     }  # fmt: skip
     results.publish(store, run, config, redacted(manifest), view.history)
     folder = store.within(f"models/{config.name}").shown
     return TrainResult(folder=folder, run=run.shown, metrics=metrics, resumed=False)
 
 
-def prepared(config: TrainConfig) -> tuple[str, Data]:
+def load_data(config: TrainConfig) -> tuple[str, TrainingData]:
     """The model's folder or hub id, and the encoded data; ValueError for what cannot be had."""
     from transformers import AutoConfig, AutoTokenizer
 
     model = model_files.resolve(config.model, weights=False)
     try:
-        student.refuse(AutoConfig.from_pretrained(model), config)
+        models.refuse(AutoConfig.from_pretrained(model), config)
         tokenizer = AutoTokenizer.from_pretrained(model)
     except OSError as error:
         raise ValueError(f"model: {config.model!r}: {first_line(error)}") from None
@@ -159,7 +159,7 @@ def check_resumable(config: TrainConfig, checkpoints: Store) -> None:
         refuse_other_shape(facts["made_by"], config, f"{checkpoints.shown}/{newest}")
 
 
-def run_key(config: TrainConfig, data: Data) -> str:
+def run_key(config: TrainConfig, data: TrainingData) -> str:
     """Changes whenever the loss curve would: a run with the same key goes on, others start anew."""
     import hashlib
 
@@ -225,7 +225,7 @@ def _fit(trainer: TorchTrainer, config: TrainConfig) -> None:
         raise TrainingError(reason(error)) from error
 
 
-def stop_words(
+def stop_message(
     stopped: dict[str, Any], facts: dict[str, Any], config: TrainConfig, run: Store, key: str
 ) -> str:
     """Why a training stopped, and the checkpoint to go back to, in one line."""
@@ -247,14 +247,14 @@ def outline(config: TrainConfig, device: str) -> str:
     tokens = config.pack_tokens if config.batch.packing else rows * config.rows.max_tokens
     passes = 2
     try:
-        _, data = prepared(config)
+        _, data = load_data(config)
     except ValueError as error:  # the plan is also for a machine that has no data
         lines = [f"data not read: {error}", f"memory for {tokens:,} tokens in a forward pass"]
     else:
-        found = layout(config, len(data.train))
+        found = batch_layout(config, len(data.train))
         tokens, passes = demand(data, found)
         lines = [_lines("data", table(data, found))]
-    lines.append(memory.judge(config, device, tokens, passes).text())
+    lines.append(memory.estimate(config, device, tokens, passes).text())
     lines.append(f"output  {Store(config.store).shown}/models/{config.name}")
     return "\n".join(lines)
 

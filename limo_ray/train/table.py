@@ -16,7 +16,7 @@ SHOWN = 5  # bad rows named
 
 
 @dataclass(kw_only=True, slots=True)
-class Data:
+class TrainingData:
     """Examples ready to train on, and what became of the others."""
 
     train: list[Tokens]
@@ -29,7 +29,9 @@ class Data:
     """The first of them, each with file, row and field."""
 
 
-def prepare(rows: Iterable[Chat | Bad], encoder: Encoder, config: RowsConfig, seed: int) -> Data:
+def prepare(
+    rows: Iterable[Chat | Bad], encoder: Encoder, config: RowsConfig, seed: int
+) -> TrainingData:
     """Encodes all rows under the stated policy.
 
     Raises ValueError that names the rows when bad ones stop (rows.bad), when too long ones do
@@ -60,12 +62,14 @@ def prepare(rows: Iterable[Chat | Bad], encoder: Encoder, config: RowsConfig, se
             continue
         found.append(tokens)
     if bad and config.bad == "stop":
-        raise ValueError(_told(bad, read, "cannot be examples", "rows.bad=drop leaves them out"))
+        raise ValueError(
+            _rows_message(bad, read, "cannot be examples", "rows.bad=drop leaves them out")
+        )
     if long and config.too_long == "stop":
         advice = "rows.too_long=drop or cut, or a larger rows.max_tokens"
-        raise ValueError(_told(long, read, "are too long", advice))
+        raise ValueError(_rows_message(long, read, "are too long", advice))
     held = _held_out(len(found), config, seed)
-    data = Data(
+    data = TrainingData(
         train=[one for place, one in enumerate(found) if place not in held],
         held_out=[one for place, one in enumerate(found) if place in held],
         read=read,
@@ -86,7 +90,7 @@ def _encode(row: Chat | Bad, encoder: Encoder) -> Tokens | Bad:
         return Bad(file=row.file, row=row.row, message=str(error))
 
 
-def _told(rows: list[str], read: int, what: str, advice: str) -> str:
+def _rows_message(rows: list[str], read: int, what: str, advice: str) -> str:
     more = f"; and {len(rows) - SHOWN:,} more" if len(rows) > SHOWN else ""
     named = "; ".join(rows[:SHOWN])
     return f"data: {len(rows):,} of {read:,} rows {what}: {named}{more} ({advice})"
@@ -118,12 +122,12 @@ class Layout:
             return batches.pack(lengths, self.groups, self.room)
         return batches.pad(lengths, self.groups, self.micro)
 
-    def row(self, data: list[Tokens], chosen: list[int]) -> batches.Row:
+    def row(self, data: list[Tokens], chosen: list[int]) -> batches.TokenRow:
         make = batches.packed_row if self.packing else batches.padded_row
         return make([data[one] for one in chosen], self.multiple)
 
 
-def layout(config: TrainConfig, examples: int) -> Layout:
+def batch_layout(config: TrainConfig, examples: int) -> Layout:
     """The layout that a config asks for."""
     shared = config.compute.sequence_parallel
     optimizer = config.optimizer
@@ -137,25 +141,25 @@ def layout(config: TrainConfig, examples: int) -> Layout:
     )  # fmt: skip
 
 
-def demand(data: Data, plan: Layout) -> tuple[int, int]:
+def demand(data: TrainingData, layout: Layout) -> tuple[int, int]:
     """Tokens of the largest forward pass of the first epoch, padding included; passes of a step."""
-    sizes = list(_passes(data, plan))
+    sizes = list(_passes(data, layout))
     return max(map(max, sizes)), max(map(len, sizes))
 
 
-def _passes(data: Data, plan: Layout) -> Iterator[list[int]]:
+def _passes(data: TrainingData, layout: Layout) -> Iterator[list[int]]:
     """Tokens, padding included, of each forward pass of a group in a step, over the first epoch."""
-    for step in range(plan.schedule.per_epoch):
-        for group in plan.rows(data.train, plan.schedule.batch_of(step)):
-            yield [plan.row(data.train, chosen).ids.size for chosen in group]
+    for step in range(layout.schedule.per_epoch):
+        for group in layout.rows(data.train, layout.schedule.batch_of(step)):
+            yield [layout.row(data.train, chosen).ids.size for chosen in group]
 
 
-def table(data: Data, plan: Layout) -> list[tuple[str, str]]:
+def table(data: TrainingData, layout: Layout) -> list[tuple[str, str]]:
     """What is shown before the start: names and values."""
     lengths = [len(one) for one in data.train]
     targets = sum(one.targets for one in data.train)
-    schedule = plan.schedule
-    sizes = list(_passes(data, plan))
+    schedule = layout.schedule
+    sizes = list(_passes(data, layout))
     passes = max(map(len, sizes))
     waste = 1 - sum(lengths) / sum(map(sum, sizes))
     shown = [("rows read", f"{data.read:,}")]
@@ -166,8 +170,8 @@ def table(data: Data, plan: Layout) -> list[tuple[str, str]]:
         ("tokens", f"{sum(lengths):,}, {targets:,} of them learned"),
         ("longest", f"{max(lengths):,} tokens; half have at most {int(np.median(lengths)):,}"),
         ("global batch", f"{min(schedule.batch, len(lengths))} examples, in up to {passes} "
-                         f"forward pass(es) of each of {plan.groups} worker group(s)"),
+                         f"forward pass(es) of each of {layout.groups} worker group(s)"),
         ("steps", f"{schedule.steps:,}, {schedule.per_epoch:,} an epoch"),
-        ("padding waste", f"{waste:.1%}" + (" (packed)" if plan.packing else "")),
+        ("padding waste", f"{waste:.1%}" + (" (packed)" if layout.packing else "")),
     ]  # fmt: skip
     return shown

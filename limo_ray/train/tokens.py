@@ -41,7 +41,7 @@ class Encoder:
     def __init__(self, tokenizer: Any, template: str = "", turns: str = "all") -> None:
         """`template` goes before the tokenizer's own; `turns` (all, last) says which are learned.
 
-        Raises ValueError for a tokenizer that has no template or cannot tell where its tokens are.
+        Raises ValueError for a tokenizer that has no template or cannot give token offsets.
         """
         if not template and not tokenizer.chat_template:
             raise ValueError("model: has no chat template: give one with rows.template")

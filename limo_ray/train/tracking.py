@@ -1,4 +1,4 @@
-"""What a training tells while it runs: the driver's live view, TensorBoard, W&B, MLflow."""
+"""What a training shows while it runs: the driver's live view, TensorBoard, W&B, MLflow."""
 
 import logging
 import sys
@@ -23,8 +23,8 @@ PLAIN_EVERY_S = 15.0
 SHOWN = ("loss", "held_out_loss", "lr", "grad_norm", "tokens_per_s", "share_of_peak")
 
 
-class Board:
-    """Last word of a training, as a Ray actor: its history, and how it stands."""
+class TrainingState:
+    """A Ray actor with the history of a training and its newest facts."""
 
     def __init__(self) -> None:
         self.history: list[dict[str, Any]] = []
@@ -47,18 +47,18 @@ class Board:
 
 
 class Trackers:
-    """The first worker's word to the board and to all trackers; silent on the others."""
+    """Sends the first worker's figures to the state actor and all trackers; others send nothing."""
 
     def __init__(self, job: Any, history: list[dict[str, Any]], *, first: bool) -> None:
-        self.board: Any = None
+        self.state: Any = None
         self.others: list[Any] = []
         self.resumed = bool(history)  # from a checkpoint of its last step
         if not first:
             return
-        self.board = job.board
-        ray.get(self.board.begin.remote(history))
+        self.state = job.state
+        ray.get(self.state.begin.remote(history))
         if self.resumed:
-            ray.get(self.board.saved.remote(len(history)))
+            ray.get(self.state.saved.remote(len(history)))
         self.store: Store = job.store
         self.folder = f"training/{job.config.name}/tensorboard"
         local = "://" not in self.store.uri
@@ -71,37 +71,37 @@ class Trackers:
 
     def begin(self, held_out: float | None) -> None:
         """The held-out loss before the first step, if anything is held out."""
-        if self.board is not None and held_out is not None:
-            ray.get(self.board.fact.remote("held_out_before", held_out))
+        if self.state is not None and held_out is not None:
+            ray.get(self.state.fact.remote("held_out_before", held_out))
             if not self.resumed:
                 self._write(0, {"held_out_loss": held_out})
 
     def step(self, row: dict[str, Any]) -> None:
-        if self.board is not None:
-            ray.get(self.board.step.remote(row))
+        if self.state is not None:
+            ray.get(self.state.step.remote(row))
             self._write(row["step"], row)
 
     def saved(self, step: int) -> None:
-        if self.board is not None:
-            ray.get(self.board.saved.remote(step))
+        if self.state is not None:
+            ray.get(self.state.saved.remote(step))
             self._upload()
 
     def stop(self, step: int, why: str) -> None:
-        if self.board is not None:
-            ray.get(self.board.fact.remote("stopped", {"step": step, "why": why}))
+        if self.state is not None:
+            ray.get(self.state.fact.remote("stopped", {"step": step, "why": why}))
             self._close()
 
     def end(self) -> None:
-        if self.board is not None:
-            ray.get(self.board.fact.remote("done", True))
+        if self.state is not None:
+            ray.get(self.state.fact.remote("done", True))
             self._close()
 
     def _write(self, step: int, row: dict[str, Any]) -> None:
         values = {name: row[name] for name in SHOWN if name in row}
         for name, value in values.items():
             self.writer.add_scalar(f"train/{name}", value, step)
-        for tell, _ in self.others:
-            tell(values, step)
+        for log_values, _ in self.others:
+            log_values(values, step)
 
     def _close(self) -> None:
         self.writer.close()
@@ -134,11 +134,11 @@ def _mlflow(config: Any) -> Any:
 TRACKERS = {"wandb": _wandb, "mlflow": _mlflow}
 
 
-class View:
-    """Follows the board on the driver: a live table on a terminal, plain lines elsewhere."""
+class TrainingView:
+    """Follows the state actor on the driver: a live table on a terminal, plain lines elsewhere."""
 
-    def __init__(self, board: Any, steps: int) -> None:
-        self.board = board
+    def __init__(self, state: Any, steps: int) -> None:
+        self.state = state
         self.steps = steps
         self.begun = time.time()
         self.history: list[dict[str, Any]] = []
@@ -149,10 +149,10 @@ class View:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        heartbeat.tell("training", self.told)
+        heartbeat.tell("training", self.facts_for_heartbeat)
         return self
 
-    def told(self) -> dict[str, Any]:
+    def facts_for_heartbeat(self) -> dict[str, Any]:
         """How it stands, as plain values for `progress.json`."""
         self.fetch()
         last = self.history[-1] if self.history else {}
@@ -169,9 +169,9 @@ class View:
 
     def fetch(self) -> None:
         try:
-            self.history, self.facts = ray.get(self.board.snapshot.remote(), timeout=10)
+            self.history, self.facts = ray.get(self.state.snapshot.remote(), timeout=10)
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
-            log.warning("the training's board does not answer")
+            log.warning("the training's state actor does not answer")
 
     def _follow(self) -> None:
         console = Console(file=sys.stdout)

@@ -22,7 +22,7 @@ from torch import Tensor
 from limo_ray.core.errors import TrainingError
 from limo_ray.storage import model_files
 from limo_ray.storage.store import Store
-from limo_ray.train import model as students
+from limo_ray.train import model as models
 from limo_ray.train.config import TrainConfig
 from limo_ray.train.deepspeed import deepspeed_config
 from limo_ray.train.table import Layout
@@ -33,7 +33,7 @@ FACTS = "limo_ray.json"  # what made it, and the history up to it
 
 
 @dataclass(kw_only=True)
-class Job:
+class TrainingJob:
     """What a driver sends its workers."""
 
     config: TrainConfig
@@ -44,16 +44,16 @@ class Job:
     template: str
     train: list[Tokens]
     held_out: list[Tokens]
-    plan: Layout
-    board: Any
-    """Actor that shows what happens: see live.Board."""
+    layout: Layout
+    state: Any
+    """Handle of a tracking.TrainingState actor."""
 
 
 @dataclass(kw_only=True)
 class Worker:
     """State of one worker; `history` has a row for every finished step, the same on all."""
 
-    job: Job
+    job: TrainingJob
     engine: Any
     history: list[dict[str, Any]] = field(default_factory=list)
     held_out_before: float | None = None
@@ -71,12 +71,12 @@ class Worker:
     def passes(self, data: list[Tokens], chosen: list[int]) -> list[dict[str, Any]]:
         """This worker's forward passes of one batch, as tensors; as many on every worker."""
         shared = self.job.config.compute.sequence_parallel
-        plan = self.job.plan
+        layout = self.job.layout
         return [
-            students.tensors(
-                plan.row(data, row), self.engine.device, dist.get_rank() % shared, shared
+            models.tensors(
+                layout.row(data, row), self.engine.device, dist.get_rank() % shared, shared
             )
-            for row in plan.rows(data, chosen)[self.group]
+            for row in layout.rows(data, chosen)[self.group]
         ]
 
     def learn(self, chosen: list[int]) -> float:
@@ -186,7 +186,7 @@ class Worker:
         store = self.job.store
         tokenizer = AutoTokenizer.from_pretrained(self.job.model)
         with tempfile.TemporaryDirectory(prefix="limo_ray-model-") as made:
-            students.save_folder(
+            models.save_folder(
                 Path(made), self.engine.module, weights, tokenizer, self.job.template
             )
             for file in sorted(Path(made).rglob("*")):
@@ -240,19 +240,19 @@ def _shape(config: TrainConfig) -> dict[str, Any]:
 def refuse_other_shape(made_by: dict[str, Any], config: TrainConfig, checkpoint: str) -> None:
     """TrainingError unless a checkpoint's shards are those of this config's workers."""
     if made_by != _shape(config):
-        made, have = _words(made_by), _words(_shape(config))
+        made, have = _describe(made_by), _describe(_shape(config))
         raise TrainingError(
             f"the checkpoint {checkpoint} was made with {made} and cannot be continued with {have}:"
             " give the same, or another `name` to start anew"
         )
 
 
-def _words(shape: dict[str, Any]) -> str:
+def _describe(shape: dict[str, Any]) -> str:
     offload = ", offload" if shape["offload"] else ""
     return f"{shape['workers']} worker(s) at ZeRO stage {shape['stage']}{offload}"
 
 
-def start(job: Job) -> Worker:
+def start(job: TrainingJob) -> Worker:
     """Loads the model and makes the engine; a collective call, in an open process group."""
     _environment(job.device)
     import deepspeed
@@ -269,10 +269,10 @@ def start(job: Job) -> Worker:
     made = deepspeed_config(job.config, job.device)
     alive = HfDeepSpeedConfig(made) if job.config.zero.stage == 3 else None  # kept while loading
     job.model = model_files.resolve(job.model)
-    student = students.load(job.model, job.config, _sharing(job.config))
+    model = models.load(job.model, job.config, _sharing(job.config))
     del alive
-    optimizer = _optimizer(student, job)
-    engine, *_ = deepspeed.initialize(model=student, optimizer=optimizer, config=made)
+    optimizer = _optimizer(model, job)
+    engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=made)
     return Worker(job=job, engine=engine)
 
 
@@ -296,9 +296,9 @@ def _sharing(config: TrainConfig) -> dist.ProcessGroup | None:
     return groups[dist.get_rank() // size]
 
 
-def _optimizer(student: torch.nn.Module, job: Job) -> torch.optim.Optimizer:
+def _optimizer(model: torch.nn.Module, job: TrainingJob) -> torch.optim.Optimizer:
     settings = job.config.optimizer
-    groups = students.decayed(student, settings.weight_decay)
+    groups = models.decayed(model, settings.weight_decay)
     betas = (settings.beta1, settings.beta2)
     if job.config.zero.offload_optimizer and job.device == "gpu":
         from deepspeed.ops.adam import DeepSpeedCPUAdam

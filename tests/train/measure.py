@@ -22,7 +22,7 @@ def run(model: str, stage: str, precision: str) -> tuple[float, float]:
     from limo_ray.storage.store import Store
     from limo_ray.train import memory, worker
     from limo_ray.train.config import TrainConfig
-    from limo_ray.train.table import layout
+    from limo_ray.train.table import batch_layout
     from limo_ray.train.tokens import Tokens
 
     torch.set_num_threads(1)
@@ -39,9 +39,9 @@ def run(model: str, stage: str, precision: str) -> tuple[float, float]:
     config = configs.load(TrainConfig, [f"{key}={value}" for key, value in changed.items()])
     ids = np.arange(TOKENS, dtype=np.int32) % 299 + 1  # without the pad token, whose zeros give inf
     examples = [Tokens(ids=ids, learn=ids >= 0) for _ in range(2)]
-    job = worker.Job(config=config, device="cpu", store=Store(config.store), model=model,
+    job = worker.TrainingJob(config=config, device="cpu", store=Store(config.store), model=model,
                      template="", train=examples, held_out=[],
-                     plan=layout(config, 2), board=None)  # fmt: skip
+                     layout=batch_layout(config, 2), state=None)  # fmt: skip
     process = psutil.Process()
     before = process.memory_info().rss
     peak = [0]
@@ -58,7 +58,7 @@ def run(model: str, stage: str, precision: str) -> tuple[float, float]:
         norm = made.update(1e-4)
         assert np.isfinite(norm), norm  # or the step is left out
     torch.distributed.barrier()
-    return peak[0], memory.judge(config, "cpu", TOKENS, passes=1).needed
+    return peak[0], memory.estimate(config, "cpu", TOKENS, passes=1).needed
 
 
 if __name__ == "__main__":

@@ -49,22 +49,23 @@ TWO = {
 
 def run(folder: Path, workers: int) -> dict[str, list[list[float]]]:
     """All variants in this process group: for each its (loss, gradient norm) by step."""
-    from limo_ray.train.sft import prepared
-    from limo_ray.train.table import layout
-    from limo_ray.train.worker import Job, start
+    from limo_ray.train.sft import load_data
+    from limo_ray.train.table import batch_layout
+    from limo_ray.train.worker import TrainingJob, start
 
     found = {}
     for name, changed in (ONE if workers == 1 else TWO).items():
         arguments = tiny.overrides(folder, **{"workers.count": workers} | changed)
         config = configs.load(TrainConfig, arguments)
-        model, data = prepared(config)
-        plan = layout(config, len(data.train))
-        job = Job(config=config, device="cpu", store=Store(config.store), model=model,
-                  template="", train=data.train, held_out=[], plan=plan, board=None)  # fmt: skip
+        model, data = load_data(config)
+        layout = batch_layout(config, len(data.train))
+        job = TrainingJob(config=config, device="cpu", store=Store(config.store), model=model,
+                          template="", train=data.train, held_out=[], layout=layout,
+                          state=None)  # fmt: skip
         worker = start(job)
         rows = []
         for step in range(STEPS):
-            loss = worker.learn(plan.schedule.batch_of(step))
+            loss = worker.learn(layout.schedule.batch_of(step))
             rows.append([loss, worker.update(config.optimizer.lr)])
         found[name] = rows
         worker.engine.destroy()

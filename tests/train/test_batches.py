@@ -37,17 +37,19 @@ def test_padding_has_each_example_once(lengths: list[int], groups: int, micro: i
 def test_each_epoch_has_every_example_once(
     examples: int, batch: int, epochs: int, seed: int
 ) -> None:
-    plan = Schedule(examples=examples, batch=batch, epochs=epochs, max_steps=0, seed=seed)
+    schedule = Schedule(examples=examples, batch=batch, epochs=epochs, max_steps=0, seed=seed)
     for epoch in range(epochs):
-        steps = range(epoch * plan.per_epoch, (epoch + 1) * plan.per_epoch)
-        assert sorted(one for step in steps for one in plan.batch_of(step)) == list(range(examples))
-    assert plan.steps == epochs * plan.per_epoch
+        steps = range(epoch * schedule.per_epoch, (epoch + 1) * schedule.per_epoch)
+        assert sorted(one for step in steps for one in schedule.batch_of(step)) == list(
+            range(examples)
+        )
+    assert schedule.steps == epochs * schedule.per_epoch
 
 
 def test_epochs_have_another_order_and_max_steps_ends() -> None:
-    plan = Schedule(examples=100, batch=100, epochs=3, max_steps=2, seed=0)
-    assert plan.batch_of(0) != plan.batch_of(1)
-    assert plan.steps == 2
+    schedule = Schedule(examples=100, batch=100, epochs=3, max_steps=2, seed=0)
+    assert schedule.batch_of(0) != schedule.batch_of(1)
+    assert schedule.steps == 2
 
 
 @pytest.mark.parametrize("multiple", [1, 4])

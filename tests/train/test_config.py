@@ -7,7 +7,7 @@ import pytest
 from limo_ray.core import config
 from limo_ray.train.config import OptimizerConfig, TrainConfig, WatchConfig
 from limo_ray.train.deepspeed import deepspeed_config, learning_rate
-from limo_ray.train.watch import Watch
+from limo_ray.train.divergence import DivergenceMonitor
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -74,15 +74,17 @@ def test_the_learning_rate() -> None:
 
 def test_a_spike_that_heals_goes_on_and_one_that_does_not_stops() -> None:
     settings = WatchConfig(spike=2, window=5, patience=3)
-    watch = Watch(settings, [1.0] * 5)
-    assert not any(watch.trouble(loss, 1.0) for loss in (3.0, 3.0, 1.1, 3.0, 3.0))
-    assert not watch.sound
-    assert "above 2 x 1 " in watch.trouble(3.0, 1.0)
-    assert "loss is nan" in Watch(settings, []).trouble(float("nan"), 1.0)
-    assert "gradient norm is inf" in Watch(settings, []).trouble(1.0, float("inf"))
+    monitor = DivergenceMonitor(settings, [1.0] * 5)
+    assert not any(monitor.reason_to_stop(loss, 1.0) for loss in (3.0, 3.0, 1.1, 3.0, 3.0))
+    assert not monitor.sound
+    assert "above 2 x 1 " in monitor.reason_to_stop(3.0, 1.0)
+    assert "loss is nan" in DivergenceMonitor(settings, []).reason_to_stop(float("nan"), 1.0)
+    assert "gradient norm is inf" in DivergenceMonitor(settings, []).reason_to_stop(
+        1.0, float("inf")
+    )
 
 
 def test_a_resumed_watch_remembers() -> None:
     settings = WatchConfig(spike=2, window=5, patience=1)
-    assert Watch(settings, [1.0] * 5).trouble(2.5, 1.0)
-    assert not Watch(settings, [1.0] * 4).trouble(2.5, 1.0)
+    assert DivergenceMonitor(settings, [1.0] * 5).reason_to_stop(2.5, 1.0)
+    assert not DivergenceMonitor(settings, [1.0] * 4).reason_to_stop(2.5, 1.0)

@@ -39,11 +39,11 @@ def test_the_plan_is_near_the_measured_peak(
     assert planned == pytest.approx(measured, rel=0.15)
 
 
-def judged(folder: Path, *changed: str) -> memory.Outlook:
+def judged(folder: Path, *changed: str) -> memory.MemoryEstimate:
     (folder / "config.json").write_text(json.dumps(QWEN_32B))
     preset = str(ROOT / "conf/train/limo.yaml")
     config = configs.load(TrainConfig, [preset, f"model={folder}", *changed])
-    return memory.judge(config, "gpu", config.rows.max_tokens)
+    return memory.estimate(config, "gpu", config.rows.max_tokens)
 
 
 def test_32b_fits_one_node_with_the_states_in_host_memory(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from limo_ray.core import config as configs
 from limo_ray.core.errors import TrainingError
 from limo_ray.storage.store import Store
 from limo_ray.train.config import TrainConfig
-from limo_ray.train.sft import check_resumable, stop_words, train
+from limo_ray.train.sft import check_resumable, stop_message, train
 from tests import processes
 from tests.train import tiny
 
@@ -83,9 +83,9 @@ def test_the_folder_is_a_model_with_these_weights(place: Path, undisturbed: Curv
     card = (folder / "README.md").read_text()
     assert "held-out loss" in card and "lr: 0.001" in card
     config = configs.load(TrainConfig, arguments(place))
-    from limo_ray.train.sft import prepared
+    from limo_ray.train.sft import load_data
 
-    _, data = prepared(config)
+    _, data = load_data(config)
     total = 0.0
     for one in data.held_out:  # the plain way: whole logits, one example at a time
         ids = torch.from_numpy(one.ids.astype("int64"))[None]
@@ -172,7 +172,7 @@ def test_the_checkpoint_named_is_one_whose_weights_were_still_sound(
     config = configs.load(TrainConfig, arguments(tmp_path))
     facts = {"checkpoints": saved}
     stopped = {"step": 7, "why": "the loss is nan"}  # step 6 made the weights that gave it
-    assert good in stop_words(stopped, facts, config, Store(str(tmp_path)), "key")
+    assert good in stop_message(stopped, facts, config, Store(str(tmp_path)), "key")
 
 
 def test_other_workers_are_refused_before_anything_starts(tmp_path: Path) -> None:

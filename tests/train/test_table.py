@@ -10,7 +10,7 @@ import pytest
 
 from limo_ray.problems.chats import Bad, Chat, RowsConfig, chats
 from limo_ray.train.config import TrainConfig
-from limo_ray.train.table import Data, layout, prepare, table
+from limo_ray.train.table import TrainingData, batch_layout, prepare, table
 from limo_ray.train.tokens import Encoder
 from tests.train import tiny
 
@@ -33,7 +33,7 @@ def read(folder: Path, rows: list[Any], **settings: Any) -> list[Chat | Bad]:
     return list(chats(written(folder, rows), RowsConfig(**settings)))
 
 
-def made(folder: Path, rows: list[Any], encoder: Encoder, **settings: Any) -> Data:
+def made(folder: Path, rows: list[Any], encoder: Encoder, **settings: Any) -> TrainingData:
     config = RowsConfig(**settings)
     return prepare(chats(written(folder, rows), config), encoder, config, 0)
 
@@ -110,7 +110,7 @@ def test_a_long_text_falls_under_the_policy(tmp_path: Path, encoder: Encoder, po
     assert max(len(one) for one in data.train) <= 200
     config = TrainConfig(model="m", data="d", rows=RowsConfig(**settings))
     config.batch.examples, config.workers.count = 1, 1
-    shown = dict(table(data, layout(config, len(data.train))))
+    shown = dict(table(data, batch_layout(config, len(data.train))))
     assert shown[kept] == "1"
     assert shown["rows read"] == "2"
 

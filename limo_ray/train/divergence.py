@@ -7,7 +7,7 @@ from collections import deque
 from limo_ray.train.config import WatchConfig
 
 
-class Watch:
+class DivergenceMonitor:
     """Follows the losses of one training; every worker sees the same and decides the same."""
 
     def __init__(self, config: WatchConfig, history: list[float]) -> None:
@@ -16,9 +16,9 @@ class Watch:
         self.calm: deque[float] = deque(maxlen=config.window)
         self.high = 0
         for loss in history:
-            self.trouble(loss, 0.0)
+            self.reason_to_stop(loss, 0.0)
 
-    def trouble(self, loss: float, norm: float) -> str:
+    def reason_to_stop(self, loss: float, norm: float) -> str:
         """Why to stop after a step with this loss and gradient norm; empty to go on.
 
         Losses of a spike stay out of the median that it is measured against.
