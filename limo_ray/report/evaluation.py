@@ -14,8 +14,8 @@ from markupsafe import Markup
 
 from limo_ray.core.text import number
 from limo_ray.report import charts, facts
-from limo_ray.report.attempts import Shown, attempts_browser
-from limo_ray.report.forest import Group, Row, forest, scale_of
+from limo_ray.report.attempt_browser import Shown, attempts_browser
+from limo_ray.report.forest import ForestGroup, ForestRow, forest, scale_of
 from limo_ray.report.line_chart import Line, line_chart
 from limo_ray.report.templates import FOLDER, clean, environment
 
@@ -118,10 +118,10 @@ def _scores(results: dict[str, Any]) -> Markup:
         name = f"{one['name']}, {one['items']} items, {one['attempts']} attempt"
         name += "s" if one["attempts"] > 1 else ""
         marks = [(SHORT.get(model, model), value) for model, value in one["paper"].items()]
-        groups.append(Group(name=name, rows=rows, marks=marks))
+        groups.append(ForestGroup(name=name, rows=rows, marks=marks))
     if all(run["mean"] for run in results["runs"]):
         rows = [_row(run["label"], i, run["mean"]) for i, run in enumerate(results["runs"])]
-        groups.append(Group(name="Mean over benchmarks", rows=rows))
+        groups.append(ForestGroup(name="Mean over benchmarks", rows=rows))
     return forest(
         "pass@1, per cent, with 95 % intervals", groups,
         note="The interval is about other items of this kind and other attempts at them."
@@ -129,16 +129,16 @@ def _scores(results: dict[str, Any]) -> Markup:
     )  # fmt: skip
 
 
-def _row(label: str, place: int, score: dict[str, Any]) -> Row:
-    return Row(label=label, css=COLOURS[place % len(COLOURS)], low=100 * score["low"],
+def _row(label: str, place: int, score: dict[str, Any]) -> ForestRow:
+    return ForestRow(label=label, css=COLOURS[place % len(COLOURS)], low=100 * score["low"],
                value=100 * score["value"], high=100 * score["high"])  # fmt: skip
 
 
 def _differences(results: dict[str, Any]) -> Markup:
-    groups: dict[str, Group] = {}
+    groups: dict[str, ForestGroup] = {}
     for one in results["comparisons"]:
         told = {"low": one["low"], "value": one["difference"], "high": one["high"]}
-        group = groups.setdefault(one["benchmark"], Group(name=one["benchmark"], rows=[]))
+        group = groups.setdefault(one["benchmark"], ForestGroup(name=one["benchmark"], rows=[]))
         css = 3 if one["inside_noise"] else 0
         group.rows.append(_row(f"against {one['b']}", css, told))
     return forest(
@@ -191,16 +191,16 @@ def _breakdowns(results: dict[str, Any]) -> list[Markup]:
     found = []
     for one in results["benchmarks"]:
         for name in one["by"]:
-            values: dict[str, Group] = {}
+            values: dict[str, ForestGroup] = {}
             for place, run in enumerate(results["runs"]):
                 told = run["scores"][one["name"]]["by"].get(name, {})
                 for value, score in told.items():
                     title = f"{value or 'none'}, {score['items']} items"
                     if len(results["runs"]) == 1:
-                        group = values.setdefault("", Group(name="", rows=[]))
+                        group = values.setdefault("", ForestGroup(name="", rows=[]))
                         group.rows.append(_row(title, place, score))
                         continue
-                    group = values.setdefault(value, Group(name=title, rows=[]))
+                    group = values.setdefault(value, ForestGroup(name=title, rows=[]))
                     group.rows.append(_row(run["label"], place, score))
             found.append(forest(f"pass@1 by {name}: {one['name']}", list(values.values())))
     return [chart for chart in found if chart]

@@ -18,7 +18,7 @@ UNJUDGED = [str(v) for v in Verdict if not v.judged]
 
 
 @dataclass(kw_only=True, slots=True)
-class Reason:
+class DropCount:
     """Why rows left at one stage."""
 
     reason: str
@@ -28,25 +28,25 @@ class Reason:
 
 
 @dataclass(kw_only=True, slots=True)
-class Step:
+class FunnelStep:
     """One stage of the funnel: `before` rows came, `dropped` left, `left` went on."""
 
     stage: str
     before: int
     dropped: int
     left: int
-    reasons: list[Reason]
+    reasons: list[DropCount]
 
 
-def funnel(ledger_counts: list[dict[str, Any]]) -> list[Step]:
+def funnel(ledger_counts: list[dict[str, Any]]) -> list[FunnelStep]:
     """The dropped rows by stage, in pipeline order, each with its reasons, most rows first."""
-    stages: dict[str, dict[str, Reason]] = {}
+    stages: dict[str, dict[str, DropCount]] = {}
     for row in ledger_counts:
         if row["outcome"] == "kept":
             continue
         reasons = stages.setdefault(row.get("stage") or "unknown", {})
         name = row.get("reason") or "unknown"
-        reason = reasons.setdefault(name, Reason(reason=name))
+        reason = reasons.setdefault(name, DropCount(reason=name))
         reason.rows += row["rows"]
         source = row.get("source") or "unknown"
         reason.sources[source] = reason.sources.get(source, 0) + row["rows"]
@@ -57,7 +57,7 @@ def funnel(ledger_counts: list[dict[str, Any]]) -> list[Step]:
         reasons_here = sorted(stages[stage].values(), key=lambda r: -r.rows)
         dropped = sum(r.rows for r in reasons_here)
         steps.append(
-            Step(
+            FunnelStep(
                 stage=stage,
                 before=left,
                 dropped=dropped,

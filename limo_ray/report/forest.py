@@ -14,7 +14,7 @@ LABEL = 36  # characters that have room beside the numbers
 
 
 @dataclass(kw_only=True, slots=True)
-class Row:
+class ForestRow:
     """One estimate in per cent, with its interval; `css` is a colour class of report.css."""
 
     label: str
@@ -25,15 +25,17 @@ class Row:
 
 
 @dataclass(kw_only=True, slots=True)
-class Group:
+class ForestGroup:
     """Rows under one name, and values of others to compare with, as (name, value)."""
 
     name: str
-    rows: list[Row]
+    rows: list[ForestRow]
     marks: list[tuple[str, float]] = field(default_factory=list)
 
 
-def forest(title: str, groups: Sequence[Group], *, signed: bool = False, note: str = "") -> Markup:
+def forest(
+    title: str, groups: Sequence[ForestGroup], *, signed: bool = False, note: str = ""
+) -> Markup:
     """All groups on one scale: 0 to 100 or a round number below, or around zero if `signed`."""
     rows = [row for group in groups for row in group.rows]
     if not rows:
@@ -53,9 +55,9 @@ def forest(title: str, groups: Sequence[Group], *, signed: bool = False, note: s
             out.append(_text(2, y + 16, group.name, "start", "strong"))
             y += HEAD
         for row in group.rows:
-            told = f"{row.value:+.1f}" if signed else f"{row.value:.1f}"
+            value_text = f"{row.value:+.1f}" if signed else f"{row.value:.1f}"
             ends = [f"{end:+.1f}" if signed else f"{end:.1f}" for end in (row.low, row.high)]
-            whole = f"{told} [{ends[0]}, {ends[1]}]"
+            whole = f"{value_text} [{ends[0]}, {ends[1]}]"
             middle = y + 24
             short = row.label if len(row.label) <= LABEL else row.label[: LABEL - 1] + "…"
             out.append(_text(2, y + 12, short, "start"))
@@ -68,8 +70,8 @@ def forest(title: str, groups: Sequence[Group], *, signed: bool = False, note: s
             )
             y += STEP
         if group.marks:
-            told = ", ".join(f"{name} {value:.1f}" for name, value in group.marks)
-            out.append(_text(2, y + 12, f"paper: {told}", "start"))
+            value_text = ", ".join(f"{name} {value:.1f}" for name, value in group.marks)
+            out.append(_text(2, y + 12, f"paper: {value_text}", "start"))
             middle = y + 23
             for name, value in group.marks:
                 x = at(value)

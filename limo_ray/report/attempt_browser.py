@@ -58,16 +58,16 @@ def _row(shown: Shown, cap: int, env: Environment) -> dict[str, Any]:
     start = " ".join(problem.question.split())
     whole = len(start) <= 180 and "\n" not in problem.question.strip()
     gold = show(problem.answer, problem.domain)
-    told: dict[str, Any] = {
+    shown_fields: dict[str, Any] = {
         "model": model, "benchmark": benchmark, "number": number, "attempt": attempt,
         "said": None if attempt.extracted is None else _answer(attempt.extracted),
     }  # fmt: skip
     body = macros.body(  # type: ignore[attr-defined]
-        **told, question=None if whole else clip(problem.question, QUESTION),
+        **shown_fields, question=None if whole else clip(problem.question, QUESTION),
         gold=_answer(gold), think=think, answer=rest,
     )  # fmt: skip
     head = macros.head(  # type: ignore[attr-defined]
-        **told,
+        **shown_fields,
         question=render(start if len(start) <= 180 else start[:170].rsplit(" ", 1)[0] + " …"),
     )
     return {
