@@ -1,10 +1,13 @@
 """One local Ray for the whole test session, and the engine that needs no model."""
 
 import os
+import secrets
 
 import pytest
 
-os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+# As guard_local_ray does: nobody else may run code in the Ray of a test session.
+os.environ.setdefault("RAY_AUTH_MODE", "token")
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 @pytest.fixture(scope="session")

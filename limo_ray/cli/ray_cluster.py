@@ -2,14 +2,18 @@
 
 import logging
 import os
+import secrets
 import signal
 import socket
 from pathlib import Path
 
 import ray
+from ray._private import ray_constants
 from ray.exceptions import AuthenticationError
 
 from limo_ray.sampling import ray_data_settings
+
+log = logging.getLogger(__name__)
 
 ROOT = Path(__file__).parents[2]  # of the repository: workers import limo_ray from here
 
@@ -32,10 +36,9 @@ def start_ray(*, log_to_driver: bool = True, niceness: int = 15) -> None:
         )
     if address and not _answers(address):
         raise ConnectionError(f"RAY_ADDRESS: no Ray cluster answers at {address}")
-    # Token authentication guards clusters that are reachable by others; a local one is not. On a
-    # cluster Ray's own settings hold: RAY_AUTH_MODE, RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH.
+    # On a cluster Ray's own settings hold: RAY_AUTH_MODE, RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH.
     if not address:
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        guard_local_ray()
         os.environ.setdefault("RAY_worker_niceness", str(niceness))
         # workers find this package too when the job was started from another folder
         paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
@@ -54,6 +57,26 @@ def start_ray(*, log_to_driver: bool = True, niceness: int = 15) -> None:
         raise ConnectionError(_refused(address)) from None
     signal.signal(signal.SIGTERM, interrupt)  # `ray job stop` and a preempted node say it so
     ray_data_settings.configure()
+
+
+def guard_local_ray() -> None:
+    """Makes a local Ray refuse everybody else: loopback addresses only, and a fresh token.
+
+    Whoever reaches a Ray server without a token runs code as its user, and by default Ray's servers
+    listen on all interfaces. To be called before `ray.init`; what the user set is left alone.
+    """
+    # Ray reads it as "no cluster of several machines": every server then binds to 127.0.0.1.
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    ray_constants.ENABLE_RAY_CLUSTER = os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "1"
+    if "RAY_AUTH_MODE" not in os.environ:
+        # Left unset, the mode becomes "token" in ray.init; set here, it would come too late for
+        # what Ray read when it was imported. Ray then prints a notice that it did so.
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+    elif os.environ["RAY_AUTH_MODE"].lower() == "disabled":
+        log.warning(
+            "RAY_AUTH_MODE=disabled: every user of this machine can run code in this job; unset it"
+        )
 
 
 def _no_token(error: AuthenticationError) -> str:
