@@ -39,12 +39,12 @@ from limo_ray.core.records import POOL, order, problem_id
 from limo_ray.curate import difficulty
 from limo_ray.curate.config import CurateConfig, DifficultyConfig, StageConfig
 from limo_ray.engines.base import EngineConfig, SamplingConfig
-from limo_ray.engines.scripted import sums
 from limo_ray.sampling import ray_data_settings
 from limo_ray.sampling.sampler import SamplerConfig, sample, start_coordinator
 from limo_ray.sampling.stages import Stage
 from limo_ray.sampling.stop_rule import StopRule
 from limo_ray.storage.store import Store
+from tests.sampling.sums import pool
 
 TOKENS_PER_S = 30
 
@@ -121,7 +121,7 @@ def busy(
     )  # fmt: skip
     coordinator = start_coordinator()
     store = Store(f"{folder}/store-{nodes}")
-    rows = sums(problems * nodes)
+    rows = pool(problems * nodes)
     data = sample(
         ray.data.from_arrow(rows), engine, [stage], store, system="", coordinator=coordinator,
         config=SamplerConfig(), total=len(rows),

@@ -88,10 +88,10 @@ class Offline:
     def __init__(self, slots: int, sampling: SamplingConfig) -> None:
         import os
 
-        from limo_ray.engines.base import _cpu_environment
+        from limo_ray.engines.environment import set_cpu_environment
 
         config = engine_config(slots)
-        _cpu_environment(config)
+        set_cpu_environment(config)
         os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
         from vllm import LLM, SamplingParams
 

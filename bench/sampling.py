@@ -172,9 +172,9 @@ def with_ray_data_llm(
     """ray.data.llm on one row per attempt; verdicts are given afterwards, outside the clock."""
     from ray.data.llm import build_processor, vLLMEngineProcessorConfig
 
-    from limo_ray.engines.base import _cpu_environment
+    from limo_ray.engines.environment import set_cpu_environment
 
-    _cpu_environment(engine)  # the same threads and OpenMP as ours gets
+    set_cpu_environment(engine)  # the same threads and OpenMP as ours gets
     names = ("VLLM_CPU_OMP_THREADS_BIND", "VLLM_CPU_KVCACHE_SPACE", "LD_PRELOAD")
     environment = {name: os.environ[name] for name in names if name in os.environ}
     environment["VLLM_LOGGING_LEVEL"] = "ERROR"

@@ -35,7 +35,7 @@ import psutil
 
 from limo_ray.core import config as configs
 from limo_ray.core.prompts import SYSTEM
-from limo_ray.engines.base import _cpu_environment
+from limo_ray.engines.environment import set_cpu_environment
 from limo_ray.serve.config import ServeConfig
 from limo_ray.storage import model_files
 
@@ -179,7 +179,7 @@ def main() -> None:
     environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
     if engine.device == "cpu":
         saved = dict(os.environ)
-        _cpu_environment(engine)  # vllm serve gets both cores too
+        set_cpu_environment(engine)  # vllm serve gets both cores too
         theirs = dict(os.environ)
         os.environ.clear()
         os.environ.update(saved)

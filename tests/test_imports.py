@@ -10,7 +10,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 WALLS = {
     "omegaconf": ["limo_ray/core/config.py"],
-    "vllm": ["limo_ray/engines/base.py", "limo_ray/serve/"],
+    "vllm": ["limo_ray/engines/vllm.py", "limo_ray/engines/vllm_internals.py", "limo_ray/serve/"],
+    "vllm.v1": ["limo_ray/engines/vllm_internals.py"],
     "math_verify": ["limo_ray/verify/"],
     "sympy": ["limo_ray/verify/"],
     "deepspeed": ["limo_ray/train/"],

@@ -1,28 +1,16 @@
-"""The engine that draws completions: vLLM's AsyncLLM. The only file that imports vllm.
+"""What an engine is: its config, the requests that it takes, the completions that it returns.
 
-`Sampler` asks an engine for one completion at a time and keeps as many requests open as the
-engine has sequence slots. An engine has five methods (`start`, `render`, `generate`, `cut_off`,
-`shutdown`); `limo_ray.engines.scripted` has another one for tests and simulations.
+The sampler asks an engine for one completion at a time and keeps as many requests open as the
+engine has sequence slots. `create` makes the engine that a config names: `limo_ray.engines.vllm`,
+or one of `limo_ray.engines.scripted` for tests and simulations.
 """
 
-import contextlib
-import hashlib
 import json
-import logging
-import os
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
-from limo_ray.core.errors import EngineError
 from limo_ray.core.records import Problem
-from limo_ray.engines import orphan_reaper
-from limo_ray.engines.startup_errors import explain
 from limo_ray.storage import model_files
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -140,9 +128,10 @@ class SamplingConfig:
 
 @dataclass(kw_only=True, slots=True)
 class Request:
-    """One completion to draw: draw number `index` of `problem`, after `prompt` (token ids).
+    """One completion to sample: attempt number `index` at `problem`, after `prompt` (token ids).
 
-    `prefix` is how the completion begins, if an engine that was cut off had drawn that much.
+    `prefix`: the token ids that an engine had sampled for this attempt when it was cut off; the
+    completion begins with them.
     """
 
     problem: Problem
@@ -154,10 +143,10 @@ class Request:
 
 @dataclass(kw_only=True, slots=True)
 class Completion:
-    """What came back, the request's prefix included. `finish_reason`: stop, length, or loop.
+    """What came back, the request's prefix included.
 
-    Or cut, after `Engine.cut_off`: then `tokens` are the ids drawn so far, from which a request can
-    go on; otherwise they are left empty.
+    `finish_reason` is stop, length or loop; or cut, after `Engine.cut_off`. Only then `tokens` has
+    ids: those sampled so far, which a later request takes as its prefix.
     """
 
     text: str
@@ -168,20 +157,28 @@ class Completion:
 
 
 class Engine(Protocol):
-    async def start(self) -> None: ...
+    async def start(self) -> None:
+        """Loads the model. Raises EngineError with the reason when it cannot."""
 
-    def render(self, messages: list[dict[str, str]]) -> list[int]: ...
+    def render(self, messages: list[dict[str, str]]) -> list[int]:
+        """The token ids of a chat, ready for its answer."""
 
-    async def generate(self, request: Request) -> Completion: ...
+    async def generate(self, request: Request) -> Completion:
+        """One completion; cancelling aborts it. Raises EngineError when the engine died."""
 
-    async def cut_off(self) -> None: ...
+    async def cut_off(self) -> None:
+        """Ends all open requests: `generate` returns what each has, with the reason cut."""
 
-    def shutdown(self) -> None: ...
+    def shutdown(self) -> None:
+        """Ends the engine's processes. May be called twice, and before `start`."""
 
 
 def create(config: EngineConfig) -> Engine:
     """The engine that a config names, not yet started."""
+    # Imported here: each kind's file needs what is above, and most processes need one kind or none.
     if config.kind == "vllm":
+        from limo_ray.engines.vllm import VllmEngine
+
         return VllmEngine(config)
     from limo_ray.engines.scripted import ReplayEngine, ScriptedEngine
 
@@ -203,238 +200,10 @@ def ray_options(config: EngineConfig) -> dict[str, Any]:
 
 
 def identity(config: EngineConfig) -> str:
-    """What tells an engine's weights from others, for a sampling fingerprint.
+    """A text that differs for engines of different weights, for a sampling fingerprint.
 
-    Raises ValueError for a model that cannot be had.
+    Raises ValueError for a model that is not found.
     """
     if config.kind == "vllm":
         return model_files.identity(config.model, config.revision)
     return json.dumps([config.kind, config.seed, dict(config.script)], sort_keys=True)
-
-
-class VllmEngine:
-    """vLLM in this process's event loop, its model in child processes that die with this one."""
-
-    def __init__(self, config: EngineConfig) -> None:
-        self.config = config
-        self._vllm: Any = None
-        self._tokenizer: Any = None
-        self._params: dict[str, Any] = {}
-        self._open: set[str] = set()  # names of the requests in the engine
-        self._guard: orphan_reaper.Guard | None = None
-
-    async def start(self) -> None:
-        """Loads the model (a minute on CPU). Raises EngineError with the reason when it cannot."""
-        orphan_reaper.reap_orphans()
-        if self.config.device == "cpu":
-            _cpu_environment(self.config)
-        logfile = orphan_reaper.records_folder() / f"{os.getpid()}.log"
-        try:
-            with _child_output(logfile):
-                from transformers import AutoTokenizer
-                from vllm import AsyncEngineArgs
-
-                model = model_files.resolve(self.config.model)
-                arguments = AsyncEngineArgs(**self._arguments(model))
-                self._vllm = self._class().from_engine_args(arguments)
-                self._tokenizer = AutoTokenizer.from_pretrained(
-                    model, revision=self.config.revision or None
-                )
-        except (RuntimeError, ValueError, OSError, TypeError) as error:
-            output = logfile.read_text(errors="replace") if logfile.exists() else ""
-            raise EngineError(
-                f"engine for {self.config.model} did not start: {explain(str(error), output)}"
-            ) from error
-        # After the start, which sets all levels anew. From here on what matters is an exception:
-        # vLLM tells each step of its end, and an engine's death (EngineDeadError) in pages.
-        logging.getLogger("vllm").setLevel(logging.ERROR)
-        logging.getLogger("vllm.v1.engine.async_llm").setLevel(logging.CRITICAL)
-        self._guard = orphan_reaper.Guard()
-
-    def _class(self) -> Any:
-        from vllm.v1.engine.async_llm import AsyncLLM
-
-        return AsyncLLM
-
-    def _arguments(self, model: str) -> dict[str, Any]:
-        config = self.config
-        spans_nodes = bool(config.bundles) and config.device == "gpu"
-        arguments: dict[str, Any] = {
-            "model": model,
-            "revision": config.revision or None,
-            "dtype": config.dtype,
-            "tensor_parallel_size": config.tensor_parallel,
-            "pipeline_parallel_size": config.pipeline_parallel,
-            "max_num_seqs": config.max_num_seqs,
-            "max_model_len": config.max_model_len,
-            "enforce_eager": config.eager,
-            "enable_prefix_caching": True,  # all attempts at a problem share its prompt
-            "seed": config.seed,
-            "disable_log_stats": True,
-            "enable_log_requests": False,
-            "distributed_executor_backend": "ray" if spans_nodes else "mp",
-        }
-        if config.device == "gpu":
-            arguments["gpu_memory_utilization"] = config.gpu_memory
-        return arguments | config.extra
-
-    def render(self, messages: list[dict[str, str]]) -> list[int]:
-        """The token ids of a chat in the model's own template, ready for its answer."""
-        rendered = self._tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=True, return_dict=True
-        )
-        return list(rendered["input_ids"])
-
-    async def generate(self, request: Request) -> Completion:
-        """One completion; cancelling aborts it. Raises EngineError when the engine died."""
-        from vllm.v1.engine.exceptions import EngineDeadError
-
-        whole = min(request.sampling.max_tokens, self.config.max_model_len - len(request.prompt))
-        room = whole - len(request.prefix)
-        if room < 1:  # the prompt alone fills the context: no completion can be had, ever
-            return Completion(
-                text=self._tokenizer.decode(request.prefix, skip_special_tokens=True),
-                finish_reason="length",
-                prompt_tokens=len(request.prompt),
-                completion_tokens=len(request.prefix),
-            )
-        name = f"{request.problem.id}-{request.index}-{id(request)}"
-        prompt = request.prompt + request.prefix
-        self._open.add(name)
-        try:
-            async for output in self._vllm.generate(
-                {"prompt_token_ids": prompt}, self._sampling(request, room), name
-            ):
-                last = output
-        except EngineDeadError as error:
-            raise EngineError(f"engine for {self.config.model} died: {error}") from error
-        finally:
-            self._open.discard(name)
-        answer = last.outputs[0]
-        reasons = {"repetition": "loop", "abort": "cut"}
-        text, reason = answer.text, reasons.get(answer.finish_reason, answer.finish_reason)
-        tokens = [*request.prefix, *answer.token_ids]
-        if request.prefix and reason != "cut":
-            text, reason, tokens = self._joined(request, tokens, reason)
-        return Completion(
-            text=text,
-            finish_reason=reason,
-            prompt_tokens=len(request.prompt),
-            completion_tokens=len(tokens),
-            tokens=tokens if reason == "cut" else [],
-        )
-
-    async def cut_off(self) -> None:
-        """Ends all open requests: `generate` returns what each has, with the reason cut."""
-        from vllm.v1.engine.exceptions import EngineDeadError
-
-        if self._vllm is not None:
-            with contextlib.suppress(EngineDeadError):  # its draws are told so themselves
-                await self._vllm.abort(list(self._open))
-
-    def _joined(
-        self, request: Request, tokens: list[int], reason: str
-    ) -> tuple[str, str, list[int]]:
-        """A continued completion as an uninterrupted one would have ended.
-
-        vLLM looks for loops and stop strings in what it drew itself: one across the seam is found
-        here, and what was drawn past it is taken off.
-        """
-        from vllm.sampling_params import RepetitionDetectionParams
-        from vllm.v1.core.sched.utils import check_sequence_repetition
-
-        config = request.sampling
-        if config.loop_count:
-            loop = RepetitionDetectionParams(
-                max_pattern_size=config.loop_pattern, min_count=config.loop_count
-            )
-            seen = len(request.prefix) + config.loop_pattern * config.loop_count
-            for end in range(len(request.prefix) + 1, min(seen, len(tokens)) + 1):
-                if check_sequence_repetition(tokens[:end], loop):
-                    tokens, reason = tokens[:end], "loop"
-                    break
-        text = self._tokenizer.decode(tokens, skip_special_tokens=True)
-        found = [place for stop in config.stop if (place := text.find(stop)) >= 0]
-        if found:
-            text, reason = text[: min(found)], "stop"
-        return text, reason, tokens
-
-    def _sampling(self, request: Request, room: int) -> Any:
-        """vLLM's parameters; made once per config where nothing in them is the request's own."""
-        config = request.sampling
-        shared = self.config.device == "cpu" and room == config.max_tokens
-        if shared and repr(config) in self._params:
-            return self._params[repr(config)]
-        from vllm import SamplingParams
-        from vllm.sampling_params import RepetitionDetectionParams, RequestOutputKind
-
-        loop = None
-        if config.loop_count:
-            loop = RepetitionDetectionParams(
-                max_pattern_size=config.loop_pattern, min_count=config.loop_count
-            )
-        params = SamplingParams(
-            temperature=config.temperature,
-            top_p=config.top_p,
-            top_k=config.top_k,
-            min_p=config.min_p,
-            max_tokens=room,
-            stop=config.stop or None,
-            repetition_detection=loop,
-            # vLLM's CPU backend cannot seed requests in large batches: the engine is seeded there
-            seed=None if self.config.device == "cpu" else _seed(self.config.seed, request),
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
-        if shared:
-            self._params[repr(config)] = params
-        return params
-
-    def shutdown(self) -> None:
-        if self._vllm is not None:
-            self._vllm.shutdown()
-            self._vllm = None
-        if self._guard is not None:
-            self._guard.release()
-            self._guard = None
-
-
-def _seed(seed: int, request: Request) -> int:
-    """31 bits that belong to one draw alone, and to where it goes on.
-
-    The random numbers that made the prefix must not come again after it: the rest would depend on
-    it by more than its text.
-    """
-    text = f"{seed}:{request.problem.id}:{request.index}"
-    if request.prefix:
-        text += f":{len(request.prefix)}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
-
-
-def _cpu_environment(config: EngineConfig) -> None:
-    """Both cores for decoding: vLLM's default keeps one for itself, and OpenMP must be preloaded.
-
-    Together the two double the tokens per second of a two-core machine.
-    """
-    threads = config.cpu_threads or ",".join(map(str, sorted(os.sched_getaffinity(0))))
-    os.environ["VLLM_CPU_OMP_THREADS_BIND"] = threads
-    os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(config.kv_cache_gib)
-    openmp = Path(sys.prefix) / "lib" / "libiomp5.so"
-    if openmp.exists() and "libiomp" not in os.environ.get("LD_PRELOAD", ""):
-        preload = [str(openmp), os.environ.get("LD_PRELOAD", "")]
-        os.environ["LD_PRELOAD"] = ":".join(filter(None, preload))
-
-
-@contextlib.contextmanager
-def _child_output(path: Path) -> Iterator[None]:
-    """Processes started meanwhile write to a file, where the cause of a failed start is found."""
-    saved = os.dup(1), os.dup(2)
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    os.dup2(file, 1)
-    os.dup2(file, 2)
-    try:
-        yield
-    finally:
-        os.dup2(saved[0], 1)
-        os.dup2(saved[1], 2)
-        for descriptor in (*saved, file):
-            os.close(descriptor)

@@ -13,27 +13,8 @@ import math
 from dataclasses import dataclass
 from random import Random
 
-import pyarrow as pa
-
 from limo_ray.core.errors import EngineError
-from limo_ray.core.records import SAMPLED, order, problem_id
 from limo_ray.engines.base import Completion, EngineConfig, Request
-
-
-def sums(count: int) -> pa.Table:
-    """So many problems to draw from, as `limo_ray.sampling.sampler.sample` takes them."""
-    rows = []
-    for number in range(count):
-        question = f"What is {number} + {number}?"
-        name = problem_id(question)
-        rows.append(
-            {
-                "id": name, "question": question, "answer": str(2 * number), "source": "sums",
-                "domain": "math", "metadata": "{}", "file": "", "line": number,
-                "order": order(0, name), "alive": True, "outcomes": "[]",
-            }
-        )  # fmt: skip
-    return pa.Table.from_pylist(rows, schema=SAMPLED)
 
 
 @dataclass(kw_only=True, slots=True)

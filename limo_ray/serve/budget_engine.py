@@ -15,9 +15,10 @@ from vllm.exceptions import VLLMValidationError
 from vllm.logprobs import Logprob
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
-from vllm.v1.engine.async_llm import AsyncLLM
 
-from limo_ray.engines.base import EngineConfig, VllmEngine
+from limo_ray.engines.base import EngineConfig
+from limo_ray.engines.vllm import VllmEngine
+from limo_ray.engines.vllm_internals import AsyncLLM
 from limo_ray.serve.budget import Budget, Limits, Piece, Stretch, Style, force
 from limo_ray.serve.openai_extensions import THINKING
 

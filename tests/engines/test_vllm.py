@@ -17,7 +17,7 @@ from limo_ray.core.errors import EngineError
 from limo_ray.core.prompts import question_messages
 from limo_ray.core.records import Problem
 from limo_ray.engines import orphan_reaper
-from limo_ray.engines.base import Engine, EngineConfig, Request, SamplingConfig, _seed, create
+from limo_ray.engines.base import Engine, EngineConfig, Request, SamplingConfig, create
 from limo_ray.engines.startup_errors import explain
 from limo_ray.storage import model_files
 
@@ -152,18 +152,11 @@ async def continues_what_was_cut_off(engine: Engine) -> None:
     # a stop string and a loop across the seam
     ids = engine._tokenizer.encode("one two three four five six", add_special_tokens=False)
     stops = SamplingConfig(stop=["three four"])
-    joined = engine._joined(request(stops, ids[:3]), ids, "length")
+    joined = engine._join(request(stops, ids[:3]), ids, "length")
     assert joined[:2] == ("one two ", "stop")
     loops = SamplingConfig(loop_count=3)
-    joined = engine._joined(request(loops, [5, 6, 7, 6, 7]), [5, 6, 7, 6, 7, 6, 7, 6, 8], "stop")
+    joined = engine._join(request(loops, [5, 6, 7, 6, 7]), [5, 6, 7, 6, 7, 6, 7, 6, 8], "stop")
     assert joined[1:] == ("loop", [5, 6, 7, 6, 7, 6, 7])
-
-
-def test_a_continued_request_has_random_numbers_of_its_own() -> None:
-    request = Request(problem=PROBLEM, index=0, prompt=[1], sampling=SamplingConfig())
-    assert _seed(0, request) == _seed(0, replace(request))
-    seeds = {_seed(0, replace(request, prefix=[1] * length)) for length in range(4)}
-    assert len(seeds) == 4
 
 
 def test_the_scripted_engine_goes_on_too() -> None:

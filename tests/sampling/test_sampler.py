@@ -14,13 +14,13 @@ from limo_ray.attempts.partials import Partials
 from limo_ray.core.errors import EngineError
 from limo_ray.engines.base import EngineConfig, SamplingConfig
 from limo_ray.engines.scripted import ScriptedEngine
-from limo_ray.engines.scripted import sums as pool
 from limo_ray.sampling.batching import portions
 from limo_ray.sampling.coordinator import Coordinator
 from limo_ray.sampling.sampler import Sampler, SamplerConfig, sample
 from limo_ray.sampling.stages import Stage
 from limo_ray.sampling.stop_rule import StopRule
 from limo_ray.storage.store import Store
+from tests.sampling.sums import pool
 
 RULE = StopRule(budget=8, keep_min=1, keep_max=3)
 ENGINE = EngineConfig(
