@@ -13,12 +13,14 @@ import json
 import logging
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from limo_ray.attempts.parts import MERGED_FROM, Broken, Gone, read, read_all
 from limo_ray.core.records import ATTEMPT
-from limo_ray.storage.store import MERGED_FROM, Store, merged_from
+from limo_ray.storage.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -36,44 +38,59 @@ def merge(store: Store, folder: str, names: list[str], target: str, *, whole: bo
     any left nothing is written and the size is 0.
 
     Raises:
-        OSError, pa.ArrowException: a part that cannot be read or written; then nothing is deleted.
+        OSError: the store does not answer; then nothing is deleted.
+        ValueError, pa.ArrowException: a part is not sound; then nothing is deleted.
     """
-    sources: list[str] = []
-    inside: set[str] = set()  # parts that the sources were merged from
-    tables = _row_groups(store, folder, names, whole, sources, inside)
+    sources = _Sources()
+    tables = _row_groups(store, folder, names, whole, sources)
     first = next(tables, None)
     if first is None:
         return 0
 
-    def told() -> dict[bytes, str]:
-        if inside:  # of those too some may still be there: a merge that was cut off
-            sources.extend(sorted(inside.intersection(store.files(folder)).difference(sources)))
-        return {MERGED_FROM: json.dumps(sources)}
+    def metadata() -> dict[bytes, str]:
+        if sources.merged:  # some of those may be there still: a merge that was killed
+            left = sources.merged.intersection(store.files(folder))
+            sources.names += sorted(left.difference(sources.names))
+        return {MERGED_FROM: json.dumps(sources.names)}
 
-    size = store.write_tables(f"{folder}/{target}", ATTEMPT, itertools.chain([first], tables), told)
-    _delete(store, folder, sources)
+    size = store.write_tables(
+        f"{folder}/{target}", ATTEMPT, itertools.chain([first], tables), metadata
+    )
+    _delete(store, folder, sources.names)
     return size
 
 
+@dataclass(slots=True)
+class _Sources:
+    """What a merge has read so far."""
+
+    names: list[str] = field(default_factory=list)
+    merged: set[str] = field(default_factory=set)  # parts that these stand for
+
+
 def _row_groups(
-    store: Store, folder: str, names: list[str], whole: bool, sources: list[str], inside: set[str]
+    store: Store, folder: str, names: list[str], whole: bool, sources: _Sources
 ) -> Iterator[pa.Table]:
-    """The parts' attempts in tables of about GROUP bytes; adds to `sources` and `inside`."""
+    """The parts' attempts in tables of about GROUP bytes; fills `sources`."""
+
+    def attempts(part: pq.ParquetFile) -> pa.Table:
+        return part.read(ATTEMPT.names).cast(ATTEMPT)
+
     held: list[pa.Table] = []
     size = 0
     for name in names:
-        try:
-            content = pa.BufferReader(store.read_bytes(f"{folder}/{name}"))
-            with pq.ParquetFile(content, page_checksum_verification=True) as part:
-                table = part.read().select(ATTEMPT.names).cast(ATTEMPT)
-                inside |= set(merged_from(part))
-        except FileNotFoundError:
+        part = read(store, f"{folder}/{name}", attempts, at_once=True)
+        if isinstance(part, Broken):
+            raise ValueError(f"{folder}/{name} is not readable: {part.reason}")
+        if isinstance(part, Gone):
             if whole:
-                raise
+                raise FileNotFoundError(f"{folder}/{name}")
             continue
-        sources.append(name)
-        held.append(table)
-        size += table.nbytes
+        assert part.content is not None
+        sources.names.append(name)
+        sources.merged.update(part.merged_from)
+        held.append(part.content)
+        size += part.content.nbytes
         if size >= GROUP:
             yield pa.concat_tables(held)
             held, size = [], 0
@@ -98,7 +115,7 @@ def compact(store: Store, folder: str) -> int:
     """
     if not _groups(store, folder):
         return 0
-    found, seen = store.each_part(folder, lambda part: None)
+    found, seen = read_all(store, folder, lambda part: part.metadata.num_rows)
     _delete(store, folder, seen.difference(found))  # merges that were cut off
     gone = 0
     for group in _groups(store, folder):
@@ -108,7 +125,7 @@ def compact(store: Store, folder: str) -> int:
             merge(store, folder, group, f"{stem}-m{made}.parquet", whole=True)
         except FileNotFoundError:
             continue  # somebody else merges them now
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:
             log.warning("%d small parts stay as they are: %s", len(group), error)
             continue
         gone += len(group) - 1

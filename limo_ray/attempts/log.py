@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from limo_ray.attempts.compaction import LARGE, compact, merge
 from limo_ray.attempts.index import COLUMNS, DICTIONARIES, AttemptIndex, assemble, piece
+from limo_ray.attempts.parts import read_all
 from limo_ray.core.records import ATTEMPT, Attempt, Verdict, attempts_table
 from limo_ray.storage.store import Store
 
@@ -49,8 +50,8 @@ class AttemptLog:
             columns = list(COLUMNS)
             return piece(part.iter_batches(ROWS, columns=columns, use_threads=False))
 
-        found, seen = self.store.each_part(
-            self.folder, small, known=skip, dictionaries=DICTIONARIES
+        found, seen = read_all(
+            self.store, self.folder, small, known=skip, dictionaries=DICTIONARIES
         )
         return assemble([found.pop(name) for name in list(found)], seen)
 
@@ -74,7 +75,7 @@ class AttemptLog:
                     tables.append(mine.select(ATTEMPT.names).cast(ATTEMPT))
             return pa.concat_tables([ATTEMPT.empty_table(), *tables])
 
-        found, _ = self.store.each_part(self.folder, chosen, strict=True)
+        found, _ = read_all(self.store, self.folder, chosen, on_broken="raise")
         first: dict[tuple[str, int, str], Attempt] = {}
         for table in found.values():
             for row in table.to_pylist():
@@ -143,7 +144,7 @@ class LogWriter:
             except OSError as error:
                 log.warning("small parts of the attempt log not merged yet: %s", error)
                 return
-            except pa.ArrowException as error:
+            except (ValueError, pa.ArrowException) as error:
                 log.warning("%d parts of the attempt log stay unmerged: %s", len(names), error)
                 written = LARGE
             self._parts[size] = []

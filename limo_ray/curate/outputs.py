@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from limo_ray import verify
 from limo_ray.attempts.log import AttemptLog
+from limo_ray.attempts.parts import read_table
 from limo_ray.core import config as configs
 from limo_ray.core.prompts import example_messages
 from limo_ray.core.records import MESSAGES
@@ -301,7 +302,7 @@ def _statistics(
 def _from_log(stage: Stage, store: Store) -> dict[str, Any]:
     """Verdict mix and completion lengths of the stage's whole log: it may hold earlier runs too."""
     log = AttemptLog(store, stage.fingerprint)
-    table = store.read_parts(log.folder, ["verdict", "completion_tokens"])
+    table = read_table(store, log.folder, ["verdict", "completion_tokens"])
     counts = pc.value_counts(table["verdict"]).to_pylist()
     verdicts = {each["values"]: each["counts"] for each in counts}
     tokens = table["completion_tokens"].to_numpy()

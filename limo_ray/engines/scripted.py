@@ -153,10 +153,11 @@ class ReplayEngine(ScriptedEngine):
 
 @functools.lru_cache(maxsize=1)
 def _load(folder: str) -> dict[tuple[str, int], tuple[str, str, int]]:
+    from limo_ray.attempts.parts import read_table
     from limo_ray.storage.store import Store
 
     columns = ["problem_id", "index", "completion", "finish_reason", "completion_tokens"]
-    rows = Store(folder).read_parts("", columns).to_pylist()
+    rows = read_table(Store(folder), "", columns).to_pylist()
     return {
         (row["problem_id"], row["index"]): (
             row["completion"],

@@ -24,7 +24,7 @@ from limo_ray.evaluate.config import EvaluateConfig
 from limo_ray.evaluate.items import Items
 from limo_ray.evaluate.models import Contestant
 from limo_ray.sampling.progress import Progress
-from limo_ray.sampling.reverify import Answers, each_part, reverify_part
+from limo_ray.sampling.reverify import Answers, reverify_here
 from limo_ray.sampling.sampler import sample, start_coordinator
 from limo_ray.sampling.stages import Stage
 from limo_ray.sampling.stop_rule import StopRule
@@ -127,11 +127,7 @@ def settle(problems: Iterable[Problem], attempts: AttemptLog, judge: JudgeConfig
             place[problem.id] = (problem.answer, problem.domain, problem.question)
     for answers in rounds:
         log.info("judging the logged attempts at %d items again", len(answers))
-
-        def judged(parts: list[str], answers: Answers = answers) -> list[int | None]:
-            return [reverify_part(attempts, part, answers, judge) for part in parts]
-
-        each_part(attempts, judged)
+        reverify_here(attempts, answers, judge)
 
 
 def _missing(

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from limo_ray.attempts.index import VERDICTS, AttemptIndex
 from limo_ray.attempts.log import AttemptLog
+from limo_ray.attempts.parts import read_table
 from limo_ray.core.records import Verdict
 from limo_ray.curate.difficulty import passes as passes_of
 from limo_ray.engines.base import SamplingConfig
@@ -83,7 +84,7 @@ def read(config: PlanConfig, device: str, assumed: dict[str, StageAssumption]) -
         stage for one in passes_of(config, device, identify=False) for stage in one.stages
     ]:
         log = AttemptLog(store, prints.get(stage.name, "none"))
-        table = store.read_parts(log.folder, ["verdict", "completion_tokens", "prompt_tokens"])
+        table = read_table(store, log.folder, ["verdict", "completion_tokens", "prompt_tokens"])
         if not table.num_rows:
             pilot.notes.append(f"{stage.name}: the pilot has no attempts: all of it is assumed")
             continue

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
+from limo_ray.attempts.parts import read_all
 from limo_ray.core.records import Verdict
 from limo_ray.runs.heartbeat import DEAD_S, FILE
 from limo_ray.storage.store import Store
@@ -78,7 +79,7 @@ def in_log(store: Store, fingerprint: str) -> dict[str, Any]:
         column = part.read(["verdict"], use_threads=False)["verdict"]
         return Counter({e["values"]: e["counts"] for e in pc.value_counts(column).to_pylist()})
 
-    found, _ = store.each_part(folder, counted, dictionaries=["verdict"], aside=False)
+    found, _ = read_all(store, folder, counted, dictionaries=["verdict"], on_broken="leave")
     verdicts: Counter[str] = Counter()
     for counts in found.values():
         verdicts.update(counts)

@@ -10,10 +10,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import ray
 
 from limo_ray.attempts.index import AttemptIndex, halves
 from limo_ray.attempts.log import AttemptLog, LogWriter
+from limo_ray.attempts.parts import Broken, Gone, Part, read, visit
 from limo_ray.core.records import ATTEMPT, Attempt, Verdict
 from limo_ray.storage.store import Store, scan
 from limo_ray.verify import JudgeConfig, Verifier, final_verdict, judge_key
@@ -47,10 +49,31 @@ def reverify(
     log.info("judging the logged attempts at %d problems again", len(stale))
     task = ray.remote(reverify_part).options(num_cpus=0.5)
     answers = ray.put(stale)
-    return each_part(
+
+    def in_tasks(names: list[str]) -> list[Part[int] | Gone | Broken]:
+        return ray.get([task.remote(attempt_log, name, answers, judge) for name in names])
+
+    return _reverified(attempt_log, in_tasks)
+
+
+def reverify_here(attempt_log: AttemptLog, answers: Answers, judge: JudgeConfig) -> int:
+    """Verifies the log's stale attempts at these problems in this process; returns how many."""
+    return _reverified(
         attempt_log,
-        lambda parts: ray.get([task.remote(attempt_log, part, answers, judge) for part in parts]),
+        lambda names: [reverify_part(attempt_log, name, answers, judge) for name in names],
     )
+
+
+def _reverified(
+    attempt_log: AttemptLog,
+    reverify_parts: Callable[[list[str]], list[Part[int] | Gone | Broken]],
+) -> int:
+    found = visit(
+        attempt_log.store,
+        attempt_log.folder,
+        lambda files: reverify_parts([file.base_name for file in files]),
+    )
+    return sum(part.content or 0 for part in found.values() if isinstance(part, Part))
 
 
 def _stale(live: pa.RecordBatch, index: AttemptIndex, judge: JudgeConfig) -> Answers:
@@ -73,31 +96,20 @@ def _stale(live: pa.RecordBatch, index: AttemptIndex, judge: JudgeConfig) -> Ans
     return found
 
 
-def each_part(attempt_log: AttemptLog, does: Callable[[list[str]], list[int | None]]) -> int:
-    """Sums up what `does` returns for all parts of a log; None for one that is gone.
-
-    One that is gone was merged into another meanwhile: then the parts are listed again.
-    """
-    seen: set[str] = set()
-    total = 0
-    while True:
-        parts = [p for p in attempt_log.store.files(attempt_log.folder) if p not in seen]
-        counts = does(parts)
-        seen.update(parts)
-        total += sum(count or 0 for count in counts)
-        if None not in counts:
-            return total
-
-
 def reverify_part(
-    attempt_log: AttemptLog, part: str, answers: Answers, judge: JudgeConfig
-) -> int | None:
-    """Judges one part's stale attempts; returns how many, or None if it is gone."""
-    try:
-        table = attempt_log.store.read_table(f"{attempt_log.folder}/{part}", ATTEMPT.names)
-    except FileNotFoundError:
-        return None
-    table = table.filter(pa.compute.is_in(table["problem_id"], pa.array(list(answers))))
+    attempt_log: AttemptLog, name: str, answers: Answers, judge: JudgeConfig
+) -> Part[int] | Gone | Broken:
+    """Verifies one part's stale attempts again; the content that it returns is how many."""
+    wanted = pa.array(list(answers))
+
+    def rows_of_problems(file: pq.ParquetFile) -> pa.Table:
+        table = file.read(ATTEMPT.names, use_threads=False)
+        return table.filter(pa.compute.is_in(table["problem_id"], wanted))
+
+    part = read(attempt_log.store, f"{attempt_log.folder}/{name}", rows_of_problems)
+    if not isinstance(part, Part) or part.content is None:
+        return part
+    table = part.content
     writer = LogWriter(attempt_log)
     with Verifier(judge=judge) as verifier:
         for row in table.to_pylist():
@@ -112,4 +124,4 @@ def reverify_part(
             verdict: Verdict = final_verdict(judged.verdict, reason)
             fresh = {"verdict": verdict, "extracted": judged.extracted, "judge": key}
             writer.append(Attempt(**row | fresh))
-    return writer.flush()
+    return Part(writer.flush(), part.merged_from)

@@ -6,12 +6,11 @@ import logging
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
@@ -19,21 +18,13 @@ import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
-from limo_ray.core.records import ATTEMPT
-from limo_ray.core.text import first_line
 from limo_ray.core.uris import open_uri, redact, redacted, split
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 PIECE = 16 * 2**20  # bytes copied at once
-MERGED_FROM = b"limo_ray.merged_from"  # in a part's metadata: names of the parts it stands for
-GONE = "gone"
 # Without checksums a flipped bit is read as other data.
 WRITTEN: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
-AT_ONCE = 8 * 2**20  # bytes of a remote part that is fetched whole
-LOCAL_READERS, REMOTE_READERS = 4, 32  # parts read at once: remote ones are mostly waited for
 
 
 class Store:
@@ -208,6 +199,12 @@ class Store:
             elif info.type == pafs.FileType.File:
                 self.filesystem.delete_file(self.path(name))
 
+    def move(self, name: str, target: str) -> None:
+        """Moves a file within the store; does nothing if it is gone."""
+        self.filesystem.create_dir(self.path(target).rpartition("/")[0], recursive=True)
+        with suppress(FileNotFoundError):  # another process was faster
+            self.filesystem.move(self.path(name), self.path(target))
+
     def infos(self, folder: str, suffix: str = ".parquet") -> list[pafs.FileInfo]:
         """The files right in a folder, by name."""
         selector = pafs.FileSelector(self.path(folder), allow_not_found=True)
@@ -218,116 +215,6 @@ class Store:
     def files(self, folder: str, suffix: str = ".parquet") -> list[str]:
         """Names of the files right in a folder, relative to it, sorted."""
         return [info.base_name for info in self.infos(folder, suffix)]
-
-    # Parts of an attempt log.
-
-    def read_parts(self, folder: str, columns: list[str]) -> pa.Table:
-        """All attempts of a folder of the log, in the order of its part names."""
-        schema = pa.schema([ATTEMPT.field(column) for column in columns])
-        found, _ = self.each_part(folder, lambda part: part.read(columns, use_threads=False))
-        tables = [table.select(columns).cast(schema) for table in found.values()]
-        return pa.concat_tables([schema.empty_table(), *tables])
-
-    def each_part(
-        self,
-        folder: str,
-        does: Callable[[pq.ParquetFile], T],
-        known: Collection[str] = (),
-        dictionaries: Collection[str] = (),
-        aside: bool = True,
-        strict: bool = False,
-    ) -> tuple[dict[str, T], set[str]]:
-        """does(part) for the parts of a log's folder, several at once.
-
-        A part that cannot be read is set aside in `broken/` with a warning. A part that vanishes
-        meanwhile was merged into another: the folder is listed again until nothing is missing.
-
-        Args:
-            does: called in threads; what it returns of all parts is held in memory.
-            known: names of parts to leave out, and with them parts merged from these alone.
-            dictionaries: columns that are read as dictionaries.
-            aside: false passes parts by that cannot be read, and leaves them where they are.
-            strict: one that cannot be read is an OSError, after it is set aside.
-
-        Returns:
-            What `does` returned by name, in the order of the names and without the parts that
-            another one stands for; and all names seen.
-        """
-        known = frozenset(known)
-        results: dict[str, T] = {}
-        stand_ins: dict[str, list[str]] = {}
-
-        def take(source: Any, name: str) -> None:
-            filesystem = self.filesystem if isinstance(source, str) else None
-            with pq.ParquetFile(
-                source, filesystem=filesystem, read_dictionary=list(dictionaries),
-                page_checksum_verification=True,
-            ) as part:  # fmt: skip
-                sources = merged_from(part)
-                if not sources or not known.issuperset(sources):
-                    results[name] = does(part)
-                stand_ins[name] = sources
-
-        def read(info: pafs.FileInfo) -> str | None:
-            """Reads a part; returns why it could not: GONE, or what is wrong with it."""
-            path, name = info.path, info.base_name
-            try:
-                try:
-                    if self.local or info.size > AT_ONCE:
-                        take(path, name)
-                    else:  # one request, during which other threads run
-                        take(pa.BufferReader(read_all(path)), name)
-                except FileNotFoundError:
-                    raise
-                except (pa.ArrowException, OSError, ValueError):
-                    # A bad minute of the network, or damage? Then the bytes come, and are bad.
-                    content = read_all(path)
-                    try:
-                        take(pa.BufferReader(content), name)
-                    except (pa.ArrowException, OSError, ValueError) as error:
-                        return first_line(error)
-            except FileNotFoundError:
-                return GONE
-            return None
-
-        def read_all(path: str) -> bytes:
-            with self.filesystem.open_input_stream(path) as stream:
-                content: bytes = stream.read()
-                return content
-
-        def unseen() -> list[pafs.FileInfo]:
-            infos = self.infos(folder)
-            return [i for i in infos if i.base_name not in known and i.base_name not in stand_ins]
-
-        missing: list[str] = []
-        with ThreadPoolExecutor(LOCAL_READERS if self.local else REMOTE_READERS) as pool:
-            while fresh := unseen():
-                ends = dict(zip([i.base_name for i in fresh], pool.map(read, fresh), strict=True))
-                for name, end in ends.items():
-                    if end and end != GONE and aside:
-                        self._set_aside(folder, name, end)
-                        if strict:
-                            raise OSError(
-                                f"{folder}/{name} is broken and was set aside: the same command "
-                                "draws its attempts again"
-                            )
-                    elif end and end != GONE:
-                        stand_ins[name] = []
-                before, missing = missing, [name for name, end in ends.items() if end == GONE]
-                if not missing or missing == before:
-                    break
-        merged = {source for sources in stand_ins.values() for source in sources}
-        names = sorted(name for name in results if name not in merged)
-        return {name: results[name] for name in names}, set(stand_ins)
-
-    def _set_aside(self, folder: str, name: str, reason: str) -> None:
-        broken = f"{folder}/broken" if folder else "broken"
-        log.warning("%s/%s is not readable (%s): moved to %s/", folder, name, reason, broken)
-        self.filesystem.create_dir(self.path(broken), recursive=True)
-        with suppress(FileNotFoundError):  # another process was faster
-            self.filesystem.move(
-                self.path(f"{folder}/{name}" if folder else name), self.path(f"{broken}/{name}")
-            )
 
 
 def _uninterrupted(does: Callable[[], None]) -> None:
@@ -348,12 +235,6 @@ def _uninterrupted(does: Callable[[], None]) -> None:
         thread.join()
     if failed:
         raise failed[0]
-
-
-def merged_from(part: pq.ParquetFile) -> list[str]:
-    """Names of the parts that a part of an attempt log stands for."""
-    found: list[str] = json.loads((part.metadata.metadata or {}).get(MERGED_FROM, b"[]"))
-    return found
 
 
 def scan(folder: Store, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:

@@ -10,6 +10,7 @@ import pytest
 from limo_ray.attempts import compaction as merging
 from limo_ray.attempts.compaction import compact, groups, merge
 from limo_ray.attempts.log import AttemptLog, LogWriter
+from limo_ray.attempts.parts import read_table
 from limo_ray.core.records import Verdict, problem_id
 from limo_ray.storage.store import Store
 from tests.attempts.test_log import JUDGE, attempt, write
@@ -21,7 +22,7 @@ def log(tmp_path: Path) -> AttemptLog:
 
 
 def draws(log: AttemptLog, name: str = "p") -> list[int]:
-    table = log.store.read_parts(log.folder, ["problem_id", "index"])
+    table = read_table(log.store, log.folder, ["problem_id", "index"])
     return [row["index"] for row in table.to_pylist() if row["problem_id"] == problem_id(name)]
 
 

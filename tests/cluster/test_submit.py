@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from limo_ray.attempts.parts import read_table
 from limo_ray.storage.store import Store
 from tests.cluster.heads import ROOT, Head, head
 
@@ -50,7 +51,7 @@ def curation(folder: Path, problems: int = 80) -> list[str]:
 def logged(store: Path) -> list[tuple[str, str, int]]:
     found = []
     for folder in sorted(store.glob("attempts/*")):
-        table = Store(str(folder)).read_parts("", ["problem_id", "index"])
+        table = read_table(Store(str(folder)), "", ["problem_id", "index"])
         ids, draws = table["problem_id"].to_pylist(), table["index"].to_pylist()
         found += [(folder.name, *each) for each in zip(ids, draws, strict=True)]
     return sorted(found)

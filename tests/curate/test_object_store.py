@@ -13,6 +13,7 @@ import pyarrow.fs as pafs
 import pytest
 
 from limo_ray.attempts.log import AttemptLog
+from limo_ray.attempts.parts import read_table
 from limo_ray.cli.status import main
 from limo_ray.runs import status
 from limo_ray.storage.store import Store
@@ -44,7 +45,7 @@ def logged(store: Store) -> list[tuple[str, str, int]]:
     for folder in folders:
         if folder.type == pafs.FileType.Directory:
             log = AttemptLog(store, folder.base_name)
-            rows = store.read_parts(log.folder, ["problem_id", "index"]).to_pylist()
+            rows = read_table(store, log.folder, ["problem_id", "index"]).to_pylist()
             found += [(folder.base_name, row["problem_id"], row["index"]) for row in rows]
     return sorted(found)
 

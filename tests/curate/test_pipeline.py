@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from ray.exceptions import RayError
 
+from limo_ray.attempts.parts import read_table
 from limo_ray.core import config
 from limo_ray.core.errors import reason
 from limo_ray.core.records import ATTEMPT, problem_id
@@ -64,7 +65,7 @@ def ledger(store: Path) -> list[dict]:
 def logged(store: Path) -> list[tuple[str, str, int]]:
     found = []
     for folder in sorted((store / "attempts").iterdir()):
-        table = Store(str(folder)).read_parts("", ["problem_id", "index"])
+        table = read_table(Store(str(folder)), "", ["problem_id", "index"])
         ids, draws = table["problem_id"].to_pylist(), table["index"].to_pylist()
         found += [(folder.name, *each) for each in zip(ids, draws, strict=True)]
     return sorted(found)
@@ -339,7 +340,7 @@ def verdicts(store: Path) -> list[tuple[str, int, str]]:
     """Of every logged attempt the last verdict."""
     found = {}
     for folder in sorted((store / "attempts").iterdir()):
-        for row in Store(str(folder)).read_parts("", list(ATTEMPT.names)).to_pylist():
+        for row in read_table(Store(str(folder)), "", list(ATTEMPT.names)).to_pylist():
             found[folder.name, row["problem_id"], row["index"]] = row["verdict"]
     return [(name, index, verdict) for (_, name, index), verdict in found.items()]
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
 
+from limo_ray.attempts.parts import read_table
 from limo_ray.core import config as configs
 from limo_ray.engines.base import EngineConfig, SamplingConfig
 from limo_ray.evaluate.config import EvaluateConfig
@@ -68,7 +69,7 @@ def verdicts(store):
 
 def logged(store):
     (folder,) = (store / "attempts").iterdir()
-    table = Store(str(folder)).read_parts("", ["problem_id", "index"])
+    table = read_table(Store(str(folder)), "", ["problem_id", "index"])
     return sorted(zip(table["problem_id"].to_pylist(), table["index"].to_pylist(), strict=True))
 
 

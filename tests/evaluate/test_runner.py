@@ -13,6 +13,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from limo_ray.attempts.parts import read_table
 from limo_ray.core import config as configs
 from limo_ray.core.prompts import example_messages
 from limo_ray.core.records import ATTEMPT, Attempt, Verdict
@@ -81,7 +82,7 @@ def run(exams, store, *more):
 def logged(store):
     found = []
     for folder in sorted((store / "attempts").iterdir()):
-        table = Store(str(folder)).read_parts("", ["problem_id", "index"])
+        table = read_table(Store(str(folder)), "", ["problem_id", "index"])
         found += zip(table["problem_id"].to_pylist(), table["index"].to_pylist(), strict=True)
     return sorted(found)
 

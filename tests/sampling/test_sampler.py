@@ -11,6 +11,7 @@ import pytest
 from ray.exceptions import RayError
 
 from limo_ray.attempts.partials import Partials
+from limo_ray.attempts.parts import read_table
 from limo_ray.core.errors import EngineError
 from limo_ray.engines.base import EngineConfig, SamplingConfig
 from limo_ray.engines.scripted import ScriptedEngine
@@ -82,7 +83,7 @@ def kept(decided: dict) -> set[str]:
 
 
 def logged(store: Store, fingerprint: str = "f" * 16) -> list[tuple[str, int]]:
-    table = store.read_parts(f"attempts/{fingerprint}", ["problem_id", "index"])
+    table = read_table(store, f"attempts/{fingerprint}", ["problem_id", "index"])
     return sorted(zip(table["problem_id"].to_pylist(), table["index"].to_pylist(), strict=True))
 
 
