@@ -13,7 +13,8 @@ import pytest
 
 from limo_ray.problems import gym
 from limo_ray.problems.benchmarks import Item, load
-from limo_ray.problems.decontaminate import SHOWN, DecontaminateConfig, Index
+from limo_ray.problems.decontaminate import DecontaminateConfig, Index
+from limo_ray.problems.matchers import SHOWN
 from limo_ray.problems.near_duplicates import PROCEDURAL, NearConfig, band_keys
 from limo_ray.problems.sources import SourceConfig
 from limo_ray.problems.text_features import Features
