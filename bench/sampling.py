@@ -35,8 +35,8 @@ from limo_ray.core.prompts import SYSTEM, question_messages
 from limo_ray.core.records import PROBLEM, SAMPLED, Problem, Verdict, order, problem_id
 from limo_ray.curate.config import CurateConfig
 from limo_ray.engines.base import EngineConfig, SamplingConfig
-from limo_ray.problems.sources import cut, items, open_sources
-from limo_ray.problems.sources import rows as read_part
+from limo_ray.problems.sources import open_sources, work_items
+from limo_ray.problems.sources import rows as rows_of
 from limo_ray.sampling.coordinator import Coordinator
 from limo_ray.sampling.sampler import SamplerConfig, sample
 from limo_ray.sampling.stages import Stage
@@ -143,8 +143,7 @@ def laptop_rows(count: int, seed: int) -> tuple[list[dict[str, Any]], CurateConf
     """The first problems of the laptop pool in its seeded order."""
     settings = config.load(CurateConfig, [str(ROOT / "conf/curate/laptop.yaml")])
     opened = open_sources(settings.sources, seed)
-    parts = [part for item in items(opened) for part in cut(opened, item)]
-    pool = {row["id"]: row for part in parts for row in read_part(opened, part)}
+    pool = {row["id"]: row for item in work_items(opened) for row in rows_of(opened, item)}
     chosen = sorted((r for r in pool.values() if not r.get("reason")),
                     key=lambda row: order(seed, row["id"]))[:count]  # fmt: skip
     rows = [

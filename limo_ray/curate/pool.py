@@ -12,8 +12,8 @@ second run skips what is there, and a killed one goes on with the next file. A r
 all rows in the order of the parts' names.
 """
 
-import json
 import logging
+import pickle
 import time
 from collections.abc import Callable, Iterable
 from itertools import pairwise
@@ -103,11 +103,11 @@ def _each(name: str, items: list[Any], does: Callable[[Any], int]) -> None:
         return
 
     def call(batch: pa.Table) -> pa.Table:
-        done = [does(json.loads(item)) for item in batch["item"].to_pylist()]
+        done = [does(pickle.loads(item)) for item in batch["item"].to_pylist()]
         return pa.table({"rows": pa.array(done, pa.int64())})
 
     call.__name__ = name  # what the dashboard shows
-    table = pa.table({"item": [json.dumps(item) for item in items]})
+    table = pa.table({"item": [pickle.dumps(item) for item in items]})
     data = ray.data.from_arrow([table.slice(i, 1) for i in range(len(items))])
     calls = data.map_batches(call, batch_size=None, batch_format="pyarrow", num_cpus=1)
     calls.set_name(f"pool_{name}")

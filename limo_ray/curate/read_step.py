@@ -10,7 +10,6 @@ far, ids/<part>.arrow for exact duplicates and bands/<part>.arrow for near-dupli
 import json
 import logging
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
@@ -37,10 +36,9 @@ log = logging.getLogger(__name__)
 PART_ROWS = 50_000
 BUCKET_ROWS = 400_000  # rows whose keys one task of a later step holds in memory
 LONG_ANSWER = 200  # characters; longer gold answers are fetched where they are needed
-CUTTERS = 16
 ORIGIN = ("source", "file", "line")
 
-Piece = tuple[str, sources.Item]  # its name, and what to read
+Piece = tuple[str, sources.WorkItem]  # its name, and what to read
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -152,19 +150,12 @@ def buckets(opened: list[sources.Source]) -> int:
 
 
 def pieces(plan: Plan) -> list[Piece]:
-    """What there is to read, named in the order of sources, files and lines.
-
-    Files are cut side by side: a large one has its lines counted, which is waiting for a disk or
-    an object store.
-    """
-    with ThreadPoolExecutor(CUTTERS) as pool:
-        whole = sources.items(plan.sources)
-        found = pool.map(lambda item: list(sources.cut(plan.sources, item)), whole)
+    """What there is to read, named in the order of sources, files and lines."""
     return [
-        (f"{part['source']:03d}-{part['file'] + 1:06d}-{part['begin']:015d}", part)
-        for parts in found
-        for part in parts
-    ]
+        (f"{item.source:03d}-{0 if item.file is None else item.file + 1:06d}"
+         f"-{item.span.begin:015d}", item)
+        for item in sources.work_items(plan.sources)
+    ]  # fmt: skip
 
 
 def read(piece: Piece, plan: Plan, work: Store) -> int:

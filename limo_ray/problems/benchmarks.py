@@ -8,11 +8,12 @@ more is an error, never a shorter list. `limo_ray.evaluate.items` reads their an
 
 import json
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from limo_ray.core.uris import redact
-from limo_ray.problems.sources import SourceConfig, cut, items, open_sources, rows
+from limo_ray.problems.sources import SourceConfig, open_sources, rows, work_items
 from limo_ray.storage.store import Store
 
 ANSWER = ("answer", "solution", "options")  # fields in which an item may be wanting
@@ -29,7 +30,7 @@ class Benchmark:
     split: str = "test"
     subset: str = ""
     answer_from: str = ""
-    """How the answer is taken from its column (see curate.mappings.Mapping)."""
+    """How the answer is taken from its column (see problems.mappings.Mapping)."""
     wrong: tuple[str, ...] = ()
     """Columns of the wrong options of multiple choice; `answer` is then the right one."""
     by: tuple[str, ...] = ()
@@ -153,23 +154,21 @@ def rows_of(
     opened = open_sources([source], seed)
     found: list[dict[str, Any]] = []
     first = ""
-    for item in items(opened):
-        for part in cut(opened, item):
-            for row in rows(opened, part):
-                if row.get("reason") == "not_selected":
-                    continue
-                if row.get("reason"):
-                    place = f"{row['file']}:{row['line']}"
-                    why = f"benchmark {source.label()}: {place}: {row['evidence']}"
-                    if not unanswered or json.loads(row["evidence"])["field"] not in ANSWER:
-                        raise ValueError(why)
-                    first = first or why
-                found.append(row)
+    for row in chain.from_iterable(rows(opened, item) for item in work_items(opened)):
+        if row["reason"] == "not_selected":
+            continue
+        if row["reason"]:
+            where = f"{row['file']}:{row['line']}"
+            why = f"benchmark {source.label()}: {where}: {row['evidence']}"
+            if not unanswered or json.loads(row["evidence"])["field"] not in ANSWER:
+                raise ValueError(why)
+            first = first or why
+        found.append(row)
     if not found:
         raise ValueError(
             f"benchmark {source.label()}: no items in {redact(source.path or source.hub)}"
         )
-    if all(row.get("reason") for row in found):
+    if all(row["reason"] for row in found):
         raise ValueError(first)
     return found
 

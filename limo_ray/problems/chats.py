@@ -1,11 +1,12 @@
 """Rows of a file or hub data set become chats: ours, messages, ShareGPT, question and solution.
 
-Every row that cannot be an example is told with its file, its row, the field and what is wrong.
+Every row that cannot be an example is named with its file, its row, the field and what is wrong.
 Pure but for reading the files.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,10 @@ from limo_ray.problems.columns import InvalidRow, text_of
 from limo_ray.storage.store import Store
 
 Messages = list[dict[str, str]]
-PART = 64 * 2**20  # bytes of JSONL read at once
+SPAN_BYTES = 64 * 2**20  # of JSONL read at once
 SHAREGPT = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant",
             "system": "system"}  # fmt: skip
-
-
 TOO_LONG = ("drop", "cut", "stop")
-
-
 BAD_ROWS = ("stop", "drop")
 
 
@@ -41,7 +38,7 @@ class RowsConfig:
     """What the rows of `data` mean, and what becomes of those that do not fit."""
 
     format: str = "auto"
-    """messages, sharegpt, question_solution, or auto (told by the columns of the first row)."""
+    """messages, sharegpt, question_solution, or auto (from the columns of the first row)."""
     question: str = "question"
     """question_solution: column of the question, or a template (`{a} and {b[0]}`)."""
     solution: str = "solution"
@@ -63,7 +60,7 @@ class RowsConfig:
     template: str = ""
     """File with the chat template (Jinja) to use instead of the model's own."""
     held_out: float = 0.0
-    """Share of examples (below 1) or their number, drawn by seed, for the held-out loss."""
+    """Share of examples (below 1) or their number, chosen by seed, for the held-out loss."""
     limit: int = 0
     """Only the first so many rows; 0 takes all."""
 
@@ -117,39 +114,28 @@ def files(data: str, rows: RowsConfig) -> list[readers.File]:
 
 
 def chats(data: str, rows: RowsConfig) -> Iterator[Chat | Bad]:
-    """All rows in their order; ValueError when the data cannot be found or its form not be told."""
+    """All rows in their order; ValueError for data that is not there or of no known form."""
     seen = 0
     form = "" if rows.format == "auto" else rows.format
     for file in files(data, rows):
-        for line, record in _records(file):
+        spans = readers.spans(file, SPAN_BYTES)
+        for result in chain.from_iterable(readers.read(file, None, span) for span in spans):
             if rows.limit and seen >= rows.limit:
                 return
             seen += 1
             try:
-                if isinstance(record, InvalidRow):
-                    raise record
+                if isinstance(result, readers.Unreadable):
+                    raise result.error
+                record = result.value
                 if not isinstance(record, dict):
                     raise InvalidRow("row", f"is {type(record).__name__}, not an object")
                 form = form or _form(record, rows, file.name)
                 messages = _FORMS[form](record, rows)
                 _check(messages)
             except InvalidRow as error:
-                yield Bad(file=file.name, row=line, message=str(error))
+                yield Bad(file=file.name, row=result.line, message=str(error))
             else:
-                yield Chat(file=file.name, row=line, messages=messages)
-
-
-def _records(file: readers.File) -> Iterator[readers.Record]:
-    columns = _All()
-    for begin, end, line in readers.parts(file, PART):
-        yield from readers.records(file, columns, begin, end, line)
-
-
-class _All(set[str]):
-    """Every column."""
-
-    def __contains__(self, name: object) -> bool:
-        return True
+                yield Chat(file=file.name, row=result.line, messages=messages)
 
 
 def _form(record: dict[str, Any], rows: RowsConfig, file: str) -> str:
@@ -160,7 +146,7 @@ def _form(record: dict[str, Any], rows: RowsConfig, file: str) -> str:
     if rows.question in record or "{" in rows.question:
         return "question_solution"
     raise ValueError(
-        f"rows.format: cannot be told from the columns of {file} ({', '.join(record)}): say "
+        f"rows.format: not clear from the columns of {file} ({', '.join(record)}): say "
         "messages, sharegpt or question_solution (with rows.question and rows.solution)"
     )
 
@@ -172,10 +158,10 @@ def _messages(record: dict[str, Any], rows: RowsConfig) -> Messages:
 
 def _sharegpt(record: dict[str, Any], rows: RowsConfig) -> Messages:
     turns = _turns(record, "conversations", "from", "value")
-    for place, turn in enumerate(turns):
+    for index, turn in enumerate(turns):
         if turn["role"] not in SHAREGPT:
             known = ", ".join(SHAREGPT)
-            name = f"conversations[{place}].from"
+            name = f"conversations[{index}].from"
             raise InvalidRow(name, f"{turn['role']!r} is none of {known}", turn["role"])
         turn["role"] = SHAREGPT[turn["role"]]
     if isinstance(record.get("system"), str) and record["system"]:
@@ -206,13 +192,13 @@ def _turns(record: dict[str, Any], column: str, role: str, content: str) -> Mess
     if not isinstance(turns, list) or not turns:
         raise InvalidRow(column, "must be a list of turns, not empty", turns)
     found = []
-    for place, turn in enumerate(turns):
+    for index, turn in enumerate(turns):
         for name in (role, content):
             value = turn.get(name) if isinstance(turn, dict) else None
             if value is None:
-                raise InvalidRow(f"{column}[{place}].{name}", "missing")
+                raise InvalidRow(f"{column}[{index}].{name}", "missing")
             if not isinstance(value, str):
-                where = f"{column}[{place}].{name}"
+                where = f"{column}[{index}].{name}"
                 raise InvalidRow(where, f"is {type(value).__name__}, not text", value)
         found.append({"role": turn[role], "content": turn[content]})
     return found
@@ -227,12 +213,12 @@ def _with_system(turns: Messages, rows: RowsConfig) -> Messages:
 def _check(messages: Messages) -> None:
     """InvalidRow unless the turns are [system,] user, assistant, user, assistant, ... in words."""
     start = 1 if messages[0]["role"] == "system" else 0
-    for place, turn in enumerate(messages):
-        expected = "system" if place < start else ("user", "assistant")[(place - start) % 2]
+    for index, turn in enumerate(messages):
+        expected = "system" if index < start else ("user", "assistant")[(index - start) % 2]
         if turn["role"] != expected:
-            name = f"messages[{place}].role"
+            name = f"messages[{index}].role"
             raise InvalidRow(name, f"{turn['role']!r} where {expected!r} must be", turn["role"])
         if not turn["content"].strip() and expected != "system":
-            raise InvalidRow(f"messages[{place}].content", "empty", turn["content"])
+            raise InvalidRow(f"messages[{index}].content", "empty", turn["content"])
     if messages[-1]["role"] != "assistant":
         raise InvalidRow("messages", "the last turn must be the assistant's, nothing to learn")

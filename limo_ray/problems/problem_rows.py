@@ -24,6 +24,7 @@ from limo_ray.problems.columns import (
 )
 from limo_ray.problems.mappings import Mapping
 
+STAGE = "sources"  # of the ledger
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # Domains whose gold answers are JSON: they may come as nested values instead of text.
 JSON_DOMAINS = {"choice", "countdown", "gym", "code"}
@@ -33,13 +34,34 @@ _UNIT = re.compile(r"\s*\([^()]*\)\s*$")
 
 
 def pool_row(record: Any, mapping: Mapping, *, source: str, file: str, line: int) -> dict[str, Any]:
-    """The row of the pool for one record (or for the InvalidRow that its reader met).
+    """The row of the pool for one record.
 
-    A row that is no problem keeps its place with id, question and answer empty, stage "sources" and
-    reason "invalid" (unreadable or unmappable) or "not_selected" (a condition of `where`).
+    A row that is no problem has an empty id, question and answer, stage "sources", and reason
+    "invalid" (no column, no text, ...) or "not_selected" (a condition of `where`).
     """
     domain = mapping.domain or "math"
-    row = {
+    row = empty_row(source=source, file=file, line=line, domain=domain)
+    try:
+        _check_shape(record, mapping)
+        for condition in mapping.where:
+            met, value = holds(record, condition)
+            if not met:
+                evidence = json.dumps({"where": condition, "value": repr(value)[:200]})
+                return row | {"stage": STAGE, "reason": "not_selected", "evidence": evidence}
+        question, answer = _problem(record, mapping, domain)
+    except InvalidRow as error:
+        return row | invalid(error)
+    return row | {
+        "id": problem_id(question),
+        "question": question,
+        "answer": answer,
+        "metadata": _metadata(record, mapping),
+    }
+
+
+def empty_row(*, source: str, file: str, line: int, domain: str) -> dict[str, Any]:
+    """A row of the pool that says only where it comes from."""
+    return {
         "id": "",
         "question": "",
         "answer": "",
@@ -52,24 +74,11 @@ def pool_row(record: Any, mapping: Mapping, *, source: str, file: str, line: int
         "reason": None,
         "evidence": None,
     }
-    try:
-        if isinstance(record, InvalidRow):
-            raise record
-        _check_shape(record, mapping)
-        for condition in mapping.where:
-            met, value = holds(record, condition)
-            if not met:
-                evidence = json.dumps({"where": condition, "value": repr(value)[:200]})
-                return row | {"stage": "sources", "reason": "not_selected", "evidence": evidence}
-        question, answer = _problem(record, mapping, domain)
-    except InvalidRow as e:
-        return row | {"stage": "sources", "reason": "invalid", "evidence": e.evidence()}
-    return row | {
-        "id": problem_id(question),
-        "question": question,
-        "answer": answer,
-        "metadata": _metadata(record, mapping),
-    }
+
+
+def invalid(error: InvalidRow) -> dict[str, str]:
+    """Stage, reason and evidence of a record that is no problem."""
+    return {"stage": STAGE, "reason": "invalid", "evidence": error.evidence()}
 
 
 def _check_shape(record: Any, mapping: Mapping) -> None:
@@ -108,7 +117,7 @@ def _metadata(record: Any, mapping: Mapping) -> str:
     return json.dumps(kept, default=str) if kept else "{}"
 
 
-def columns(mapping: Mapping) -> set[str]:
+def needed_columns(mapping: Mapping) -> set[str]:
     """Every name of a top-level column that a mapping may need, and whole paths as names."""
     paths = [mapping.options, *mapping.metadata]
     paths += [parse_condition(condition)[0] for condition in mapping.where]

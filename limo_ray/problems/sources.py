@@ -2,20 +2,20 @@
 
     opened = open_sources([SourceConfig(path="data/*.jsonl", mapping="gsm8k"),
                            SourceConfig(gym={"gcd": 1000})])
-    for item in items(opened):
-        for part in cut(opened, item):
-            found = rows(opened, part)
+    for item in work_items(opened):
+        found = rows(opened, item)
 
-A part is what one task reads: a row group of Parquet, some 32 MB of a JSONL file, some chunks of
-generated problems; a packed file, a CSV file, a JSON array and a source with a `limit` are one
-part each. Every record becomes one row of the pool, whatever is wrong with it.
+A work item is what one task reads: a row group of Parquet, some 32 MB of a JSONL file, some chunks
+of generated problems; a packed file, a CSV file, a JSON array and a source with a `limit` are one
+item each. Every record becomes one row of the pool, whatever is wrong with it.
 """
 
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
@@ -25,16 +25,18 @@ from limo_ray.problems import discovery, readers
 from limo_ray.problems import gym as generator
 from limo_ray.problems.columns import InvalidRow, parse_condition
 from limo_ray.problems.mappings import READY, Mapping
-from limo_ray.problems.problem_rows import EXTRACT, columns, pool_row
+from limo_ray.problems.problem_rows import EXTRACT, empty_row, invalid, needed_columns, pool_row
+from limo_ray.problems.readers import WHOLE, Record, Span, Unreadable
 
-PART = 32 * 2**20  # bytes of JSONL in one work item
+SPAN_BYTES = 32 * 2**20  # of JSONL in one work item
 MADE = 8 * generator.CHUNK  # generated problems in one
+CUTTERS = 16  # files that are cut at once
 ROWS, CHARACTERS = 1_000, 4_000_000  # of one table that a work item gives
 DOMAINS = ("", "math", "choice", "countdown", "gym", "code")
 
 
 @dataclass(kw_only=True, slots=True)
-class SourceConfig:
+class SourceConfig(Mapping):
     """One source of problems: exactly one of `path`, `hub` and `gym`, and what its columns mean."""
 
     name: str = ""
@@ -59,22 +61,6 @@ class SourceConfig:
     """Seed of `gym`; the run's own when null."""
     mapping: str = ""
     """A ready mapping (limo_ray.problems.mappings.READY); what is given below goes before it."""
-    question: str = ""
-    """Column, path or template of the problem's text."""
-    answer: str = ""
-    """Column, path or template of the final answer. Give this or `solution`."""
-    solution: str = ""
-    """Column of a worked solution that the answer is taken from."""
-    answer_from: str = ""
-    """boxed, boxed_or_text, hashes, units or json; the column as it stands when empty."""
-    domain: str = ""
-    """math (when empty), choice, countdown, gym or code."""
-    options: str = ""
-    """Column of the options of multiple choice."""
-    where: list[str] = field(default_factory=list)
-    """Conditions that a row must meet (`Year < 2024`); other rows are `not_selected`."""
-    metadata: list[str] = field(default_factory=list)
-    """Columns kept in the metadata."""
     limit: int = 0
     """At most this many rows, the first by file and line, read by one task; `not_selected` rows do
     not count. 0 reads all."""
@@ -84,7 +70,7 @@ class SourceConfig:
         stem = re.split(r"[*?\[]", self.path)[0].rstrip("/").rpartition("/")[2]
         return self.name or self.hub or ("gym" if self.gym else stem.partition(".")[0]) or self.path
 
-    def columns(self) -> Mapping:
+    def mapped(self) -> Mapping:
         """The ready mapping with what is given here laid over it."""
         given = {f.name: getattr(self, f.name) for f in fields(Mapping) if getattr(self, f.name)}
         ready = READY[self.mapping] if self.mapping else Mapping()
@@ -110,7 +96,7 @@ class SourceConfig:
         if self.mapping and self.mapping not in READY:
             known = ", ".join(READY)
             raise ValueError(f"mapping: {self.mapping!r} is none of {known}")
-        self._check_columns(self.columns())
+        self._check_mapping(self.mapped())
 
     def _check_gym(self) -> None:
         unused = [f.name for f in fields(Mapping) if getattr(self, f.name)]
@@ -119,7 +105,7 @@ class SourceConfig:
             raise ValueError(f"{unused[0]}: not used with gym, got {getattr(self, unused[0])!r}")
         generator.check(self.gym, self.settings)
 
-    def _check_columns(self, mapping: Mapping) -> None:
+    def _check_mapping(self, mapping: Mapping) -> None:
         if not mapping.question:
             raise ValueError("question: which column? Give it, or a ready mapping")
         if bool(mapping.answer) == bool(mapping.solution):
@@ -155,19 +141,19 @@ class Source:
 
 
 def open_sources(configs: list[SourceConfig], seed: int = 0) -> list[Source]:
-    """Find what the sources name; ValueError with the source's place for what is not there."""
+    """Find what the sources name; ValueError with the source's index for what is not there."""
     opened: list[Source] = []
-    for place, config in enumerate(configs):
+    for index, config in enumerate(configs):
         try:
             config.check()
             files = _files(config)
         except ValueError as e:
-            raise ValueError(f"sources[{place}].{e}") from e
+            raise ValueError(f"sources[{index}].{e}") from e
         if config.label() in [source.name for source in opened]:
-            raise ValueError(f"sources[{place}].name: {config.label()!r} is used twice")
+            raise ValueError(f"sources[{index}].name: {config.label()!r} is used twice")
         source = Source(
             name=config.label(),
-            mapping=Mapping() if config.gym else config.columns(),
+            mapping=Mapping() if config.gym else config.mapped(),
             files=files,
             limit=config.limit,
             kinds=list(config.gym.items()),
@@ -203,72 +189,86 @@ def _files(config: SourceConfig) -> list[readers.File]:
     return discovery.on_disk(config.path, config.format) if config.path else []
 
 
-# Work items: rows of (source, file or kind, begin, end, line); file -1 is the whole source.
+class WorkItem(NamedTuple):
+    """What one task reads: a span of a file or of a kind's rows; all of it without `file`."""
 
-Item = dict[str, int]
-
-
-def items(sources: list[Source]) -> list[Item]:
-    """What there is to read, before it is cut into parts: one item a file or kind."""
-    found = []
-    for place, source in enumerate(sources):
-        pieces = [-1] if source.limit else range(len(source.files) or len(source.kinds))
-        found += [
-            {"source": place, "file": file, "begin": 0, "end": -1, "line": 1} for file in pieces
-        ]
-    return found
+    source: int
+    file: int | None
+    """Index of a file, or of a kind of generated problems."""
+    span: Span
 
 
-def cut(sources: list[Source], item: Item, target: int = PART) -> Iterator[Item]:
-    """The parts of an item that can be read in parallel."""
-    source = sources[item["source"]]
-    if item["file"] < 0:
-        yield item
-    elif source.kinds:
-        _, rows = source.kinds[item["file"]]
-        for begin in range(0, rows, MADE):
-            end = min(begin + MADE, rows)
-            yield item | {"begin": begin, "end": end, "line": begin + 1}
-    else:
-        for begin, end, line in readers.parts(source.files[item["file"]], target):
-            yield item | {"begin": begin, "end": end, "line": line}
+def work_items(sources: list[Source], target: int | None = None) -> list[WorkItem]:
+    """What there is to read, in the order of sources, files and lines.
+
+    Files are cut side by side: a large one has its lines counted, which is waiting for a disk or
+    an object store.
+
+    Args:
+        target: bytes of JSONL in one item, SPAN_BYTES by default.
+    """
+    whole = [
+        (number, file)
+        for number, source in enumerate(sources)
+        for file in ([None] if source.limit else range(len(source.files) or len(source.kinds)))
+    ]
+    with ThreadPoolExecutor(CUTTERS) as pool:
+        spans = pool.map(lambda each: list(_spans(sources[each[0]], each[1], target)), whole)
+    return [
+        WorkItem(*each, span) for each, found in zip(whole, spans, strict=True) for span in found
+    ]
 
 
-def rows(sources: list[Source], item: Item) -> Iterator[dict[str, Any]]:
+def _spans(source: Source, file: int | None, target: int | None) -> Iterator[Span]:
+    if file is None:
+        return iter([WHOLE])
+    if source.files:
+        return readers.spans(source.files[file], target or SPAN_BYTES)
+    rows = source.kinds[file][1]
+    return (Span(begin, min(begin + MADE, rows), begin + 1) for begin in range(0, rows, MADE))
+
+
+def rows(sources: list[Source], item: WorkItem) -> Iterator[dict[str, Any]]:
     """The rows of one work item."""
-    source = sources[item["source"]]
+    source = sources[item.source]
     if source.kinds:
         yield from _generated(source, item)
         return
-    needed = columns(source.mapping)
+    needed, domain = needed_columns(source.mapping), source.mapping.domain or "math"
     taken = 0
-    whole = [item | {"file": i} for i in range(len(source.files))] if item["file"] < 0 else []
-    for part in (p for w in whole for p in cut(sources, w)) if whole else (item,):
-        file = source.files[part["file"]]
-        found = readers.records(file, needed, part["begin"], part["end"], part["line"])
-        for line, record in found:
-            row = pool_row(record, source.mapping, source=source.name, file=file.name, line=line)
-            yield row
-            taken += row["reason"] != "not_selected"
-            if source.limit and taken >= source.limit:
-                return
+    for file, result in _results(source, item, needed):
+        origin: dict[str, Any] = {"source": source.name, "file": file.name, "line": result.line}
+        if isinstance(result, Unreadable):
+            row = empty_row(**origin, domain=domain) | invalid(result.error)
+        else:
+            row = pool_row(result.value, source.mapping, **origin)
+        yield row
+        taken += row["reason"] != "not_selected"
+        if source.limit and taken >= source.limit:
+            return
 
 
-def _generated(source: Source, item: Item) -> Iterator[dict[str, Any]]:
-    kind, _ = source.kinds[item["file"]]
+def _results(
+    source: Source, item: WorkItem, columns: set[str]
+) -> Iterator[tuple[readers.File, Record | Unreadable]]:
+    files = source.files if item.file is None else [source.files[item.file]]
+    for file in files:
+        spans = readers.spans(file, SPAN_BYTES) if item.file is None else [item.span]
+        for span in spans:
+            for result in readers.read(file, columns, span):
+                yield file, result
+
+
+def _generated(source: Source, item: WorkItem) -> Iterator[dict[str, Any]]:
+    assert item.file is not None and item.span.end is not None
+    kind, _ = source.kinds[item.file]
     settings = source.settings.get(kind, {})
-    made = generator.problems(kind, settings, source.seed, item["begin"], item["end"])
-    for line, entry in enumerate(made, item["line"]):
-        row: dict[str, Any] = {
-            "id": "",
-            "question": "",
-            "answer": "",
-            "domain": "gym",
-            "metadata": "{}",
-        }
-        row |= {"source": source.name, "file": f"reasoning_gym/{kind}", "line": line}
+    made = generator.problems(kind, settings, source.seed, item.span.begin, item.span.end)
+    for line, entry in enumerate(made, item.span.line):
+        file = f"reasoning_gym/{kind}"
+        row = empty_row(source=source.name, file=file, line=line, domain="gym")
         if isinstance(entry, InvalidRow):
-            yield row | {"stage": "sources", "reason": "invalid", "evidence": entry.evidence()}
+            yield row | invalid(entry)
         else:
             yield row | entry | {"id": problem_id(entry["question"])}
 

@@ -124,7 +124,7 @@ def test_block_sizes_and_the_order_of_rows_make_no_difference(
     rows = problems(600, seed=1)
     random.Random(9).shuffle(rows)
     write(data / "shuffled", rows, files=3)
-    monkeypatch.setattr(sources, "PART", 20_000)
+    monkeypatch.setattr(sources, "SPAN_BYTES", 20_000)
     monkeypatch.setattr(read_step, "BUCKET_ROWS", 100)
     other = pool_of(settings(data, tmp_path, rows="shuffled"))
 
@@ -159,7 +159,7 @@ def test_a_template_keeps_as_many_as_it_may(data: Path, tmp_path: Path, local_ra
 
 def test_messy_pool_gives_each_record_its_row(tmp_path: Path, local_ray, monkeypatch) -> None:
     messy = messy_pool.write(tmp_path / "messy")
-    monkeypatch.setattr(sources, "PART", 1_000_000)
+    monkeypatch.setattr(sources, "SPAN_BYTES", 1_000_000)
     listed = json.dumps([config.as_dict(source) for source in messy.sources])
     rows = pool_of([LAPTOP, f"sources={listed}", f"store={tmp_path}",
                     "engines.smollm2.kind=scripted", "near.on=false"])  # fmt: skip
@@ -186,11 +186,12 @@ def test_a_pool_without_rows_is_refused(data: Path, tmp_path: Path, local_ray) -
 
 DRIVER = """
 import sys
-from limo_ray import cli
-from limo_ray.curate import intake, sources
+from limo_ray.cli import ray_cluster
+from limo_ray.curate import read_step
+from limo_ray.problems import sources
 from tests.curate import test_pool
-sources.PART, intake.BUCKET_ROWS = 20_000, 100
-cli.start_ray(log_to_driver=False)
+sources.SPAN_BYTES, read_step.BUCKET_ROWS = 20_000, 100
+ray_cluster.start_ray(log_to_driver=False)
 test_pool.pool_of(sys.argv[1:])
 """
 
@@ -216,7 +217,7 @@ def test_kill_9_in_any_step_changes_nothing(
     assert driver.wait() == -signal.SIGKILL
     assert not (run / "pool.json").exists()
     left = {path: path.stat().st_mtime_ns for path in (run / "pool-work").rglob("*.parquet")}
-    monkeypatch.setattr(sources, "PART", 20_000)
+    monkeypatch.setattr(sources, "SPAN_BYTES", 20_000)
     monkeypatch.setattr(read_step, "BUCKET_ROWS", 100)
     again = []
     plain = Store.write_bytes

@@ -8,7 +8,7 @@ import pytest
 from limo_ray.core.records import problem_id
 from limo_ray.problems.columns import InvalidRow, holds, lookup, number, text_of
 from limo_ray.problems.mappings import READY, Mapping
-from limo_ray.problems.problem_rows import EXTRACT, columns, pool_row
+from limo_ray.problems.problem_rows import EXTRACT, needed_columns, pool_row
 
 
 def row_of(record, mapping):
@@ -147,7 +147,7 @@ def test_ready_mapping_reads_a_row_of_its_pool(name):
     assert row["id"] == problem_id(question)
     assert (row["source"], row["file"], row["line"]) == ("s", "f", 7)
     if isinstance(record, dict):  # what a reader of columns is told to read is enough
-        needed = {key: value for key, value in record.items() if key in columns(READY[name])}
+        needed = {key: value for key, value in record.items() if key in needed_columns(READY[name])}
         assert row_of(needed, READY[name]) == row
 
 

@@ -1,4 +1,4 @@
-"""Readers: damaged files, odd lines, and parts that give the same lines as the whole."""
+"""Readers: damaged files, odd lines, and spans that give the same lines as the whole."""
 
 import gzip
 import json
@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 
 from limo_ray.problems import discovery, readers
 from limo_ray.problems.columns import InvalidRow
+from limo_ray.problems.readers import lines
 
 
-def read(path, columns=("q",), target=readers.CHUNK, format=""):
+def read(path, columns=("q",), target=lines.CHUNK, format=""):
     file = readers.describe(str(path), str(path), format)
-    return [
-        (line, record)
-        for begin, end, first in readers.parts(file, target)
-        for line, record in readers.records(file, set(columns), begin, end, first)
-    ]
+    spans = readers.spans(file, target)
+    found = [result for span in spans for result in readers.read(file, set(columns), span)]
+    assert all(isinstance(each, readers.Record | readers.Unreadable) for each in found)
+    return [tuple(result) for result in found]
 
 
 def error_of(record):
@@ -32,14 +32,14 @@ def numbered(n):
 
 
 @given(
-    lines=st.lists(st.sampled_from([b'{"q": 1}', b"", b" ", b"x" * 40, b'{"q": "\xe2\x80\xa8"}'])),
+    rows=st.lists(st.sampled_from([b'{"q": 1}', b"", b" ", b"x" * 40, b'{"q": "\xe2\x80\xa8"}'])),
     end=st.sampled_from([b"", b"\n"]),
     target=st.integers(1, 60),
 )
-def test_parts_give_the_lines_of_the_whole(tmp_path_factory, lines, end, target):
-    path = tmp_path_factory.getbasetemp() / "parts.jsonl"
-    path.write_bytes(b"\n".join(lines) + end)
-    expected = [i for i, line in enumerate(lines, 1) if line.strip()]
+def test_spans_give_the_lines_of_the_whole(tmp_path_factory, rows, end, target):
+    path = tmp_path_factory.getbasetemp() / "spans.jsonl"
+    path.write_bytes(b"\n".join(rows) + end)
+    expected = [i for i, line in enumerate(rows, 1) if line.strip()]
     found = read(path, target=target)
     assert [line for line, _ in found] == expected
     whole = read(path, target=10**6)
@@ -47,8 +47,8 @@ def test_parts_give_the_lines_of_the_whole(tmp_path_factory, lines, end, target)
 
 
 def test_a_line_that_is_too_long_costs_that_line_only(tmp_path, monkeypatch):
-    monkeypatch.setattr(readers, "LONGEST_LINE", 50)
-    monkeypatch.setattr(readers, "CHUNK", 16)
+    monkeypatch.setattr(lines, "LONGEST_LINE", 50)
+    monkeypatch.setattr(lines, "CHUNK", 16)
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"q": 1}\n' + b"y" * 500 + b'\n{"q": 2}\n' + b"z" * 51)
     found = read(path)
@@ -133,6 +133,18 @@ def test_csv_lines_and_errors(tmp_path):
     ]
     path.write_bytes(b"q,q\n1,2\n")
     assert "two columns of one name" in error_of(read(path)[0][1])[1]
+
+
+def test_a_csv_line_that_is_too_long_costs_its_record_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(lines, "LONGEST_LINE", 50)
+    path = tmp_path / "a.csv"
+    path.write_bytes(b"q,a\n1,2\n" + b"y" * 51 + b'\n"one\n' + b"z" * 60 + b'\ntwo",3\n4,5\n')
+    found = read(path)
+    assert [line for line, _ in found] == [2, 3, 4, 7]
+    assert [found[0][1], found[3][1]] == [{"q": "1", "a": "2"}, {"q": "4", "a": "5"}]
+    assert error_of(found[1][1]) == error_of(found[2][1]) == ("line", "longer than 50 bytes")
+    path.write_bytes(b"q" * 51 + b"\n1,2\n")
+    assert [(line, error_of(record)[0]) for line, record in read(path)] == [(0, "file")]
 
 
 def test_json_files_are_arrays_or_lines(tmp_path):

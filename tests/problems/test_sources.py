@@ -14,14 +14,14 @@ from tests.curate import messy_pool
 POOLS = Path(__file__).parents[3] / "shared" / "data" / "pool"
 
 
-def rows_of(configs, target=sources.PART, seed=0):
-    """All rows, read in this process from parts of about `target` bytes."""
+def rows_of(configs, target=None, seed=0):
+    """All rows, read in this process from spans of about `target` bytes."""
     opened = open_sources(configs, seed)
-    parts = [part for item in sources.items(opened) for part in sources.cut(opened, item, target)]
-    return [row for part in parts for row in sources.rows(opened, part)]
+    items = sources.work_items(opened, target)
+    return [row for item in items for row in sources.rows(opened, item)]
 
 
-def place(row):
+def origin(row):
     return row["file"], row["line"]
 
 
@@ -32,8 +32,8 @@ def messy(tmp_path_factory):
 
 def assert_messy(rows, messy):
     assert len(rows) == messy_pool.ROWS
-    assert len({place(row) for row in rows}) == messy_pool.ROWS
-    invalid = {place(row): row for row in rows if row["reason"] is not None}
+    assert len({origin(row) for row in rows}) == messy_pool.ROWS
+    invalid = {origin(row): row for row in rows if row["reason"] is not None}
     assert set(invalid) == set(messy.broken)
     for at, (field, words) in messy.broken.items():
         row, evidence = invalid[at], json.loads(invalid[at]["evidence"])
@@ -56,8 +56,8 @@ def test_messy_pool_gives_one_row_for_every_record_with_the_right_reasons(messy)
 def test_rows_do_not_depend_on_how_files_are_cut(messy):
     whole = rows_of(messy.sources)
     opened = open_sources(messy.sources)
-    cuts = [list(sources.cut(opened, item, 5_000)) for item in sources.items(opened)]
-    assert [len(parts) > 1 for parts in cuts] == [True, False, True, False, True]
+    cuts = Counter(item[:2] for item in sources.work_items(opened, 5_000))
+    assert [count > 1 for count in cuts.values()] == [True, False, True, False, True]
     assert rows_of(messy.sources, target=5_000) == whole
 
 
@@ -140,8 +140,8 @@ def test_limit_takes_the_first_rows_and_does_not_count_those_not_selected(tmp_pa
 
 def test_settings_of_the_source_go_before_those_of_its_mapping():
     config = SourceConfig(path="x/aime.csv", mapping="gsm8k", answer="final", domain="choice")
-    assert (config.columns().question, config.columns().answer) == ("question", "final")
-    assert (config.columns().solution, config.columns().answer_from) == ("", "")
+    assert (config.mapped().question, config.mapped().answer) == ("question", "final")
+    assert (config.mapped().solution, config.mapped().answer_from) == ("", "")
     assert config.label() == "aime"
     assert SourceConfig(path="data/train-*.parquet").label() == "train-"
     assert SourceConfig(path="data/*.parquet").label() == "data"
