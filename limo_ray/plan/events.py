@@ -23,14 +23,14 @@ from limo_ray.core.records import ORDER_BITS, Problem, Verdict
 from limo_ray.plan.counts import Outcome, PassCount, StageCount
 from limo_ray.plan.replica import Batch, PassModel, Replica, Request, Row, rows_ahead
 from limo_ray.plan.stop_rule_math import RATES
-from limo_ray.sampling.scheduler import Task
+from limo_ray.sampling.scheduler import ProblemTask
 from limo_ray.sampling.stop_rule import Decision
 from limo_ray.sampling.target import Target, buckets
 
-GONE = Task(problem=Problem(id="", question="", answer="", source=""), order=0, ended=True)
+GONE = ProblemTask(problem=Problem(id="", question="", answer="", source=""), order=0, ended=True)
 """Of all rows that a gate has dropped: they only pass by."""
-SPECULATE_AFTER_S = 1.0  # as Sampler._pump
-HALT_S = 1.0  # until all samplers have heard that enough is kept (sampler.REPORT_S)
+SPECULATE_AFTER_S = 1.0  # as Sampler._start_attempts
+HALT_S = 1.0  # until all samplers have heard that enough is kept (coordinator_link.REPORT_S)
 
 
 def simulate(
@@ -86,9 +86,9 @@ class _Simulation:
         for number in range(self.problems):
             yield Row(number, self._task(number))
 
-    def _task(self, number: int) -> Task:
+    def _task(self, number: int) -> ProblemTask:
         problem = Problem(id=str(number), question="", answer="", source="")
-        return Task(problem=problem, order=int(self.orders[number]))
+        return ProblemTask(problem=problem, order=int(self.orders[number]))
 
     def run(self) -> Outcome:
         for place in range(len(self.passes) if self.overlap else 1):
@@ -178,10 +178,10 @@ class _Simulation:
             self._later(start_s, self._pump, place, replica, replica.life)
         for row in fresh:
             replica.rows[row.task.problem.id] = row, batch
-            self._admit(place, replica, row, row.task.done)
+            self._admit(place, replica, row, row.task.verdicts)
 
     def _admit(self, place: int, replica: Replica, row: Row, prior: dict[int, Verdict]) -> None:
-        stage = row.task.stage
+        stage = row.task.stage_index
         if stage not in row.rates:
             drawn = bisect(self.cumulated[place][stage], self.random.random())
             row.rates[stage] = float(RATES[min(drawn, len(RATES) - 1)])
@@ -189,17 +189,17 @@ class _Simulation:
         self._settle(place, replica, row)
 
     def _settle(self, place: int, replica: Replica, row: Row) -> None:
-        """As Sampler._settle: a decision, then the next stage, or the way out of the pass."""
+        """As Sampler._apply_decision: a decision, then the next stage or the end of the pass."""
         task = row.task
         decision = replica.scheduler.decision(task)
         if decision is None:
             return
-        count = self.counts[place].stages[task.stage]
+        count = self.counts[place].stages[task.stage_index]
         count.problems += 1
         count.kept += decision == Decision.KEEP
         for draw in task.in_flight:
             replica.cut_off(row, draw)
-        gate = self.passes[place].stages[task.stage].gate
+        gate = self.passes[place].stages[task.stage_index].gate
         if replica.scheduler.advance(task, decision):
             self._admit(place, replica, row, {})
             return
@@ -248,7 +248,7 @@ class _Simulation:
     # Requests in the engine.
 
     def _pump(self, place: int, replica: Replica, life: int = 0) -> None:
-        """As Sampler._pump: starts draws while slots are free."""
+        """As Sampler._start_attempts: starts draws while slots are free."""
         if replica.ready_at > self.now or (life and life != replica.life):
             return
         replica.advance(self.now)
@@ -256,7 +256,7 @@ class _Simulation:
         waited = self.now - replica.starved
         idle = replica.starved >= 0 and waited > SPECULATE_AFTER_S - 1e-6
         while len(replica.requests) < model.slots:
-            chosen = replica.scheduler.next_draw(idle)
+            chosen = replica.scheduler.next_attempt(idle)
             if chosen is None:
                 if replica.starved < 0:
                     replica.starved = self.now
@@ -269,15 +269,15 @@ class _Simulation:
         if (delay := replica.until_next()) < math.inf:
             self._later(delay, self._ended, place, replica, replica.alarm)
 
-    def _request(self, place: int, replica: Replica, task: Task, draw: int) -> Request:
+    def _request(self, place: int, replica: Replica, task: ProblemTask, draw: int) -> Request:
         row, _ = replica.rows[task.problem.id]
-        self.counts[place].stages[task.stage].begun += 1
-        if saved := self.partials[place].pop((row.number, task.stage, draw), None):
+        self.counts[place].stages[task.stage_index].begun += 1
+        if saved := self.partials[place].pop((row.number, task.stage_index, draw), None):
             return saved
         random = self.random.random
-        correct = random() < row.rates[task.stage]
-        lengths = self.lengths[place][task.stage][correct]
-        return Request(row, draw, task.stage, lengths[int(random() * len(lengths))], correct)
+        correct = random() < row.rates[task.stage_index]
+        lengths = self.lengths[place][task.stage_index][correct]
+        return Request(row, draw, task.stage_index, lengths[int(random() * len(lengths))], correct)
 
     def _ended(self, place: int, replica: Replica, alarm: int) -> None:
         if alarm != replica.alarm:

@@ -11,8 +11,8 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from limo_ray.plan.assumptions import Speed, StageTruth
-from limo_ray.sampling.batching import BLOCKS_AHEAD, portions
-from limo_ray.sampling.scheduler import Scheduler, Task
+from limo_ray.sampling.batching import MAX_QUEUED_BLOCKS, batch_sizes
+from limo_ray.sampling.scheduler import ProblemTask, Scheduler
 from limo_ray.sampling.stages import Stage
 
 
@@ -47,7 +47,7 @@ class PassModel:
 
     def __post_init__(self) -> None:
         rules = [stage.rule for stage in self.stages]
-        found = portions(self.sequences, *self.scale, self.total, rules)
+        found = batch_sizes(self.sequences, *self.scale, self.total, rules)
         self.batch, self.batches = found
 
     @property
@@ -73,7 +73,7 @@ class PassModel:
 
 def rows_ahead(first: PassModel, second: PassModel) -> int:
     """Rows that wait between two engines before the first is held back: they are cut anew there."""
-    return BLOCKS_AHEAD * (first.batch + second.batch)
+    return MAX_QUEUED_BLOCKS * (first.batch + second.batch)
 
 
 @dataclass(slots=True, eq=False)
@@ -81,7 +81,7 @@ class Row:
     """A problem on its way through the passes."""
 
     number: int
-    task: Task
+    task: ProblemTask
     alive: bool = True
     rates: dict[int, float] = field(default_factory=dict)
     """Its pass rate at each stage of the present pass."""

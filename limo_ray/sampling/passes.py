@@ -1,4 +1,4 @@
-"""Passes: stages of attempts that share one engine, and what the engine asks of the cluster."""
+"""Passes: neighbouring stages of attempts that share one engine."""
 
 import logging
 from dataclasses import dataclass
@@ -28,20 +28,20 @@ def resolve(engine: EngineConfig, device: str) -> EngineConfig:
 
 
 def engine_seconds(
-    planned: list[Pass], workers: dict[str, dict[str, Any]]
+    passes: list[Pass], workers: dict[str, dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """What the samplers told of the time since their engines were up: see Sampled.engines."""
+    """Replicas and their seconds since the engines were up, by engine name: see Sampled.engines."""
     found = {}
-    for one in planned:
-        own = [w["seconds"] for w in workers.values() if one.stages[0].name in w["stages"]]
+    for each in passes:
+        own = [w["seconds"] for w in workers.values() if each.stages[0].name in w["stages"]]
         busy = [seconds for seconds in own if seconds]
-        found[one.engine_name] = {"replicas": len(busy), "seconds": round(sum(busy), 1)}
+        found[each.engine_name] = {"replicas": len(busy), "seconds": round(sum(busy), 1)}
     return found
 
 
-def tell_of_missing_gpus(planned: list[Pass], device: str) -> None:
-    """Warns that engines wait for a cluster to grow whose device is still the CPU."""
-    names = [one.engine_name for one in planned if one.engine.device == "gpu"]
+def warn_missing_gpus(passes: list[Pass], device: str) -> None:
+    """Warns that engines need GPUs while the cluster has none yet."""
+    names = [each.engine_name for each in passes if each.engine.device == "gpu"]
     if names and device == "cpu":
         log.warning(
             "the cluster has no GPU now, and the engines %s ask for some: they start when it grows",

@@ -11,11 +11,11 @@ from ray.data._internal.execution.interfaces import PhysicalOperator
 from ray.data._internal.execution.operators.map_operator import MapOperator
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
-from limo_ray.sampling.batching import BLOCKS_AHEAD
+from limo_ray.sampling.batching import MAX_QUEUED_BLOCKS
 
 
 class FewBlocksAhead(backpressure.BackpressurePolicy):
-    """Holds a step back while BLOCKS_AHEAD blocks wait behind it.
+    """Holds a step back while MAX_QUEUED_BLOCKS blocks wait behind it.
 
     Ray Data bounds their bytes. Blocks of some dozen problems are small and many, and Ray keeps
     small ones in the driver's own memory, at 25 KiB each with what it notes of them. Between two
@@ -40,7 +40,7 @@ class FewBlocksAhead(backpressure.BackpressurePolicy):
         for following in op.output_dependencies:
             if isinstance(following, MapOperator):
                 waiting += following.internal_input_queue_num_blocks()
-        return BLOCKS_AHEAD - waiting
+        return MAX_QUEUED_BLOCKS - waiting
 
 
 class ForgetBlocks(ExecutionCallback):

@@ -35,10 +35,10 @@ from limo_ray.core.records import PROBLEM, SAMPLED, Attempt, Problem
 from limo_ray.engines import base as engines
 from limo_ray.engines.base import Completion, EngineConfig, Request
 from limo_ray.sampling import preemption, ray_data_settings
-from limo_ray.sampling.batching import portions
+from limo_ray.sampling.batching import batch_sizes
 from limo_ray.sampling.coordinator import Coordinator
 from limo_ray.sampling.log_session import LogSession
-from limo_ray.sampling.scheduler import Scheduler, Task
+from limo_ray.sampling.scheduler import ProblemTask, Scheduler
 from limo_ray.sampling.stages import Stage
 from limo_ray.sampling.stop_rule import Decision
 from limo_ray.storage.store import Store
@@ -132,7 +132,7 @@ def sample(
     """
     replicas = engine.min_replicas, engine.max_replicas
     rules = [stage.rule for stage in stages]
-    batch, in_flight = portions(engine.max_num_seqs, *replicas, total, rules)
+    batch, in_flight = batch_sizes(engine.max_num_seqs, *replicas, total, rules)
     pool = ActorPoolStrategy(
         min_size=engine.min_replicas,
         max_size=engine.max_replicas,
@@ -236,7 +236,7 @@ class Sampler:
         self.prompts: dict[str, list[int]] = {}
         self.draws: dict[str, dict[int, asyncio.Task[None]]] = {}
         self.waiting: dict[str, asyncio.Future[bool]] = {}
-        self.tasks: dict[str, Task] = {}  # of the problems that are waited for
+        self.tasks: dict[str, ProblemTask] = {}  # of the problems that are waited for
         self.loop = asyncio.new_event_loop()
         self.wake = asyncio.Event()
         threading.Thread(target=self._work, name="sampler", daemon=True).start()
@@ -286,7 +286,7 @@ class Sampler:
                     _bring_up_to_date(row, task, self.stages)
         return pa.Table.from_pylist(rows, schema=SAMPLED)
 
-    async def _batch(self, rows: list[dict[str, Any]]) -> dict[str, Task]:
+    async def _batch(self, rows: list[dict[str, Any]]) -> dict[str, ProblemTask]:
         """The tasks of the batch that were decided; a halt leaves out the others."""
         for row in rows:
             # Ray sends a batch again when the connection broke: this process may still have it.
@@ -310,8 +310,8 @@ class Sampler:
     def _take(self, row: dict[str, Any]) -> None:
         """A problem's task begins, unless there is nothing to do for it."""
         problem = Problem(**{name: row[name] for name in PROBLEM.names})
-        first = self.scheduler.stage_from(0, problem.id)
-        task = Task(problem=problem, order=row["order"], stage=first or 0)
+        first = self.scheduler.first_stage(0, problem.id)
+        task = ProblemTask(problem=problem, order=row["order"], stage_index=first or 0)
         self.tasks[problem.id] = task
         self.waiting[problem.id] = self.loop.create_future()
         if self.failure:
@@ -334,12 +334,12 @@ class Sampler:
     def _judge_key(self, problem: Problem) -> str:
         return judge_key(problem.answer, problem.domain, self.config.judge)
 
-    def _admit(self, task: Task) -> None:
+    def _admit(self, task: ProblemTask) -> None:
         problem = task.problem
-        prior = self.log_session.known(task.stage, problem.id, self._judge_key(problem))
+        prior = self.log_session.known(task.stage_index, problem.id, self._judge_key(problem))
         try:
             for verdict in prior.verdicts.values():
-                self.priors[task.stage][verdict] += 1
+                self.priors[task.stage_index][verdict] += 1
                 self.health.add(verdict)  # a bad run does not become a good one by being resumed
         except VerificationError as error:
             self._fail(error)
@@ -347,15 +347,15 @@ class Sampler:
         self.scheduler.admit(task, prior.verdicts)
         self._settle(task)
 
-    def _settle(self, task: Task) -> None:
+    def _settle(self, task: ProblemTask) -> None:
         """Takes a decision if there is one: attempts past it are aborted, the next stage begins."""
         decision = self.scheduler.decision(task)
         if decision is None:
             return
-        counts = self.scheduler.counts[task.stage]
+        counts = self.scheduler.counts[task.stage_index]
         for draw in self.draws.pop(task.problem.id, {}).values():
             counts.aborted += draw.cancel()
-        self.decisions[task.stage][decision] += 1
+        self.decisions[task.stage_index][decision] += 1
         if self.scheduler.advance(task, decision):
             self._admit(task)
         elif not self.waiting[task.problem.id].done():
@@ -370,7 +370,7 @@ class Sampler:
             self.wake.clear()
             idle = starved > 0 and time.monotonic() - starved > 1.0
             while self.open < self.slots and not self.stopping and not self.failure:
-                chosen = self.scheduler.next_draw(idle)
+                chosen = self.scheduler.next_attempt(idle)
                 if chosen is None:
                     starved = starved or time.monotonic()
                     break
@@ -379,7 +379,7 @@ class Sampler:
                     await self._start_engine()
                 task, draw = chosen
                 if task.ended or self.stopping:  # given up while the engine started
-                    self.scheduler.fail(task, draw)
+                    self.scheduler.give_back(task, draw)
                     continue
                 self.open += 1
                 job = self.loop.create_task(self._draw(task, draw))
@@ -399,10 +399,10 @@ class Sampler:
         await self.engine.start()
         self.started = time.time()
 
-    async def _draw(self, task: Task, draw: int) -> None:
+    async def _draw(self, task: ProblemTask, draw: int) -> None:
         engine = self.engine
         assert engine is not None
-        problem, place = task.problem, task.stage
+        problem, place = task.problem, task.stage_index
         stage = self.stages[place]
         if problem.id not in self.prompts:
             messages = question_messages(problem.question, self.system)
@@ -425,7 +425,7 @@ class Sampler:
             )
         except EngineError as error:
             if not task.ended:
-                self.scheduler.fail(task, draw)
+                self.scheduler.give_back(task, draw)
             self._revive(engine, error)
             return
         finally:
@@ -518,10 +518,10 @@ class Sampler:
         self.log_session.save_cut(cut)
         self.log_session.flush_at_last()
 
-    def _keep_cut(self, task: Task, draw: int, completion: Completion) -> None:
+    def _keep_cut(self, task: ProblemTask, draw: int, completion: Completion) -> None:
         """Takes back a draw that was cut off; what there is of it is saved if it is long."""
         if not task.ended:
-            self.scheduler.fail(task, draw)
+            self.scheduler.give_back(task, draw)
         if len(completion.tokens) >= self.config.partial_tokens:
             partial = Partial(
                 problem_id=task.problem.id,
@@ -529,7 +529,7 @@ class Sampler:
                 tokens=completion.tokens,
                 completion=completion.text,
             )
-            self.cut.append((task.stage, partial))
+            self.cut.append((task.stage_index, partial))
 
     # The coordinator.
 
@@ -556,8 +556,8 @@ class Sampler:
     def _give_up(self, unwanted: Callable[[Problem], bool]) -> None:
         for task in [t for t in self.scheduler.active.values() if unwanted(t.problem)]:
             for draw in self.draws.pop(task.problem.id, {}).values():
-                self.scheduler.counts[task.stage].aborted += draw.cancel()
-            self.scheduler.leave(task)
+                self.scheduler.counts[task.stage_index].aborted += draw.cancel()
+            self.scheduler.abandon(task)
             if not self.waiting[task.problem.id].done():
                 self.waiting[task.problem.id].set_result(False)
 
@@ -586,7 +586,7 @@ class Sampler:
         }
 
 
-def _bring_up_to_date(row: dict[str, Any], task: Task, stages: list[Stage]) -> None:
+def _bring_up_to_date(row: dict[str, Any], task: ProblemTask, stages: list[Stage]) -> None:
     """Writes a task's outcomes into its row."""
     gates = {stage.name for stage in stages if stage.gate}
     row["outcomes"] = json.dumps(

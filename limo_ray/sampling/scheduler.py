@@ -10,7 +10,7 @@ from limo_ray.sampling.stop_rule import Decision, StopRule
 
 @dataclass(slots=True)
 class Outcome:
-    """What one stage came to for one problem."""
+    """One stage's decision on one problem, and the attempts that it took."""
 
     stage: str
     decision: Decision
@@ -19,14 +19,14 @@ class Outcome:
 
 
 @dataclass(slots=True, eq=False)
-class Task:
+class ProblemTask:
     """One problem on its way through the stages."""
 
     problem: Problem
     order: int
-    done: dict[int, Verdict] = field(default_factory=dict)  # draw -> verdict, of this stage
-    in_flight: dict[int, bool] = field(default_factory=dict)  # draw -> speculative
-    stage: int = 0
+    verdicts: dict[int, Verdict] = field(default_factory=dict)  # index -> verdict, of this stage
+    in_flight: dict[int, bool] = field(default_factory=dict)  # index -> speculative
+    stage_index: int = 0
     correct: int = 0
     finished: int = 0
     outcomes: list[Outcome] = field(default_factory=list)
@@ -35,9 +35,9 @@ class Task:
 
 @dataclass(slots=True)
 class Counts:
-    """Attempts of one stage: `needed` would have been drawn one by one too.
+    """Attempts of one stage: one-by-one sampling would have made the `needed` ones too.
 
-    `continued` are those of them that went on from what a preempted sampler had saved.
+    `continued` attempts are those that went on from a saved partial completion.
     """
 
     needed: int = 0
@@ -50,52 +50,55 @@ class Counts:
 class Scheduler:
     """Spends engine slots on the problems that need attempts, earliest problem first.
 
-    `next_draw` is asked whenever a slot is free; `finish` is told of every verdict. While any
-    problem has room nothing needless is drawn. When none has and the caller says that the engine
-    idles, an attempt past a problem's room may be drawn: it is counted as speculative, and their
-    share of all attempts stays within `speculative_share`.
+    The caller asks `next_attempt` whenever a slot is free and passes every verdict to `finish`.
+    While any problem has room, only needed attempts start. When none has and the caller says that
+    the engine idles, an attempt past a problem's room may start: it counts as speculative, and the
+    speculative share of all attempts stays within `speculative_share`.
     """
 
     def __init__(self, stages: list[Stage], speculative_share: float = 0.0) -> None:
         self.stages = stages
         self.speculative_share = speculative_share
         self.counts = [Counts() for _ in stages]
-        self.active: dict[str, Task] = {}
-        self._ready: list[tuple[int, int, Task]] = []
+        self.active: dict[str, ProblemTask] = {}
+        self._ready: list[tuple[int, int, ProblemTask]] = []
         self._admitted = 0
 
-    def rule(self, task: Task) -> StopRule:
-        return self.stages[task.stage].rule
+    def rule(self, task: ProblemTask) -> StopRule:
+        return self.stages[task.stage_index].rule
 
-    def stage_from(self, place: int, problem_id: str) -> int | None:
-        """The first stage from `place` on that is for a problem, if there is one."""
-        for number in range(place, len(self.stages)):
-            only = self.stages[number].only
+    def first_stage(self, start: int, problem_id: str) -> int | None:
+        """Index of the first stage from `start` on that samples a problem; None if none does."""
+        for stage_index in range(start, len(self.stages)):
+            only = self.stages[stage_index].only
             if not only or problem_id in only:
-                return number
+                return stage_index
         return None
 
-    def admit(self, task: Task, prior: dict[int, Verdict]) -> None:
-        """Takes a problem in, at its current stage, with what the log knows of it already."""
+    def admit(self, task: ProblemTask, prior: dict[int, Verdict]) -> None:
+        """Adds a problem at its current stage; `prior` are the verdicts that the log has."""
         self.active[task.problem.id] = task
         rule = self.rule(task)
-        known = {draw: verdict for draw, verdict in sorted(prior.items()) if draw < rule.budget}
-        task.done = known
+        known = {index: verdict for index, verdict in sorted(prior.items()) if index < rule.budget}
+        task.verdicts = known
         task.correct = sum(verdict == Verdict.CORRECT for verdict in known.values())
         task.finished = len(known)
-        self.counts[task.stage].reused += len(known)
+        self.counts[task.stage_index].reused += len(known)
         self._offer(task)
 
-    def _offer(self, task: Task) -> None:
+    def _offer(self, task: ProblemTask) -> None:
         if self.rule(task).room(task.correct, task.finished, len(task.in_flight)) > 0:
             self._admitted += 1
             heapq.heappush(self._ready, (task.order, self._admitted, task))
 
-    def decision(self, task: Task) -> Decision | None:
+    def decision(self, task: ProblemTask) -> Decision | None:
         return self.rule(task).decide(task.correct, task.finished)
 
-    def next_draw(self, idle: bool = False) -> tuple[Task, int] | None:
-        """The next (problem, draw) to start, or None. `idle`: no more problems are at hand."""
+    def next_attempt(self, idle: bool = False) -> tuple[ProblemTask, int] | None:
+        """The next (problem, attempt index) to start, or None.
+
+        `idle`: the engine has free slots and no problem has room.
+        """
         while self._ready:
             task = self._ready[0][2]
             room = self.rule(task).room(task.correct, task.finished, len(task.in_flight))
@@ -111,8 +114,8 @@ class Scheduler:
                 return self._speculate()
         return None
 
-    def _speculate(self) -> tuple[Task, int] | None:
-        """Of the problems with budget left, the one whose next attempt is likeliest needed."""
+    def _speculate(self) -> tuple[ProblemTask, int] | None:
+        """Starts an attempt where it is most likely needed, among the problems with budget left."""
         open_tasks = [
             task
             for task in self.active.values()
@@ -123,51 +126,51 @@ class Scheduler:
         task = max(open_tasks, key=lambda t: self.rule(t).needed(t.correct, t.finished))
         return task, self._start(task, speculative=True)
 
-    def _start(self, task: Task, *, speculative: bool) -> int:
-        draw = 0
-        while draw in task.done or draw in task.in_flight:
-            draw += 1
-        task.in_flight[draw] = speculative
-        counts = self.counts[task.stage]
+    def _start(self, task: ProblemTask, *, speculative: bool) -> int:
+        index = 0
+        while index in task.verdicts or index in task.in_flight:
+            index += 1
+        task.in_flight[index] = speculative
+        counts = self.counts[task.stage_index]
         if speculative:
             counts.speculative += 1
         else:
             counts.needed += 1
-        return draw
+        return index
 
-    def finish(self, task: Task, draw: int, verdict: Verdict) -> None:
-        """Takes a verdict; the caller then asks for a `decision`, and calls `advance` on one."""
-        del task.in_flight[draw]
-        task.done[draw] = verdict
+    def finish(self, task: ProblemTask, index: int, verdict: Verdict) -> None:
+        """Adds a verdict. The caller then asks for the `decision` and, if any, calls `advance`."""
+        del task.in_flight[index]
+        task.verdicts[index] = verdict
         task.finished += 1
         task.correct += verdict == Verdict.CORRECT
         if self.decision(task) is None:
             self._offer(task)
 
-    def fail(self, task: Task, draw: int) -> None:
-        """A draw that came to nothing (engine error, abort): it will be drawn again if needed."""
-        if task.in_flight.pop(draw):
-            self.counts[task.stage].speculative -= 1
+    def give_back(self, task: ProblemTask, index: int) -> None:
+        """Takes back an attempt without a verdict (engine death, cut off); it may start again."""
+        if task.in_flight.pop(index):
+            self.counts[task.stage_index].speculative -= 1
         else:
-            self.counts[task.stage].needed -= 1
-        self.counts[task.stage].aborted += 1
+            self.counts[task.stage_index].needed -= 1
+        self.counts[task.stage_index].aborted += 1
         if not task.ended:
             self._offer(task)
 
-    def leave(self, task: Task) -> None:
-        """Gives a problem up, undecided."""
+    def abandon(self, task: ProblemTask) -> None:
+        """Ends a problem undecided."""
         self.active.pop(task.problem.id, None)
         task.ended = True
 
-    def advance(self, task: Task, decision: Decision) -> bool:
-        """Records the decision; True when another stage follows (`admit` it again)."""
-        stage = self.stages[task.stage]
+    def advance(self, task: ProblemTask, decision: Decision) -> bool:
+        """Records the decision; True when another stage follows (then `admit` it again)."""
+        stage = self.stages[task.stage_index]
         task.outcomes.append(Outcome(stage.name, decision, task.correct, task.finished))
         del self.active[task.problem.id]
         goes_on = decision == Decision.KEEP or not stage.gate
-        following = self.stage_from(task.stage + 1, task.problem.id)
+        following = self.first_stage(task.stage_index + 1, task.problem.id)
         if goes_on and following is not None:
-            task.stage = following
+            task.stage_index = following
             task.in_flight = {}
             return True
         task.ended = True

@@ -18,18 +18,18 @@ class Stage:
     gate: bool = True
     """Only kept problems go on to the next stage; a teacher's stage lets all of them through."""
     only: frozenset[str] = frozenset()
-    """Ids of the problems that it is for; the others pass by. Empty for all."""
+    """Ids of the problems that it samples; the others skip it. Empty for all."""
 
 
 def sampling_fingerprint(
     identity: str, system: str, dtype: str, max_model_len: int, sampling: SamplingConfig
 ) -> str:
-    """Names the attempt log that draws from one distribution share: 16 hex digits.
+    """Names the attempt log that attempts from one distribution share: 16 hex digits.
 
     It covers model, weights and template (`identity`), prompt, dtype, lengths and sampling; not
     budget or keep rule, so that a change of those reuses every attempt, and not the seed.
     """
-    parts = {
+    values = {
         "identity": identity,
         "system": system,
         "dtype": dtype,
@@ -41,4 +41,4 @@ def sampling_fingerprint(
         "stop": sampling.stop,
         "loop": [sampling.loop_count, sampling.loop_pattern] if sampling.loop_count else [],
     }
-    return hash_of(parts)
+    return hash_of(values)

@@ -1,7 +1,7 @@
-"""When to stop drawing attempts at a problem, and which attempt to draw next. Pure, no Ray.
+"""When to stop making attempts at a problem. Pure, no Ray.
 
 `StopRule` decides problems as early as logic allows and says how many attempts may be in flight
-without any being in vain; `Scheduler` spends an engine's slots accordingly over many problems and
+without any being unneeded; `Scheduler` spends an engine's slots accordingly over many problems and
 stages. `limo_ray.sampling.sampler` puts an engine, a verifier and the attempt log around it.
 """
 
@@ -31,7 +31,7 @@ class StopRule:
     keep_max: int = 3
     """Most correct attempts of a problem that is kept."""
     early: bool = True
-    """Stop as soon as the outcome is certain; false draws the whole budget (evaluation)."""
+    """Stop as soon as the outcome is certain; false spends the whole budget (evaluation)."""
 
     def check(self) -> None:
         if not 1 <= self.budget <= 4096:
@@ -63,8 +63,8 @@ class StopRule:
     def room(self, correct: int, finished: int, in_flight: int) -> int:
         """How many more attempts may start now without any of them possibly being unneeded.
 
-        Every attempt in flight is then one that one-by-one sampling would have drawn too, in
-        whatever order they end: no decision can come before all of them are in.
+        Every attempt in flight is then one that one-by-one sampling would have made too, in
+        whatever order they end: no decision is possible before all of them have ended.
         """
         return max(0, self.needed(correct, finished) - in_flight)
 

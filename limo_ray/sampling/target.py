@@ -1,9 +1,9 @@
 """When enough problems are kept: an exact stop for a pool sampled in a seeded random order. Pure.
 
-Nobody needs ten million verdicts to find 2,000 keepers. Problems have a place in a random order
-(a hash of seed and id); the kept set is the first N keepers in that order, all problems before
-them decided. It does not depend on which problems happened to end first, so it is the same after
-a crash, and it is a fair sample, from which the whole pool's yield is estimated.
+Nobody needs ten million verdicts to find 2,000 keepers. Problems have a random order (a hash of
+seed and id); the kept set is the first N keepers in that order, all problems before them decided.
+It does not depend on which problems happened to end first, so it is the same after a crash, and it
+is a fair sample, from which the whole pool's yield is estimated.
 """
 
 import bisect
@@ -32,7 +32,7 @@ class Target:
         self.kept: list[int] = []
 
     def add(self, order: int, kept: bool) -> None:
-        """Takes one problem's decision; each problem once."""
+        """Adds one problem's decision; each problem once."""
         self.left[order >> (ORDER_BITS - BUCKET_BITS)] -= 1
         if kept:
             bisect.insort(self.kept, order)
@@ -60,14 +60,14 @@ class Yield:
     high: int
 
 
-def extrapolate(group: str, pool: int, sampled: int, kept: int, draws: int = 20_000) -> Yield:
+def extrapolate(group: str, pool: int, sampled: int, kept: int, samples: int = 20_000) -> Yield:
     """Mean and central 95 % of the whole pool's keepers, given a fair sample of it.
 
     Beta-binomial prediction with Jeffreys' prior Beta(1/2, 1/2): it covers both what the pass
     rate may be and how the problems not sampled may fall. Exact when all are sampled.
     """
     rng = np.random.default_rng(0)
-    rate = rng.beta(kept + 0.5, sampled - kept + 0.5, draws)
+    rate = rng.beta(kept + 0.5, sampled - kept + 0.5, samples)
     total = kept + rng.binomial(pool - sampled, rate)
     low, high = np.percentile(total, [2.5, 97.5])
     return Yield(

@@ -23,7 +23,7 @@ from limo_ray.core.records import ATTEMPT, problem_id
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.difficulty import passes
 from limo_ray.curate.pipeline import curate
-from limo_ray.sampling.passes import tell_of_missing_gpus
+from limo_ray.sampling.passes import warn_missing_gpus
 from limo_ray.storage.store import Store
 from limo_ray.verify import VerificationError
 from tests import processes
@@ -298,7 +298,7 @@ def test_cluster_presets_ask_for_gpus_that_are_not_there_yet(
     settings = config.load(CurateConfig, [str(ROOT / f"conf/curate/{preset}.yaml")])
     planned = passes(settings, "cpu", identify=False)
     assert {one.engine.device for one in planned} == {"gpu"}
-    tell_of_missing_gpus(planned, "cpu")
+    warn_missing_gpus(planned, "cpu")
     assert "the cluster has no GPU now, and the engines weak, strong" in caplog.text
 
 

@@ -44,7 +44,7 @@ def test_the_flow_agrees_with_every_event(case: str, monkeypatch: pytest.MonkeyP
     """Problems through three engines: each total lies, on the mean, where the flow's do."""
     asked = {"replicas": (2, 4, 1), "preemptions_per_hour": 0.0, **CASES[case]}
     if ahead := asked.pop("ahead", 0):
-        monkeypatch.setattr(replica, "BLOCKS_AHEAD", ahead)
+        monkeypatch.setattr(replica, "MAX_QUEUED_BLOCKS", ahead)
     job = {name: asked.pop(name) for name in ("wanted", "overlap") if name in asked}
     models = curation(node_start_s=120, speculative_share=0.05, **asked)
     seen = [simulate(models, PROBLEMS, seed=seed, account=True, **job) for seed in range(SEEDS)]

@@ -31,7 +31,7 @@ def test_the_driver_forgets_the_blocks_that_went_through(local_ray):
 
 def test_only_so_many_blocks_wait_for_a_slow_step(local_ray, monkeypatch):
     ahead, most, policies = 25, [0], []
-    monkeypatch.setattr(ray_data_settings, "BLOCKS_AHEAD", ahead)
+    monkeypatch.setattr(ray_data_settings, "MAX_QUEUED_BLOCKS", ahead)
     begun = FewBlocksAhead.__init__
 
     def watched(self, *args, **kwargs):

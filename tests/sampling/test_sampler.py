@@ -15,7 +15,7 @@ from limo_ray.attempts.parts import read_table
 from limo_ray.core.errors import EngineError
 from limo_ray.engines.base import EngineConfig, SamplingConfig
 from limo_ray.engines.scripted import ScriptedEngine
-from limo_ray.sampling.batching import portions
+from limo_ray.sampling.batching import batch_sizes
 from limo_ray.sampling.coordinator import Coordinator
 from limo_ray.sampling.sampler import Sampler, SamplerConfig, sample
 from limo_ray.sampling.stages import Stage
@@ -248,13 +248,13 @@ def test_a_batch_that_is_sent_again_is_not_drawn_again(local_ray, tmp_path):
     ],
 )
 def test_problems_are_portioned_by_slots_and_replicas(slots, replicas, total, batch, in_flight):
-    assert portions(slots, *replicas, total) == (batch, in_flight)
+    assert batch_sizes(slots, *replicas, total) == (batch, in_flight)
 
 
 def test_where_all_draws_are_needed_few_problems_fill_an_engine():
     exam = StopRule(budget=32, keep_min=0, keep_max=32, early=False)
-    assert portions(256, 1, 8, 30, [exam]) == (1, 8)  # 8 x 32 draws: four engines share them
-    assert portions(256, 1, 8, 30, [exam, RULE]) == (1, 30)
+    assert batch_sizes(256, 1, 8, 30, [exam]) == (1, 8)  # 8 x 32 draws: four engines share them
+    assert batch_sizes(256, 1, 8, 30, [exam, RULE]) == (1, 30)
 
 
 def test_an_engine_that_cannot_start_ends_the_job_with_its_reason(local_ray, tmp_path):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from limo_ray.core.records import Problem, Verdict
 from limo_ray.engines.base import SamplingConfig
-from limo_ray.sampling.scheduler import Scheduler, Task
+from limo_ray.sampling.scheduler import ProblemTask, Scheduler
 from limo_ray.sampling.stages import Stage, sampling_fingerprint
 from limo_ray.sampling.stop_rule import Decision, StopRule
 
@@ -29,7 +29,7 @@ def full_budget(rule: StopRule, outcomes: tuple[bool, ...]) -> Decision:
 
 
 def one_by_one(rule: StopRule, outcomes: tuple[bool, ...]) -> int:
-    """Draws that sampling in order needs until the decision."""
+    """Attempts that sampling in order needs until the decision."""
     for finished in range(rule.budget + 1):
         if rule.decide(sum(outcomes[:finished]), finished) is not None:
             return finished
@@ -66,33 +66,33 @@ def test_needed_is_the_shortest_way_to_a_decision(rule: StopRule) -> None:
 def simulate(
     rule: StopRule, pool: list[tuple[bool, ...]], slots: int, rng: Random, share: float = 0.0
 ) -> tuple[list[Decision], Scheduler]:
-    """Runs the scheduler over outcomes fixed by (problem, draw), ending draws in random order."""
+    """Runs the scheduler over fixed outcomes by (problem, index); attempts end in random order."""
     stage = Stage(name="s", rule=rule, sampling=SamplingConfig(), fingerprint="")
     scheduler = Scheduler([stage], speculative_share=share)
     tasks = []
-    for place in range(len(pool)):
-        problem = Problem(id=str(place), question="", answer="", source="")
-        tasks.append(Task(problem=problem, order=place))
+    for number in range(len(pool)):
+        problem = Problem(id=str(number), question="", answer="", source="")
+        tasks.append(ProblemTask(problem=problem, order=number))
         scheduler.admit(tasks[-1], {})
-    running: list[tuple[Task, int]] = []
+    running: list[tuple[ProblemTask, int]] = []
     decided: dict[str, Decision] = {}
 
-    def settle(task: Task) -> None:
+    def decide(task: ProblemTask) -> None:
         if (decision := scheduler.decision(task)) is not None:
             decided[task.problem.id] = decision
             running[:] = [(t, d) for t, d in running if t is not task]  # aborted
             assert not scheduler.advance(task, decision)
 
     for task in tasks:
-        settle(task)
+        decide(task)
     while len(decided) < len(pool):
-        while len(running) < slots and (chosen := scheduler.next_draw(idle=share > 0)):
+        while len(running) < slots and (chosen := scheduler.next_attempt(idle=share > 0)):
             running.append(chosen)
-        task, draw = running.pop(rng.randrange(len(running)))
-        won = pool[int(task.problem.id)][draw]
-        scheduler.finish(task, draw, Verdict.CORRECT if won else Verdict.WRONG)
-        settle(task)
-    return [decided[str(place)] for place in range(len(pool))], scheduler
+        task, index = running.pop(rng.randrange(len(running)))
+        won = pool[int(task.problem.id)][index]
+        scheduler.finish(task, index, Verdict.CORRECT if won else Verdict.WRONG)
+        decide(task)
+    return [decided[str(number)] for number in range(len(pool))], scheduler
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule.budget <= 4], ids=str)
@@ -106,28 +106,28 @@ def test_every_outcome_in_every_completion_order(rule: StopRule) -> None:
 
 
 def every_completion_order(rule: StopRule, outcomes: tuple[bool, ...]) -> None:
-    """Walks the whole tree of completion orders, starting as many draws as `room` allows."""
+    """Walks the whole tree of completion orders, starting as many attempts as `room` allows."""
 
     def walk(done: frozenset[int], running: frozenset[int], started: int) -> None:
-        correct = sum(outcomes[draw] for draw in done)
+        correct = sum(outcomes[index] for index in done)
         decision = rule.decide(correct, len(done))
         if decision is not None:
             assert decision == full_budget(rule, outcomes)
-            assert not running, "a draw in flight was not needed"
+            assert not running, "an attempt in flight was not needed"
             assert started == one_by_one(rule, outcomes)
             return
         room = rule.room(correct, len(done), len(running))
         running = running | set(range(started, started + room))
         started += room
         assert running, "undecided, and nothing in flight"
-        for draw in running:
-            walk(done | {draw}, running - {draw}, started)
+        for index in running:
+            walk(done | {index}, running - {index}, started)
 
     walk(frozenset(), frozenset(), 0)
 
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES if rule.budget <= 5], ids=str)
-def test_no_draw_is_needless_in_any_completion_order(rule: StopRule) -> None:
+def test_no_attempt_is_needless_in_any_completion_order(rule: StopRule) -> None:
     for outcomes in itertools.product([False, True], repeat=rule.budget):
         every_completion_order(rule, outcomes)
 
@@ -175,33 +175,33 @@ def test_a_u_shaped_pool_costs_a_third_of_the_budget() -> None:
     assert len(pool) * 32 / scheduler.counts[0].needed > 3
 
 
-def test_a_rule_that_never_decides_early_draws_everything() -> None:
+def test_a_rule_that_never_decides_early_spends_the_budget() -> None:
     rule = StopRule(budget=5, keep_min=0, keep_max=5, early=False)
     assert [rule.decide(0, finished) for finished in range(5)] == [None] * 5
     assert rule.decide(5, 5) == Decision.KEEP
     assert rule.room(0, 0, 0) == 5
 
 
-def test_draws_known_from_the_log_are_not_drawn_again() -> None:
+def test_attempts_known_from_the_log_are_not_made_again() -> None:
     stage = Stage(name="s", rule=StopRule(budget=4, keep_min=1, keep_max=1),
                   sampling=SamplingConfig(), fingerprint="")  # fmt: skip
     scheduler = Scheduler([stage])
-    task = Task(problem=Problem(id="p", question="", answer="", source=""), order=0)
+    task = ProblemTask(problem=Problem(id="p", question="", answer="", source=""), order=0)
     scheduler.admit(task, {1: Verdict.WRONG, 3: Verdict.CORRECT, 9: Verdict.CORRECT})
-    assert (task.correct, task.finished) == (1, 2)  # draw 9 is past the budget
-    assert scheduler.next_draw() == (task, 0)
-    assert scheduler.next_draw() is None, "one more correct outcome decides: room is 1"
+    assert (task.correct, task.finished) == (1, 2)  # attempt 9 is past the budget
+    assert scheduler.next_attempt() == (task, 0)
+    assert scheduler.next_attempt() is None, "one more correct outcome decides: room is 1"
 
 
-def test_a_failed_draw_is_offered_again() -> None:
+def test_a_failed_attempt_is_offered_again() -> None:
     stage = Stage(name="s", rule=StopRule(budget=1, keep_min=1, keep_max=1),
                   sampling=SamplingConfig(), fingerprint="")  # fmt: skip
     scheduler = Scheduler([stage])
-    task = Task(problem=Problem(id="p", question="", answer="", source=""), order=0)
+    task = ProblemTask(problem=Problem(id="p", question="", answer="", source=""), order=0)
     scheduler.admit(task, {})
-    assert scheduler.next_draw() == (task, 0)
-    scheduler.fail(task, 0)
-    assert scheduler.next_draw() == (task, 0)
+    assert scheduler.next_attempt() == (task, 0)
+    scheduler.give_back(task, 0)
+    assert scheduler.next_attempt() == (task, 0)
     assert (scheduler.counts[0].needed, scheduler.counts[0].aborted) == (1, 1)
 
 
@@ -211,13 +211,13 @@ def test_stages_follow_each_other() -> None:
     strong = Stage(name="strong", rule=StopRule(budget=2, keep_min=1, keep_max=1),
                    sampling=SamplingConfig(), fingerprint="")  # fmt: skip
     scheduler = Scheduler([weak, strong])
-    task = Task(problem=Problem(id="p", question="", answer="", source=""), order=0)
+    task = ProblemTask(problem=Problem(id="p", question="", answer="", source=""), order=0)
     scheduler.admit(task, {})
-    scheduler.finish(*scheduler.next_draw(), Verdict.WRONG)
+    scheduler.finish(*scheduler.next_attempt(), Verdict.WRONG)
     assert scheduler.advance(task, scheduler.decision(task))
     scheduler.admit(task, {})
     for verdict in (Verdict.CORRECT, Verdict.WRONG):
-        scheduler.finish(*scheduler.next_draw(), verdict)
+        scheduler.finish(*scheduler.next_attempt(), verdict)
     assert not scheduler.advance(task, scheduler.decision(task))
     assert [(o.stage, o.decision, o.correct, o.finished) for o in task.outcomes] == [
         ("weak", Decision.KEEP, 0, 1),

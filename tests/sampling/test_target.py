@@ -32,8 +32,8 @@ def test_the_cutoff_does_not_depend_on_the_order_of_decisions(seed: int) -> None
 def test_too_few_keepers_have_no_cutoff() -> None:
     orders = [order(0, str(number)) for number in range(20)]
     target = Target(3, buckets(np.array(orders)))
-    for place, each in enumerate(orders):
-        target.add(each, place < 2)
+    for number, each in enumerate(orders):
+        target.add(each, number < 2)
     assert target.cutoff() is None
 
 
@@ -53,12 +53,12 @@ def test_extrapolation_covers_the_truth_95_times_in_100() -> None:
     for _ in range(runs):
         pool = rng.random(3000) < rng.uniform(0.02, 0.3)
         # the sample ends with its 25th keeper, as the target makes it
-        places = np.flatnonzero(pool)
-        if len(places) < 25:
+        positions = np.flatnonzero(pool)
+        if len(positions) < 25:
             covered += 1
             continue
-        sampled = int(places[24]) + 1
-        found = extrapolate("all", 3000, sampled, 25, draws=2000)
+        sampled = int(positions[24]) + 1
+        found = extrapolate("all", 3000, sampled, 25, samples=2000)
         covered += found.low <= pool.sum() <= found.high
     assert 0.92 <= covered / runs <= 0.985
 
