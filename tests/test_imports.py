@@ -1,6 +1,7 @@
 """The walls: which package may be imported where, and that schemas load without heavy ones."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,14 @@ def test_a_package_is_imported_only_behind_its_wall(package: str) -> None:
             continue
         found = [n for n in imported(file) if n == package or n.startswith(package + ".")]
         assert not found, f"{inside} imports {found}"
+
+
+def test_private_parts_of_ray_are_used_in_one_file() -> None:
+    private = re.compile(r"\bray\.(_private|_raylet|(\w+\.)*_internal)\b|from ray(\.\w+)* import _")
+    for file in sorted((ROOT / "limo_ray").rglob("*.py")):
+        if file != ROOT / "limo_ray/sampling/ray_internals.py":
+            found = private.search(file.read_text())
+            assert not found, f"{file} uses {found[0]}: it belongs into sampling/ray_internals.py"
 
 
 @pytest.mark.parametrize(

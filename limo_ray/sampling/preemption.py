@@ -8,11 +8,8 @@ an operator's kill), and Ray's draining of its node (`ray drain-node`, the autos
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
-
-import ray
 
 
 def leave_on_sigterm(save: Callable[[], None]) -> bool:
@@ -32,16 +29,3 @@ def leave_on_sigterm(save: Callable[[], None]) -> bool:
 
     signal.signal(signal.SIGTERM, handler)
     return True
-
-
-def seconds_left(node_id: str) -> float | None:
-    """Until the node is taken away: 0 if that may be any moment, None if it stays.
-
-    Args:
-        node_id: in hex, as Ray's runtime context gives it.
-    """
-    # The same source that Ray Train and Ray Data watch; there is no public one in Ray 2.60.
-    deadline_ms = ray._private.state.state.get_draining_nodes().get(node_id)
-    if deadline_ms is None:
-        return None
-    return max(0.0, deadline_ms / 1000 - time.time())

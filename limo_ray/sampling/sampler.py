@@ -34,7 +34,7 @@ from limo_ray.core.prompts import question_messages
 from limo_ray.core.records import PROBLEM, SAMPLED, Attempt, Problem
 from limo_ray.engines import base as engines
 from limo_ray.engines.base import Completion, EngineConfig, Request
-from limo_ray.sampling import preemption, ray_data_settings
+from limo_ray.sampling import preemption, ray_data_settings, ray_internals
 from limo_ray.sampling.batching import batch_sizes
 from limo_ray.sampling.coordinator import Coordinator
 from limo_ray.sampling.log_session import LogSession
@@ -484,7 +484,7 @@ class Sampler:
     async def _watch_node(self) -> None:
         """Leaves in time when Ray says that this node is about to be taken away."""
         while True:
-            left = await asyncio.to_thread(preemption.seconds_left, self.node)
+            left = await asyncio.to_thread(ray_internals.seconds_until_drained, self.node)
             if left is not None and left <= self.config.drain_margin_s:
                 log.warning("node %s goes away in %.0f s: saving and leaving", self.node, left)
                 os.kill(os.getpid(), signal.SIGTERM)  # Ray starts this actor again elsewhere

@@ -7,8 +7,9 @@ from ray.data.block import BlockStats
 
 from limo_ray.core.records import ORDER_BITS, POOL
 from limo_ray.curate import pool
-from limo_ray.sampling import ray_data_settings
-from limo_ray.sampling.ray_data_settings import FewBlocksAhead, in_small_blocks
+from limo_ray.sampling import ray_internals
+from limo_ray.sampling.ray_data_settings import in_small_blocks
+from limo_ray.sampling.ray_internals import QueuedBlocksLimit
 from limo_ray.storage.store import Store
 
 BLOCKS = 200
@@ -31,14 +32,14 @@ def test_the_driver_forgets_the_blocks_that_went_through(local_ray):
 
 def test_only_so_many_blocks_wait_for_a_slow_step(local_ray, monkeypatch):
     ahead, most, policies = 25, [0], []
-    monkeypatch.setattr(ray_data_settings, "MAX_QUEUED_BLOCKS", ahead)
-    begun = FewBlocksAhead.__init__
+    monkeypatch.setattr(ray_internals, "MAX_QUEUED_BLOCKS", ahead)
+    begun = QueuedBlocksLimit.__init__
 
     def watched(self, *args, **kwargs):
         begun(self, *args, **kwargs)
         policies.append(self)
 
-    monkeypatch.setattr(FewBlocksAhead, "__init__", watched)
+    monkeypatch.setattr(QueuedBlocksLimit, "__init__", watched)
 
     def slow(table):
         time.sleep(0.1)
