@@ -1,24 +1,18 @@
-"""What a job is doing, while it does it: a live table on a terminal, plain lines elsewhere."""
+"""Progress of a sampling job, from its coordinator: for the terminal and for `progress.json`."""
 
-import sys
-import threading
 import time
 from collections import Counter, deque
 from typing import Any, Self
 
 import ray
-from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
+from limo_ray.core.console import LiveView
 from limo_ray.runs import heartbeat
 from limo_ray.sampling.ray_metrics import SILENT_S, levels
 from limo_ray.sampling.stages import Stage
 
-PLAIN_EVERY_S = 15.0
-RECENT_S = 180.0  # rates are told over this time
-
-
+RECENT_S = 180.0  # rates are averages over this time
 IDLE = ["0", "0", "0", "0", "-", "0", "0"]
 
 
@@ -34,23 +28,21 @@ class Progress:
         self.started = time.time()
         self.workers: dict[str, dict[str, Any]] = {}
         self.seen: deque[tuple[float, int, int]] = deque()  # time, attempts, tokens
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
+        self._view = LiveView(refresh=self._fetch, table=self._table, line=self.line)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._view.start()
         heartbeat.tell("sampling", self.facts)
         return self
 
     def __exit__(self, kind: type | None, *exc: object) -> None:
-        self._stop.set()
-        self._thread.join()
+        self._view.stop()
         if kind is None:
             last = self.facts()
             heartbeat.tell("sampling", lambda: last)
 
     def wait_for_halt(self, timeout_s: float) -> None:
-        """Returns when every sampler has stopped and written its attempts, or is gone."""
+        """Returns when every sampler has stopped and written its attempts, or has died."""
         deadline = time.time() + timeout_s
         while time.time() < deadline:
             self._fetch()
@@ -60,7 +52,7 @@ class Progress:
             time.sleep(0.2)
 
     def interrupt(self) -> None:
-        """Returns when samplers have written what they have, for a job that will go on later."""
+        """Stops the samplers of a job that will be resumed; returns when they have written all."""
         ray.get(self.coordinator.interrupt.remote())
         self.wait_for_halt(timeout_s=15)
 
@@ -70,7 +62,7 @@ class Progress:
         return self.totals()
 
     def facts(self) -> dict[str, Any]:
-        """How it stands, as plain values for `progress.json`; rates are of the last minutes."""
+        """The state as plain values for `progress.json`; rates are of the last minutes."""
         self._fetch()
         totals = self.totals()
         now = time.time()
@@ -79,14 +71,14 @@ class Progress:
         self.seen.append((now, attempts, tokens))
         while now - self.seen[0][0] > RECENT_S:
             self.seen.popleft()
-        then, attempts_then, tokens_then = self.seen[0]
-        spent = max(1.0, now - then)
+        since, first_attempts, first_tokens = self.seen[0]
+        spent = max(1.0, now - since)
         decided, kept = self._decided()
         return {
             "problems": self.total, "wanted": self.wanted, "decided": decided, "kept": kept,
             "left": self._left(decided, kept), **levels(self.workers, now),
-            "attempts_per_s": (attempts - attempts_then) / spent,
-            "tokens_per_s": (tokens - tokens_then) / spent,
+            "attempts_per_s": (attempts - first_attempts) / spent,
+            "tokens_per_s": (tokens - first_tokens) / spent,
             "stages": [
                 {"name": stage.name, "fingerprint": stage.fingerprint, "budget": stage.rule.budget,
                  **totals[stage.name]}
@@ -95,7 +87,7 @@ class Progress:
         }  # fmt: skip
 
     def totals(self) -> dict[str, Any]:
-        """Sums over all samplers, by stage name: counters stay counters."""
+        """Sums over all samplers, by stage name."""
         result: dict[str, Any] = {}
         for stage in self.stages:
             sums: Counter[str] = Counter()
@@ -115,28 +107,14 @@ class Progress:
     def _fetch(self) -> None:
         self.workers = ray.get(self.coordinator.snapshot.remote())
 
-    def _follow(self) -> None:
-        console = Console(file=sys.stdout)
-        if console.is_terminal:
-            with Live(self._table(), console=console, refresh_per_second=2) as live:
-                while not self._stop.wait(0.5):
-                    self._fetch()
-                    live.update(self._table())
-                live.update(self._table())
-            return
-        while not self._stop.wait(PLAIN_EVERY_S):
-            self._fetch()
-            console.print(self.line(), soft_wrap=True, highlight=False)
-        console.print(self.line(), soft_wrap=True, highlight=False)  # how it ended
-
     def rows(self) -> list[list[str]]:
         """One row per stage, for the table and the lines alike."""
         rows = []
         for stage, total in zip(self.stages, self.totals().values(), strict=True):
             decisions = total["decisions"]
             decided = sum(decisions.values())
-            drawn = total.get("needed", 0) + total.get("speculative", 0)
-            used = drawn + total.get("reused", 0)
+            attempts = total.get("needed", 0) + total.get("speculative", 0)
+            used = attempts + total.get("reused", 0)
             full = decided * stage.rule.budget
             saved = f"{1 - used / full:.0%}" if decided and full > used else "-"
             rows.append(
@@ -144,7 +122,7 @@ class Progress:
                     stage.name,
                     f"{decided:,}",
                     f"{decisions.get('keep', 0):,}",
-                    f"{drawn:,}",
+                    f"{attempts:,}",
                     f"{total.get('reused', 0):,}",
                     saved,
                     f"{total['verdicts'].get('correct', 0):,}",
@@ -169,7 +147,7 @@ class Progress:
     def _decided(self) -> tuple[int, int]:
         """Problems that a stage dropped or the last gate kept, and those kept.
 
-        What a sampler had decided when it died, another decides again, from the log.
+        A problem can count twice: another sampler decides again what a dead one had decided.
         """
         gates = {stage.name for stage in self.stages if stage.gate}
         decisions = [t["decisions"] for name, t in self.totals().items() if name in gates]
@@ -178,7 +156,7 @@ class Progress:
         return min(self.total, dropped + kept), kept
 
     def _left(self, ended: int, kept: int) -> str:
-        """Time left at the pace so far, as far as that tells."""
+        """Time left at the pace so far; unknown before 2 % are done."""
         share = kept / self.wanted if self.wanted else ended / max(1, self.total)
         spent = time.time() - self.started
         if share < 0.02:
@@ -190,7 +168,7 @@ class Progress:
         "stage",
         "decided",
         "kept",
-        "drawn",
+        "attempts",
         "from log",
         "saved",
         "correct",
@@ -198,13 +176,13 @@ class Progress:
     )
 
     def line(self) -> str:
-        parts = []
+        stages = []
         for row in self.rows():
             if row[1:] == IDLE:
                 continue
             named = zip(self.COLUMNS[1:], row[1:], strict=True)
-            parts.append(f"{row[0]}: " + ", ".join(f"{value} {name}" for name, value in named))
-        return " | ".join([f"[{time.time() - self.started:6.0f} s] {self.head()}", *parts])
+            stages.append(f"{row[0]}: " + ", ".join(f"{value} {name}" for name, value in named))
+        return " | ".join([f"[{time.time() - self.started:6.0f} s] {self.head()}", *stages])
 
     def _table(self) -> Table:
         table = Table(title=self.head(), title_justify="left")

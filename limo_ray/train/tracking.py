@@ -1,25 +1,21 @@
 """What a training shows while it runs: the driver's live view, TensorBoard, W&B, MLflow."""
 
 import logging
-import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any, Self
 
 import ray
-from rich.console import Console
-from rich.live import Live
 from rich.table import Table
 
+from limo_ray.core.console import LiveView
 from limo_ray.core.text import duration
 from limo_ray.runs import heartbeat
 from limo_ray.storage.store import Store
 
 log = logging.getLogger(__name__)
 
-PLAIN_EVERY_S = 15.0
 SHOWN = ("loss", "held_out_loss", "lr", "grad_norm", "tokens_per_s", "share_of_peak")
 
 
@@ -144,11 +140,11 @@ class TrainingView:
         self.history: list[dict[str, Any]] = []
         self.facts: dict[str, Any] = {}
         self.resumed = 0
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="view", daemon=True)
+        self._shown = -1  # steps, in the last line
+        self._view = LiveView(refresh=self.fetch, table=self._table, line=self._new_line)
 
     def __enter__(self) -> Self:
-        self._thread.start()
+        self._view.start()
         heartbeat.tell("training", self.facts_for_heartbeat)
         return self
 
@@ -163,8 +159,7 @@ class TrainingView:
         }  # fmt: skip
 
     def __exit__(self, *exc: object) -> None:
-        self._stop.set()
-        self._thread.join()
+        self._view.stop(show_last=False)
         self.fetch()
 
     def fetch(self) -> None:
@@ -173,20 +168,12 @@ class TrainingView:
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
             log.warning("the training's state actor does not answer")
 
-    def _follow(self) -> None:
-        console = Console(file=sys.stdout)
-        if console.is_terminal:
-            with Live(self._table(), console=console, refresh_per_second=2) as live:
-                while not self._stop.wait(0.5):
-                    self.fetch()
-                    live.update(self._table())
-            return
-        shown = -1
-        while not self._stop.wait(PLAIN_EVERY_S):
-            self.fetch()
-            if len(self.history) != shown:
-                shown = len(self.history)
-                console.print(self.line(), soft_wrap=True, highlight=False)
+    def _new_line(self) -> str:
+        """The line, if there were steps since the last one."""
+        if len(self.history) == self._shown:
+            return ""
+        self._shown = len(self.history)
+        return self.line()
 
     def line(self) -> str:
         """One line: step, figures of the last step, time left."""
