@@ -8,10 +8,10 @@ import socket
 from pathlib import Path
 
 import ray
-from ray._private import ray_constants
 from ray.exceptions import AuthenticationError
 
 from limo_ray.sampling import ray_data_settings
+from limo_ray.sampling.ray_internals import bind_to_loopback, silence_token_notice
 
 log = logging.getLogger(__name__)
 
@@ -65,14 +65,12 @@ def guard_local_ray() -> None:
     Whoever reaches a Ray server without a token runs code as its user, and by default Ray's servers
     listen on all interfaces. To be called before `ray.init`; what the user set is left alone.
     """
-    # Ray reads it as "no cluster of several machines": every server then binds to 127.0.0.1.
-    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    ray_constants.ENABLE_RAY_CLUSTER = os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "1"
+    bind_to_loopback()
     if "RAY_AUTH_MODE" not in os.environ:
         # Left unset, the mode becomes "token" in ray.init; set here, it would come too late for
         # what Ray read when it was imported. Ray then prints a notice that it did so.
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-        logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+        silence_token_notice()
     elif os.environ["RAY_AUTH_MODE"].lower() == "disabled":
         log.warning(
             "RAY_AUTH_MODE=disabled: every user of this machine can run code in this job; unset it"

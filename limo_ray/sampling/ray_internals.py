@@ -5,6 +5,8 @@ Ray may change them in any release; tests/sampling/test_ray_internals.py says wh
 | private name | why it is used |
 | --- | --- |
 | `ray._private.state.state.get_draining_nodes` | the deadline of a node that will be taken away: Ray Train and Ray Data watch it too, there is no public function |
+| `ray._private.ray_constants.ENABLE_RAY_CLUSTER` | false makes every server of a local Ray bind to 127.0.0.1; the variable that sets it is read when Ray is imported |
+| the logger `ray._private.authentication` | to silence its notice that tokens are on |
 | `backpressure_policy.BackpressurePolicy`, its `_topology` | `QueuedBlocksLimit` is one: Ray Data has no public setting that bounds queued blocks |
 | `backpressure_policy.ENABLED_BACKPRESSURE_POLICIES` and `..._CONFIG_KEY` | to add it to Ray Data's own policies |
 | `OpState.total_enqueued_output_blocks`, `MapOperator.internal_input_queue_num_blocks`, `PhysicalOperator.output_dependencies` | to count queued blocks |
@@ -16,10 +18,13 @@ Ray may change them in any release; tests/sampling/test_ray_internals.py says wh
 The module `backpressure_policy` and the classes are in `ray.data._internal.execution`.
 """  # noqa: E501
 
+import logging
 import math
+import os
 import time
 
 import ray
+from ray._private import ray_constants
 from ray.data import DataContext
 from ray.data._internal.execution import backpressure_policy as backpressure
 from ray.data._internal.execution.execution_callback import ExecutionCallback
@@ -28,6 +33,21 @@ from ray.data._internal.execution.operators.map_operator import MapOperator
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
 from limo_ray.sampling.batching import MAX_QUEUED_BLOCKS
+
+
+def bind_to_loopback() -> None:
+    """Makes all servers of a Ray that this process starts listen on 127.0.0.1 alone.
+
+    To be called before `ray.init`. RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=1 in the environment keeps
+    Ray's default, all interfaces.
+    """
+    wanted = os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    ray_constants.ENABLE_RAY_CLUSTER = wanted == "1"
+
+
+def silence_token_notice() -> None:
+    """Ray prints a warning where token authentication is on because nobody turned it off."""
+    logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
 
 
 def seconds_until_drained(node_id: str) -> float | None:

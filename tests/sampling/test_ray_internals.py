@@ -29,6 +29,7 @@ PRIVATE = [
     f"{INTERNAL}.streaming_executor_state:OpState.total_enqueued_output_blocks",
     f"{CALLBACK}.on_execution_step",
     EXECUTOR,
+    "ray._private.ray_constants:ENABLE_RAY_CLUSTER",
 ]
 
 
