@@ -1,11 +1,12 @@
-"""A running job's word to the outside: `progress.json` in its folder, written every few seconds.
+"""The status file of a running job: `progress.json` in its folder, written every few seconds.
 
     with Heartbeat(run, "curate", config.name) as beat:
         beat.phase("pool")
         ...                         anything below may `tell("sampling", facts)`
 
 `python jobs/status.py` reads it, from any machine, while the job runs and after it died: a file
-that says "running" and is old is the mark of a job that was killed.
+that says "running" and is old belongs to a job that was killed. A heartbeat holds the run's lease:
+a second driver of the same run is refused.
 """
 
 import contextlib
@@ -22,6 +23,7 @@ from ray.exceptions import RayError
 from limo_ray.core.errors import reason
 from limo_ray.core.uris import redact
 from limo_ray.runs import provenance
+from limo_ray.runs.lease import Lease
 from limo_ray.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -34,7 +36,10 @@ Facts = Callable[[], dict[str, Any]]
 
 
 class Heartbeat:
-    """Writes a job's progress from a thread until its block ends, and then how it ended."""
+    """Writes a job's progress from a thread until its block ends, and then how it ended.
+
+    Raises LeaseError where another driver works on the folder.
+    """
 
     current: "Heartbeat | None" = None
 
@@ -47,11 +52,13 @@ class Heartbeat:
             "facts": {},
         }  # fmt: skip
         self.sources: dict[str, Facts] = {}
+        self.lease = Lease(folder, name)
         self._written = True
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Self:
+        self.lease.__enter__()
         Heartbeat.current = self
         self._write()
         self._thread.start()
@@ -61,6 +68,11 @@ class Heartbeat:
         Heartbeat.current = None
         self._stop.set()
         self._thread.join(timeout=2 * EVERY_S)  # it may wait for a cluster that is gone
+        if not self.lease.lost:  # else the file is the other driver's
+            self._write_end(error)
+        self.lease.__exit__(kind, error, trace)
+
+    def _write_end(self, error: BaseException | None) -> None:
         self.state["status"] = "done"
         if isinstance(error, KeyboardInterrupt):
             self.state["status"] = "interrupted"

@@ -213,9 +213,9 @@ def test_a_messy_pool_is_accounted_for_row_by_row(local_ray, tmp_path: Path) -> 
 SLOW = ("engines.smollm2.script={seconds_per_token: 0.01}",)
 
 
-def start(sums: Path, store: Path) -> subprocess.Popen:
+def start(sums: Path, store: Path, *changed: str) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "jobs/curate.py", *arguments(sums, store, *SLOW)],
+        [sys.executable, "jobs/curate.py", *arguments(sums, store, *SLOW, *changed)],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env=ALONE,
     )  # fmt: skip
@@ -267,6 +267,27 @@ def test_kill_9_costs_nothing_that_was_logged(
     ]
     kept = {row["problem_id"] for row in ledger(tmp_path) if row["stage"] == "selection"}
     assert kept == {r["problem_id"] for r in ledger(reference) if r["stage"] == "selection"}
+
+
+def test_a_second_driver_of_a_run_is_refused_and_the_first_goes_on(
+    sums: Path, tmp_path: Path
+) -> None:
+    first = start(sums, tmp_path, "engines.smollm2.script={seconds_per_token: 10}")
+    try:
+        deadline = time.time() + 120
+        while not (tmp_path / "runs/laptop/progress.json").exists():
+            assert time.time() < deadline and first.poll() is None
+            time.sleep(0.1)
+        second = start(sums, tmp_path)
+        said, _ = second.communicate(timeout=120)
+        assert second.returncode == 1
+        assert f"failed: laptop: another driver works on this run (pid {first.pid} on" in said
+        assert first.poll() is None
+    finally:
+        first.terminate()
+        first.communicate(timeout=60)
+    assert first.returncode == 130
+    assert not list((tmp_path / "runs/laptop/lease").iterdir())
 
 
 def job(*argv: str) -> subprocess.CompletedProcess:

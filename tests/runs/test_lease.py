@@ -1,0 +1,164 @@
+"""One driver at a time on a run: refused, released, taken over, lost."""
+
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from multiprocessing import Queue
+from multiprocessing.synchronize import Barrier, Event
+from pathlib import Path
+
+import pytest
+
+from limo_ray.runs import lease
+from limo_ray.runs.lease import Lease, LeaseError
+from limo_ray.storage.store import Store
+
+ROOT = Path(__file__).parents[2]
+HOLD = """
+import sys, time
+from limo_ray.runs.lease import Lease
+from limo_ray.storage.store import Store
+with Lease(Store(sys.argv[1]), "run"):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    monkeypatch.setattr(lease, "POLL_S", 0.02)
+    monkeypatch.setattr(lease, "RENEW_S", 0.05)
+    monkeypatch.setattr(lease, "STALE_S", 1.0)
+    return Store(str(tmp_path))
+
+
+def holder(run: Store) -> subprocess.Popen[str]:
+    """Another process that holds the lease."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, run.uri], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    return process
+
+
+def foreign(run: Store, *, renewals: int = 0) -> None:
+    """A claim of a driver on another host."""
+    claim = {"host": "elsewhere", "pid": 1, "started": 0.0, "held": True, "renewals": renewals}
+    run.write_json("lease/00000000000000000001-aa.json", claim)
+
+
+def test_a_second_driver_is_refused_in_one_line_and_the_first_goes_on(run: Store) -> None:
+    process = holder(run)
+    try:
+        with pytest.raises(LeaseError, match=rf"run: another driver .* \(pid {process.pid} on"):
+            Lease(run, "run").__enter__()
+        assert len(run.files("lease", ".json")) == 1, "the refused driver left its claim behind"
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_killed_driver_is_followed_at_once(run: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "STALE_S", 600.0)
+    process = holder(run)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    with Lease(run, "run"):
+        assert len(run.files("lease", ".json")) == 1
+    assert run.files("lease", ".json") == []
+
+
+def test_a_process_of_the_same_number_is_another_driver(run: Store) -> None:
+    """Containers start with the same process ids again and again."""
+    claim = lease.Claim(host=lease.platform.node(), pid=os.getpid(), started=1.0)
+    assert claim.process_is_gone()
+
+
+def test_a_silent_driver_elsewhere_is_waited_for_then_followed(run: Store) -> None:
+    foreign(run)
+    began = time.monotonic()
+    with Lease(run, "run"):
+        assert time.monotonic() - began >= 1.0
+
+
+def test_a_driver_elsewhere_that_died_long_ago_is_followed_at_once(run: Store) -> None:
+    foreign(run)
+    old = time.time() - 100
+    os.utime(run.path("lease/00000000000000000001-aa.json"), (old, old))
+    began = time.monotonic()
+    with Lease(run, "run"):
+        assert time.monotonic() - began < 0.9
+
+
+def test_a_living_driver_elsewhere_is_seen_by_its_renewals(run: Store) -> None:
+    foreign(run)
+    renewed = multiprocessing.Process(target=_renew, args=(run.uri,))
+    renewed.start()
+    try:
+        with pytest.raises(LeaseError, match="pid 1 on elsewhere"):
+            Lease(run, "run").__enter__()
+    finally:
+        renewed.join()
+
+
+def _renew(uri: str) -> None:
+    time.sleep(0.3)
+    foreign(Store(uri), renewals=1)
+
+
+def _race(uri: str, start: Barrier, end: Event, out: "Queue[str]") -> None:
+    lease.POLL_S, lease.RENEW_S = 0.01, 0.05
+    start.wait()
+    try:
+        with Lease(Store(uri), "run"):
+            out.put("held")
+            end.wait()
+    except LeaseError:
+        out.put("refused")
+
+
+def test_of_drivers_that_start_at_once_one_holds(run: Store) -> None:
+    context = multiprocessing.get_context("spawn")
+    for attempt in range(3):
+        out: Queue[str] = context.Queue()
+        start, end = context.Barrier(4), context.Event()
+        given = (f"{run.uri}/{attempt}", start, end, out)
+        racers = [context.Process(target=_race, args=given) for _ in range(4)]
+        for racer in racers:
+            racer.start()
+        results = sorted(out.get(timeout=60) for _ in racers)
+        end.set()
+        for racer in racers:
+            racer.join()
+        assert results == ["held", "refused", "refused", "refused"]
+
+
+def test_a_driver_that_lost_the_lease_stops(run: Store) -> None:
+    with pytest.raises(LeaseError, match="another driver took this run over"), Lease(run, "run"):
+        for file in run.files("lease", ".json"):
+            run.delete(f"lease/{file}")
+        time.sleep(30)
+
+
+def test_a_store_that_is_away_for_a_moment_loses_nothing(
+    run: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(*args: object) -> None:
+        raise OSError("no route")
+
+    with Lease(run, "run"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Store, "write_json", away)
+            time.sleep(0.3)
+        (file,) = run.files("lease", ".json")
+        before = json.loads(run.read_text(f"lease/{file}") or "")["renewals"]
+        deadline = time.monotonic() + 10
+        while json.loads(run.read_text(f"lease/{file}") or "")["renewals"] == before:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    assert "lease not renewed (no route)" in caplog.text
