@@ -1,10 +1,10 @@
-"""The state of an attempt log, as sorted arrays: what ten million attempts come to in 290 MB. Pure.
+"""An index of an attempt log in memory: ten million attempts are 290 MB. Pure.
 
-piece(record batches of a part)     -> arrays of 29 bytes an attempt, no text
-assemble(pieces in their order)     -> AttemptIndex
+index_of_batches(record batches of a part)  -> AttemptIndex, in the part's order
+merge_indexes(indexes of parts, in order)   -> AttemptIndex, sorted
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -24,27 +24,29 @@ for _value, _digit in enumerate(b"0123456789abcdef"):
 
 @dataclass(slots=True)
 class KnownAttempts:
-    """What the log knows of one problem: verdicts by draw, and draws that want a new verdict."""
+    """What the log has of one problem, under one judge key."""
 
     verdicts: dict[int, Verdict]
+    """By attempt index."""
     stale: set[int]
+    """Indexes of attempts that need a new verdict."""
 
 
 @dataclass(slots=True)
 class AttemptIndex:
-    """The state of an attempt log: sorted arrays, 29 bytes per attempt, shared between processes.
+    """The attempts of a log without their text: sorted arrays, 29 bytes per attempt.
 
-    A problem id is two 64-bit halves; rows are sorted by the first, those of one problem in the
-    order of their logging.
+    A problem id is two 64-bit numbers. Rows are sorted by the first, those of one problem stay in
+    the order in which they were logged. Ray shares the arrays between the processes of a node.
     """
 
     high: np.ndarray  # (n,) uint64
     low: np.ndarray  # (n,) uint64
     index: np.ndarray  # (n,) int32
-    verdict: np.ndarray  # (n,) uint8, a place in VERDICTS
+    verdict: np.ndarray  # (n,) uint8, an index into VERDICTS
     judge: np.ndarray  # (n,) uint64
     parts: frozenset[str] = field(default_factory=frozenset)
-    """Names of the log's parts that it has read."""
+    """Names of the log's parts that it was made from."""
 
     def __len__(self) -> int:
         return len(self.high)
@@ -53,29 +55,40 @@ class AttemptIndex:
         return self.high, self.low, self.index, self.verdict, self.judge
 
     def known(self, problem_id: str, judge: str) -> KnownAttempts:
-        """The attempts logged for a problem: of each draw the first with this judge key counts.
+        """What is logged of a problem: of each attempt the first row with this judge key counts.
 
-        One whose checker failed (ERROR) counts until a later row has a verdict.
+        A row whose verifier failed (ERROR) counts only until a later one has a verdict.
+
+        Args:
+            problem_id: 32 hex digits.
+            judge: the judge key that verdicts must have, 16 hex digits.
         """
+        wanted = int(judge, 16)
+        verdicts: dict[int, Verdict] = {}
+        logged: set[int] = set()
+        for index, verdict, key in self._rows(problem_id):
+            logged.add(index)
+            if key == wanted and verdicts.get(index, Verdict.ERROR) is Verdict.ERROR:
+                verdicts[index] = VERDICTS[verdict]
+        sound = {index for index, verdict in verdicts.items() if verdict is not Verdict.ERROR}
+        return KnownAttempts(verdicts, logged - sound)
+
+    def logged(self, problem_id: str) -> set[int]:
+        """Indexes of all attempts logged for a problem, whatever their judge keys."""
+        return {index for index, _, _ in self._rows(problem_id)}
+
+    def _rows(self, problem_id: str) -> Iterator[tuple[int, int, int]]:
+        """(attempt index, index into VERDICTS, judge key) of a problem's rows."""
         high, low = int(problem_id[:16], 16), int(problem_id[16:], 16)
         start = np.searchsorted(self.high, np.uint64(high), side="left")
         end = np.searchsorted(self.high, np.uint64(high), side="right")
         rows = [column[start:end].tolist() for column in self.arrays()[1:]]
-        verdicts: dict[int, Verdict] = {}
-        seen: set[int] = set()
-        wanted = int(judge, 16)
-        for other, draw, verdict, key in zip(*rows, strict=True):
-            if other != low:
-                continue
-            seen.add(draw)
-            open_still = verdicts.get(draw, Verdict.ERROR) is Verdict.ERROR
-            if open_still and key == wanted:
-                verdicts[draw] = VERDICTS[verdict]
-        sound = {draw for draw, verdict in verdicts.items() if verdict is not Verdict.ERROR}
-        return KnownAttempts(verdicts, seen - sound)
+        for its_low, *row in zip(*rows, strict=True):
+            if its_low == low:
+                yield tuple(row)
 
-    def unsettled(self, high: np.ndarray, judge: np.ndarray) -> np.ndarray:
-        """Which of some problems may have stale attempts: only those are worth a `prior`.
+    def maybe_stale(self, high: np.ndarray, judge: np.ndarray) -> np.ndarray:
+        """Which of some problems may have stale attempts: `known` tells for each of those.
 
         Args:
             high: (m,) first halves of their ids, uint64, sorted.
@@ -89,25 +102,25 @@ class AttemptIndex:
             return found
         for start in range(0, len(self), 1 << 20):  # a slice at a time: no arrays of the log's size
             rows = slice(start, start + (1 << 20))
-            place = np.searchsorted(high, self.high[rows], side="right") - 1
-            known = (place >= 0) & (high[place] == self.high[rows])
+            problem = np.searchsorted(high, self.high[rows], side="right") - 1
+            asked = (problem >= 0) & (high[problem] == self.high[rows])
             failed = self.verdict[rows] == VERDICTS.index(Verdict.ERROR)
-            odd = known & ((judge[place] != self.judge[rows]) | failed)
-            found[place[odd]] = True
+            stale = asked & ((judge[problem] != self.judge[rows]) | failed)
+            found[problem[stale]] = True
         return found
 
-    def plus(self, fresh: "AttemptIndex") -> "AttemptIndex":
-        """With the rows of parts that were logged later."""
+    def with_rows_of(self, fresh: "AttemptIndex") -> "AttemptIndex":
+        """This index and the rows of one of parts that were logged later."""
         parts = self.parts | fresh.parts
         if not len(fresh):
             return replace(self, parts=parts)
-        places = np.searchsorted(self.high, fresh.high, side="right")
+        positions = np.searchsorted(self.high, fresh.high, side="right")
         both = zip(self.arrays(), fresh.arrays(), strict=True)
-        high, low, index, verdict, judge = (np.insert(mine, places, its) for mine, its in both)
+        high, low, index, verdict, judge = (np.insert(old, positions, new) for old, new in both)
         return AttemptIndex(high, low, index, verdict, judge, parts)
 
 
-def halves(values: pa.Array, width: int) -> np.ndarray:
+def hex_to_uint64(values: pa.Array, width: int) -> np.ndarray:
     """Hex strings of 16 * width digits as a (n, width) array of uint64.
 
     Raises:
@@ -139,41 +152,50 @@ def _verdicts(values: pa.Array) -> np.ndarray:
     return np.array([VERDICTS.index(Verdict(value)) for value in values.to_pylist()], np.uint8)
 
 
-def piece(batches: Iterable[pa.RecordBatch]) -> AttemptIndex:
-    """The small columns of one part, in its order: not sorted yet.
+def index_of_batches(batches: Iterable[pa.RecordBatch]) -> AttemptIndex:
+    """The index of one part, in the part's order: `merge_indexes` sorts it.
+
+    Args:
+        batches: the columns COLUMNS.
 
     Raises:
-        ValueError: an id, judge key or verdict that is none.
+        ValueError: a text that is no id, judge key or verdict.
     """
     found = [
         (
-            _by_value(batch["problem_id"], lambda values: halves(values, 2)),
+            _by_value(batch["problem_id"], lambda values: hex_to_uint64(values, 2)),
             batch["index"].to_numpy().astype(np.int32),
             _by_value(batch["verdict"], _verdicts),
-            _by_value(batch["judge"], lambda values: halves(values, 1))[:, 0],
+            _by_value(batch["judge"], lambda values: hex_to_uint64(values, 1))[:, 0],
         )
         for batch in batches
         if batch.num_rows
     ]
     if not found:
-        return assemble([])
+        return merge_indexes([])
     ids, index, verdict, judge = (np.concatenate(column) for column in zip(*found, strict=True))
     return AttemptIndex(ids[:, 0].copy(), ids[:, 1].copy(), index, verdict, judge)
 
 
-def assemble(pieces: list[AttemptIndex], parts: Iterable[str] = ()) -> AttemptIndex:
-    """One sorted state of all pieces, which it empties: the rows are never held three times."""
+def merge_indexes(indexes: list[AttemptIndex], parts: Iterable[str] = ()) -> AttemptIndex:
+    """One sorted index of several, in their order.
+
+    It empties the list as it goes, so that the rows are in memory twice, never three times.
+
+    Args:
+        parts: names of the log's parts that they were made from.
+    """
     kinds = (np.uint64, np.uint64, np.int32, np.uint8, np.uint64)
-    size = sum(map(len, pieces))
+    size = sum(map(len, indexes))
     whole = [np.empty(size, kind) for kind in kinds]
     end = size
-    while pieces:
-        last = pieces.pop()
+    while indexes:
+        last = indexes.pop()
         for column, values in zip(whole, last.arrays(), strict=True):
             column[end - len(last) : end] = values
         end -= len(last)
     order = np.argsort(whole[0], kind="stable")
-    for place, column in enumerate(whole):
-        whole[place] = column[order]
+    for number, column in enumerate(whole):
+        whole[number] = column[order]
     high, low, index, verdict, judge = whole
     return AttemptIndex(high, low, index, verdict, judge, frozenset(parts))

@@ -1,10 +1,8 @@
-"""Where a run keeps what it has: run directories, the attempt log, the ledger, the manifest.
+"""The attempt log: append-only, shared by all runs of a store.
 
-Everything lies under one folder or URI (local, s3://, gs://) and is written once and whole: a file
-is there complete or not at all, so that any process can be killed at any moment.
+    <store>/attempts/<sampling fingerprint>/part-*.parquet
 
-    <store>/attempts/<sampling fingerprint>/part-*.parquet   append-only, shared by all runs
-    <store>/runs/<name>/...                                  one folder per run
+A part is there complete or not at all, so that any process can be killed at any moment.
 """
 
 import logging
@@ -18,7 +16,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from limo_ray.attempts.compaction import LARGE, compact, merge
-from limo_ray.attempts.index import COLUMNS, DICTIONARIES, AttemptIndex, assemble, piece
+from limo_ray.attempts.index import (
+    COLUMNS,
+    DICTIONARIES,
+    AttemptIndex,
+    index_of_batches,
+    merge_indexes,
+)
 from limo_ray.attempts.parts import read_all
 from limo_ray.core.records import ATTEMPT, Attempt, Verdict, attempts_table
 from limo_ray.storage.store import Store
@@ -37,33 +41,35 @@ class AttemptLog:
         self.folder = f"attempts/{fingerprint}"
 
     def compact(self) -> int:
-        """Merges the small parts that killed writers left; returns how many are gone by it."""
+        """Merges the small parts that killed writers left; returns by how many there are fewer."""
         return compact(self.store, self.folder)
 
     def read_index(self, skip: Collection[str] = ()) -> AttemptIndex:
-        """Reads the log's small columns. A log that is not there yet folds to an empty state.
+        """The index of the log, empty where there is no log yet.
 
-        Parts named in `skip` are left out: they are known already.
+        Args:
+            skip: names of parts to leave out, and with them parts merged from these alone.
         """
 
-        def small(part: pq.ParquetFile) -> AttemptIndex:
+        def index(part: pq.ParquetFile) -> AttemptIndex:
             columns = list(COLUMNS)
-            return piece(part.iter_batches(ROWS, columns=columns, use_threads=False))
+            return index_of_batches(part.iter_batches(ROWS, columns=columns, use_threads=False))
 
         found, seen = read_all(
-            self.store, self.folder, small, known=skip, dictionaries=DICTIONARIES
+            self.store, self.folder, index, known=skip, dictionaries=DICTIONARIES
         )
-        return assemble([found.pop(name) for name in list(found)], seen)
+        return merge_indexes([found.pop(name) for name in list(found)], seen)
 
     def attempts(self, problem_ids: list[str]) -> list[Attempt]:
         """The first attempt of each (problem, index, judge) among these problems.
 
         Only their rows are held in memory, however long the log is. Raises OSError for a part that
-        turns out to be broken, after setting it aside: the job's next start draws anew what it had.
+        turns out to be broken, after setting it aside: the job's next start samples its attempts
+        again.
         """
         wanted = pa.array(problem_ids, pa.string())
 
-        def chosen(part: pq.ParquetFile) -> pa.Table:
+        def rows_of_problems(part: pq.ParquetFile) -> pa.Table:
             tables = []
             for group in range(part.num_row_groups):
                 ids = part.read_row_group(group, ["problem_id"], use_threads=False)
@@ -75,7 +81,7 @@ class AttemptLog:
                     tables.append(mine.select(ATTEMPT.names).cast(ATTEMPT))
             return pa.concat_tables([ATTEMPT.empty_table(), *tables])
 
-        found, _ = read_all(self.store, self.folder, chosen, on_broken="raise")
+        found, _ = read_all(self.store, self.folder, rows_of_problems, on_broken="raise")
         first: dict[tuple[str, int, str], Attempt] = {}
         for table in found.values():
             for row in table.to_pylist():
@@ -89,7 +95,7 @@ class LogWriter:
     """Appends attempts to a log: one part per flush, and small parts merged on the way.
 
     Whenever a writer has `merge` parts of one size class it writes them as one and deletes them
-    (see limo_ray/attempts/compaction.py).
+    (see limo_ray/attempts/compaction.py): 0 are flushes, 1 merged flushes, 2 merged from those.
     """
 
     def __init__(self, attempt_log: AttemptLog, merge: int = 16) -> None:
@@ -125,12 +131,11 @@ class LogWriter:
             return len(attempts)
 
     def _write(self, table: pa.Table, size: int) -> None:
-        """Writes a part of a size class."""
-        name = self._next()
+        name = self._next_name()
         self.log.store.write_table(f"{self.log.folder}/{name}", table)
         self._parts.setdefault(size, []).append(name)
 
-    def _next(self) -> str:
+    def _next_name(self) -> str:
         self._count += 1
         return f"part-{self.name}-{self._count - 1:06d}.parquet"
 
@@ -138,7 +143,7 @@ class LogWriter:
         """Merges the size classes that are full; what is in the log is safe whatever happens."""
         size = 0
         while len(names := self._parts.get(size, [])) >= self.merge:
-            name = self._next()
+            name = self._next_name()
             try:
                 written = merge(self.log.store, self.log.folder, names, name)
             except OSError as error:

@@ -167,7 +167,7 @@ def _folded(pool: Store, attempt_log: AttemptLog, config: CurateConfig) -> Attem
     attempt_log.compact()
     index = attempt_log.read_index()
     again = reverify(pool, attempt_log, config.sampler.judge, index)
-    return index.plus(attempt_log.read_index(skip=index.parts)) if again else index
+    return index.with_rows_of(attempt_log.read_index(skip=index.parts)) if again else index
 
 
 def _check_verdicts(stats: dict[str, Any], max_error_share: float) -> None:

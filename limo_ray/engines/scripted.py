@@ -1,7 +1,7 @@
 """Engines that need no model: made-up completions, and the replay of an attempt log.
 
-The scripted engine gives every problem a pass rate of its own and every draw an outcome that
-depends on (seed, problem, index) alone, so that two runs, in whatever order, draw the same. Fast
+The scripted engine gives every problem a pass rate of its own and every attempt an outcome that
+depends on (seed, problem, index) alone, so that two runs, in whatever order, sample the same. Fast
 tests, simulations and the benchmark of the stop rule use it; nothing else does.
 """
 
@@ -54,17 +54,17 @@ class ScriptedEngine:
         return list(range(sum(len(turn["content"].split()) for turn in messages)))
 
     def pass_rate(self, problem_id: str) -> float:
-        draw = _random(self.config.seed, problem_id)
-        return draw.betavariate(self.script.alpha, self.script.beta)
+        rng = _random(self.config.seed, problem_id)
+        return rng.betavariate(self.script.alpha, self.script.beta)
 
     async def generate(self, request: Request) -> Completion:
         async with self._slots:
             whole = self._completion(request)
             left = whole.completion_tokens - len(request.prefix)
-            drawn = await self._decode(left)
-        if drawn >= left:
+            done = await self._decode(left)
+        if done >= left:
             return whole
-        tokens = list(range(len(request.prefix) + drawn))  # made up
+        tokens = list(range(len(request.prefix) + done))  # made up
         return Completion(
             text="",
             finish_reason="cut",
@@ -101,13 +101,13 @@ class ScriptedEngine:
 
     def _completion(self, request: Request) -> Completion:
         problem = request.problem
-        draw = _random(self.config.seed, problem.id, request.index)
-        correct = draw.random() < self.pass_rate(problem.id)
+        rng = _random(self.config.seed, problem.id, request.index)
+        correct = rng.random() < self.pass_rate(problem.id)
         gold = json.loads(problem.answer)["answer"] if problem.domain == "gym" else problem.answer
-        tokens = 1 + round(self._length(draw))
+        tokens = 1 + round(self._length(rng))
         words = ["Let me check this step, since it might be wrong; therefore I verify it."]
         words += ["Perhaps another way helps."] * (tokens // 8)
-        if draw.random() >= self.script.unparsed:
+        if rng.random() >= self.script.unparsed:
             words.append(rf"The final answer is \boxed{{{gold if correct else 'x_{wrong}'}}}.")
         cut = tokens > request.sampling.max_tokens
         return Completion(
@@ -117,11 +117,11 @@ class ScriptedEngine:
             completion_tokens=min(tokens, request.sampling.max_tokens),
         )
 
-    def _length(self, draw: Random) -> float:
+    def _length(self, rng: Random) -> float:
         mean, sigma = self.script.tokens, self.script.sigma
         if not sigma:
-            return draw.expovariate(1 / mean)
-        return draw.lognormvariate(math.log(mean) - sigma**2 / 2, sigma)
+            return rng.expovariate(1 / mean)
+        return rng.lognormvariate(math.log(mean) - sigma**2 / 2, sigma)
 
     def shutdown(self) -> None:
         pass
@@ -135,14 +135,14 @@ def _resolve(ended: "asyncio.Future[bool]") -> None:
 class ReplayEngine(ScriptedEngine):
     """Gives back, for (problem, index), the completion that an attempt log holds.
 
-    Raises KeyError for a draw that the log does not hold.
+    Raises KeyError for an attempt that the log does not hold.
     """
 
     async def start(self) -> None:
-        self._draws = _load(self.script.log)
+        self._logged = _load(self.script.log)
 
     def _completion(self, request: Request) -> Completion:
-        text, reason, tokens = self._draws[request.problem.id, request.index]
+        text, reason, tokens = self._logged[request.problem.id, request.index]
         return Completion(
             text=text,
             finish_reason=reason,

@@ -10,7 +10,7 @@ from typing import Any
 
 import ray
 
-from limo_ray.attempts.index import AttemptIndex, KnownAttempts, assemble
+from limo_ray.attempts.index import AttemptIndex, KnownAttempts, merge_indexes
 from limo_ray.attempts.log import AttemptLog, LogWriter
 from limo_ray.attempts.partials import Partial, Partials
 from limo_ray.core.records import Attempt
@@ -59,8 +59,8 @@ class LogSession:
         self._then: list[AttemptIndex] = []
         for stage in stages:
             offered = ray.get(coordinator.index.remote(stage.fingerprint))
-            self._then.append(ray.get(offered[0]) if offered else assemble([]))
-        self._since = [assemble([], index.parts) for index in self._then]
+            self._then.append(ray.get(offered[0]) if offered else merge_indexes([]))
+        self._since = [merge_indexes([], index.parts) for index in self._then]
         self.refresh()
 
     def refresh(self) -> None:
@@ -68,7 +68,7 @@ class LogSession:
         with self._refreshing:
             for place, each in enumerate(self.logs):
                 since = self._since[place]
-                self._since[place] = since.plus(each.read_index(skip=since.parts))
+                self._since[place] = since.with_rows_of(each.read_index(skip=since.parts))
                 self.partials[place].load()
 
     def __len__(self) -> int:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import ray
 
-from limo_ray.attempts.index import AttemptIndex, halves
+from limo_ray.attempts.index import AttemptIndex, hex_to_uint64
 from limo_ray.attempts.log import AttemptLog, LogWriter
 from limo_ray.attempts.parts import Broken, Gone, Part, read, visit
 from limo_ray.core.records import ATTEMPT, Attempt, Verdict
@@ -80,15 +80,15 @@ def _stale(live: pa.RecordBatch, index: AttemptIndex, judge: JudgeConfig) -> Ans
     """The problems of a batch whose attempts want a new verdict: answer, domain, question by id."""
     if not live.num_rows:
         return {}
-    high = halves(live["id"], 2)[:, 0]
+    high = hex_to_uint64(live["id"], 2)[:, 0]
     places = np.minimum(np.searchsorted(index.high, high), len(index) - 1)
     live = live.filter(pa.array(index.high[places] == high))  # most of a pool was never drawn from
     rows = sorted(live.to_pylist(), key=lambda row: row["id"])
     keys = [judge_key(row["answer"], row["domain"], judge) for row in rows]
     high = np.array([int(row["id"][:16], 16) for row in rows], np.uint64)
-    unsettled = index.unsettled(high, np.array([int(key, 16) for key in keys], np.uint64))
+    maybe_stale = index.maybe_stale(high, np.array([int(key, 16) for key in keys], np.uint64))
     found = {}
-    for place in np.flatnonzero(unsettled).tolist():
+    for place in np.flatnonzero(maybe_stale).tolist():
         row = rows[place]
         if index.known(row["id"], keys[place]).stale:
             asks = judge.rules_on(row["answer"], row["domain"])

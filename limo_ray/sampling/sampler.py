@@ -145,7 +145,7 @@ def sample(
         if not offered:
             offered = [ray.put(AttemptLog(store, stage.fingerprint).read_index())]
             ray.get(coordinator.offer_index.remote(stage.fingerprint, offered))
-        Partials(store, stage.fingerprint).tidy(ray.get(offered[0]))
+        Partials(store, stage.fingerprint).delete_used(ray.get(offered[0]))
     blocks = ray_data_settings.in_small_blocks(problems).repartition(
         target_num_rows_per_block=batch
     )

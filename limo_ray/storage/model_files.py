@@ -1,4 +1,4 @@
-"""Where a model's weights are, and which weights they are.
+"""Model folders: where a model's files are, and which weights they hold.
 
 A model is named by a folder (local, s3://, gs://), by the id of a Hugging Face repository, or as
 `packaged/SmolLM2-135M-Instruct`: a real small model (Apache-2.0) that arrives as an ordinary
@@ -22,11 +22,11 @@ GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 CACHE = Path(os.environ.get("LIMO_RAY_CACHE", Path.home() / ".cache" / "limo_ray"))
 TEXT_FILES = (".json", ".jinja", ".model", ".txt")
 WEIGHT_FILES = (".safetensors", ".bin", ".gguf")
-CHUNK = 1 << 20
+CHUNK, SAMPLES = 1 << 20, 18  # bytes and number of the samples that identify a weight file
 
 
 def is_local(model: str) -> bool:
-    """Whether the name can only be a folder: hub ids are `owner/name` without a leading dot."""
+    """Whether a model's name is a folder: hub ids are `owner/name` without a leading dot."""
     if not model:
         return False
     if "://" in model:
@@ -35,11 +35,14 @@ def is_local(model: str) -> bool:
 
 
 def resolve(model: str, *, weights: bool = True) -> str:
-    """The name that engines and tokenizers load: a folder, or a hub id as it is.
+    """The name that engines and tokenizers load: a local folder, or a hub id unchanged.
 
-    A folder in an object store is copied to this machine, once; without `weights` only what
-    tokenizers and configs need of it is. Raises ValueError when the name says a folder that is not
-    there or holds no model.
+    Args:
+        weights: false copies only config and tokenizer of a folder in an object store. Such a
+            folder is copied to this machine once.
+
+    Raises:
+        ValueError: a folder that does not exist or holds no model.
     """
     if model == PACKAGED:
         return str(packaged())
@@ -115,11 +118,13 @@ def _convert(package: Path, folder: Path) -> None:
 
 @lru_cache
 def identity(model: str, revision: str = "") -> str:
-    """What tells these weights from others: part of every sampling fingerprint.
+    """A text that differs for other weights, template or tokenizer; every fingerprint has it.
 
-    For a folder a hash over tokenizer, template and config files and samples of each weight file
-    (its size, both ends and 16 places between: 64 GB are told apart in a second); for a hub id the
-    commit that the revision stands for. Raises ValueError where neither can be had.
+    For a folder a hash over its text files and samples of each weight file: its size and 18 chunks
+    of a MiB, so that 64 GB take a second. For a hub id the commit of the revision.
+
+    Raises:
+        ValueError: neither a model folder nor a model of the hub.
     """
     name = model if "://" in model else resolve(model)
     if "://" in name or Path(name).is_dir():
@@ -147,8 +152,8 @@ def _folder_hash(folder: Store) -> str:
                 continue
             size = file.size()
             digest.update(f"{info.base_name}:{size}".encode())
-            for place in range(18):
-                file.seek(max(0, (size - CHUNK) * place // 17))
+            for number in range(SAMPLES):
+                file.seek(max(0, (size - CHUNK) * number // (SAMPLES - 1)))
                 digest.update(file.read(CHUNK))
     return digest.hexdigest()[:32]
 

@@ -22,13 +22,19 @@ from limo_ray.core.uris import open_uri, redact, redacted, split
 
 log = logging.getLogger(__name__)
 
-PIECE = 16 * 2**20  # bytes copied at once
+COPIED = 16 * 2**20  # bytes copied at once
 # Without checksums a flipped bit is read as other data.
 WRITTEN: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
 
 
 class Store:
-    """Files under one root. Cheap to pickle: workers open the file system themselves."""
+    """Files under one root; names are paths relative to it, with slashes.
+
+    Cheap to pickle: workers open the file system themselves.
+
+    Args:
+        uri: a local folder, or s3:// or gs:// with what limo_ray.core.uris takes.
+    """
 
     def __init__(self, uri: str) -> None:
         self.uri = uri if "://" in uri else str(Path(uri).expanduser().resolve())
@@ -54,7 +60,7 @@ class Store:
 
     @property
     def shown(self) -> str:
-        """Its place as it may be shown and written: without credentials, without options."""
+        """Its address for logs, reports and files: without credentials, without options."""
         return redact(split(self.uri)[0]).rstrip("/") if "://" in self.uri else self.uri
 
     def path(self, name: str) -> str:
@@ -63,6 +69,7 @@ class Store:
         return f"{root}/{name}" if name else root
 
     def within(self, folder: str) -> "Store":
+        """The store whose root is a folder of this one."""
         if "://" not in self.uri:
             return Store(f"{self.uri.rstrip('/')}/{folder}")
         bare, query = split(self.uri)
@@ -102,8 +109,8 @@ class Store:
 
         def send() -> None:
             with open(file, "rb") as source, self.filesystem.open_output_stream(path) as stream:
-                while piece := source.read(PIECE):
-                    stream.write(piece)
+                while chunk := source.read(COPIED):
+                    stream.write(chunk)
 
         _uninterrupted(send)
 
@@ -116,7 +123,7 @@ class Store:
         self.write_bytes(name, text.encode("utf-8", "backslashreplace"))
 
     def write_json(self, name: str, value: Any) -> None:
-        """Writes plain values: facts about a run, so without credentials of its URIs."""
+        """Writes plain values. Credentials in URIs among them are left out."""
         text = json.dumps(redacted(value), indent=2, ensure_ascii=False, default=str)
         self.write_text(name, text + "\n")
 
@@ -135,7 +142,7 @@ class Store:
         """Writes tables as the row groups of one file, as they come; returns its size in bytes.
 
         Args:
-            metadata: asked when all tables are written.
+            metadata: gives the file's metadata, called when all tables are written.
         """
         with self._whole(name) as stream:
             with pq.ParquetWriter(stream, schema, **WRITTEN) as writer:
@@ -146,13 +153,13 @@ class Store:
         return size
 
     def copy_in(self, file: Path, name: str) -> None:
-        """Copies a local file into the store, a piece at a time: whole or not at all."""
+        """Copies a local file into the store, a chunk at a time: whole or not at all."""
         if not self.local:
             self._upload(str(file), self.path(name))
             return
         with file.open("rb") as source, self._whole(name) as stream:
-            while piece := source.read(PIECE):
-                stream.write(piece)
+            while chunk := source.read(COPIED):
+                stream.write(chunk)
 
     def copy_out(self, name: str, file: Path) -> None:
         """Copies one of its files to a local one."""
@@ -160,8 +167,8 @@ class Store:
             self.filesystem.open_input_stream(self.path(name)) as source,
             file.open("wb") as target,
         ):
-            while piece := source.read(PIECE):
-                target.write(piece)
+            while chunk := source.read(COPIED):
+                target.write(chunk)
 
     def read_bytes(self, name: str) -> bytes:
         """The file's content. Raises FileNotFoundError where there is no such file."""
@@ -206,24 +213,30 @@ class Store:
             self.filesystem.move(self.path(name), self.path(target))
 
     def infos(self, folder: str, suffix: str = ".parquet") -> list[pafs.FileInfo]:
-        """The files right in a folder, by name."""
+        """Size, time and path of the files directly in a folder, sorted by name.
+
+        A folder that does not exist has none.
+
+        Args:
+            suffix: of their names; empty for all files.
+        """
         selector = pafs.FileSelector(self.path(folder), allow_not_found=True)
         infos = self.filesystem.get_file_info(selector)
         found = [info for info in infos if info.is_file and info.base_name.endswith(suffix)]
         return sorted(found, key=lambda info: info.base_name)
 
     def files(self, folder: str, suffix: str = ".parquet") -> list[str]:
-        """Names of the files right in a folder, relative to it, sorted."""
+        """Names of the files directly in a folder, relative to it, sorted."""
         return [info.base_name for info in self.infos(folder, suffix)]
 
 
-def _uninterrupted(does: Callable[[], None]) -> None:
-    """Calls `does` and waits for its end, also when the main thread is interrupted meanwhile."""
+def _uninterrupted(call: Callable[[], None]) -> None:
+    """Calls in a thread and waits for its end, also when the main thread is interrupted."""
     failed: list[BaseException] = []
 
     def run() -> None:
         try:
-            does()
+            call()
         except BaseException as error:
             failed.append(error)
 

@@ -21,7 +21,7 @@ def log(tmp_path: Path) -> AttemptLog:
     return AttemptLog(Store(str(tmp_path)), "a" * 16)
 
 
-def draws(log: AttemptLog, name: str = "p") -> list[int]:
+def logged(log: AttemptLog, name: str = "p") -> list[int]:
     table = read_table(log.store, log.folder, ["problem_id", "index"])
     return [row["index"] for row in table.to_pylist() if row["problem_id"] == problem_id(name)]
 
@@ -36,7 +36,7 @@ def test_parts_of_killed_writers_are_merged_in_their_order(log: AttemptLog) -> N
     before = log.read_index()
     assert log.compact() == 39
     assert len(folder(log).files("")) == 1
-    assert draws(log) == list(range(40))
+    assert logged(log) == list(range(40))
     assert log.compact() == 0
     after = log.read_index()
     assert all(
@@ -64,13 +64,13 @@ def test_a_merge_that_was_cut_off_leaves_no_row_twice(
     assert log.compact() == 19
     monkeypatch.undo()
     assert len(folder(log).files("")) == 21
-    assert draws(log) == list(range(20)) and len(log.read_index()) == 20
+    assert logged(log) == list(range(20)) and len(log.read_index()) == 20
     assert len(log.attempts([problem_id("p")])) == 20
     for index in range(20, 40):
         write(log, attempt("p", index))
     log.compact()
     assert len(folder(log).files("")) == 1
-    assert draws(log) == list(range(40))
+    assert logged(log) == list(range(40))
 
 
 def test_a_writers_merge_of_merged_parts_knows_what_was_not_deleted(
@@ -88,7 +88,7 @@ def test_a_writers_merge_of_merged_parts_knows_what_was_not_deleted(
         writer.append(attempt("p", index))
         writer.flush()
     assert len(folder(log).files("")) == 3
-    assert draws(log) == list(range(16))
+    assert logged(log) == list(range(16))
 
 
 def test_a_live_writer_passes_by_parts_that_a_job_has_merged(log: AttemptLog) -> None:
@@ -100,7 +100,7 @@ def test_a_live_writer_passes_by_parts_that_a_job_has_merged(log: AttemptLog) ->
     for index in range(20, 30):
         writer.append(attempt("p", index))
         writer.flush()
-    assert sorted(draws(log)) == list(range(30))
+    assert sorted(logged(log)) == list(range(30))
 
 
 def test_two_jobs_that_merge_at_once_lose_nothing(
@@ -117,7 +117,7 @@ def test_two_jobs_that_merge_at_once_lose_nothing(
 
     monkeypatch.setattr(merging, "_row_groups", meanwhile)
     assert compact(log.store, log.folder) == 0, "the other one was faster"
-    assert draws(log) == list(range(20))
+    assert logged(log) == list(range(20))
 
 
 def test_a_part_that_cannot_be_merged_stays(
@@ -130,7 +130,7 @@ def test_a_part_that_cannot_be_merged_stays(
     with caplog.at_level(logging.WARNING):
         log.compact()
     assert "not readable" in caplog.text
-    assert draws(log) == [n for n in range(20) if n != 3]
+    assert logged(log) == [n for n in range(20) if n != 3]
 
 
 def test_a_merge_without_any_part_left_writes_nothing(log: AttemptLog) -> None:
@@ -156,7 +156,7 @@ def test_a_merge_that_fails_costs_no_attempt_and_logs_none_twice(
             writer.append(attempt("p", index))
             assert writer.flush() == 1
     assert "not merged yet: AWS Error SLOW_DOWN" in caplog.text
-    assert draws(log) == [0, 1, 2, 3] and len(folder(log).files("")) == 1
+    assert logged(log) == [0, 1, 2, 3] and len(folder(log).files("")) == 1
 
 
 def test_texts_are_merged_in_row_groups(log: AttemptLog, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,13 +174,13 @@ def test_what_was_logged_since_is_added_to_a_known_state(log: AttemptLog) -> Non
     known = log.read_index()
     assert log.read_index(skip=known.parts).arrays()[0].size == 0, "nothing is read again"
     write(log, attempt("p", 1), attempt("o", 0, Verdict.TIMEOUT))
-    later = known.plus(log.read_index(skip=known.parts))
+    later = known.with_rows_of(log.read_index(skip=known.parts))
     assert len(later) == 4
     assert later.known(problem_id("p"), JUDGE).verdicts == {0: Verdict.CORRECT, 1: Verdict.WRONG}
     assert later.known(problem_id("o"), JUDGE).verdicts == {0: Verdict.TIMEOUT}
     for index in range(2, 20):
         write(log, attempt("p", index))
-    everything = later.plus(log.read_index(skip=later.parts))
+    everything = later.with_rows_of(log.read_index(skip=later.parts))
     log.compact()
     assert len(everything) == 22 and not len(log.read_index(skip=everything.parts)), (
         "merged, but nothing new"

@@ -1,4 +1,4 @@
-"""The attempt log: whole parts or none, nothing lost, nothing drawn twice."""
+"""The attempt log: whole parts or none, nothing lost, nothing sampled twice."""
 
 import logging
 from pathlib import Path
@@ -33,22 +33,22 @@ def write(log: AttemptLog, *attempts: Attempt) -> None:
     writer.flush()
 
 
-def test_what_was_appended_is_folded(log: AttemptLog) -> None:
+def test_what_was_appended_is_indexed(log: AttemptLog) -> None:
     write(log, attempt("p", 2, Verdict.CORRECT), attempt("p", 0), attempt("q", 1, Verdict.TIMEOUT))
-    fold = log.read_index()
-    assert len(fold) == 3
-    known = fold.known(problem_id("p"), JUDGE)
+    index = log.read_index()
+    assert len(index) == 3
+    known = index.known(problem_id("p"), JUDGE)
     assert known.verdicts == {0: Verdict.WRONG, 2: Verdict.CORRECT}
-    assert fold.known(problem_id("q"), JUDGE).verdicts == {1: Verdict.TIMEOUT}
-    assert fold.known(problem_id("r"), JUDGE).verdicts == {}
+    assert index.known(problem_id("q"), JUDGE).verdicts == {1: Verdict.TIMEOUT}
+    assert index.known(problem_id("r"), JUDGE).verdicts == {}
 
 
-def test_an_empty_log_folds_to_nothing(log: AttemptLog) -> None:
+def test_an_empty_log_has_an_empty_index(log: AttemptLog) -> None:
     assert log.read_index().known(problem_id("p"), JUDGE).verdicts == {}
     assert log.attempts([problem_id("p")]) == []
 
 
-def test_of_a_draw_logged_twice_the_first_counts(log: AttemptLog) -> None:
+def test_of_an_attempt_logged_twice_the_first_counts(log: AttemptLog) -> None:
     write(log, attempt("p", 0, Verdict.CORRECT))
     second = LogWriter(log)
     second.name = "9" + second.name  # parts are read in the order of their names: time

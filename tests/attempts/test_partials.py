@@ -1,4 +1,4 @@
-"""Saved beginnings of completions: found by their draw, the longest first, tidied when logged."""
+"""Saved beginnings of completions: found by attempt, the longest first, deleted when logged."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> Store:
     return Store(str(tmp_path))
 
 
-def test_a_draw_finds_the_longest_of_what_was_saved(store: Store) -> None:
+def test_an_attempt_finds_the_longest_of_what_was_saved(store: Store) -> None:
     Partials(store, PRINT).save([partial(ONE, 0, 5), partial(OTHER, 3, 2)])
     Partials(store, PRINT).save([partial(ONE, 0, 9)])  # it was cut off a second time
     Partials(store, PRINT).save([partial(ONE, 0, 7)])
@@ -51,7 +51,7 @@ def test_load_learns_what_is_new(store: Store) -> None:
     assert found.find(ONE, 1) == partial(ONE, 1, 4)
 
 
-def test_files_whose_draws_are_all_logged_are_deleted(store: Store) -> None:
+def test_files_whose_attempts_are_all_logged_are_deleted(store: Store) -> None:
     Partials(store, PRINT).save([partial(ONE, 0, 5)])
     Partials(store, PRINT).save([partial(ONE, 1, 5), partial(OTHER, 0, 5)])
     log = AttemptLog(store, PRINT)
@@ -60,7 +60,7 @@ def test_files_whose_draws_are_all_logged_are_deleted(store: Store) -> None:
     writer.append(attempt(ONE, 1))
     writer.flush()
     found = Partials(store, PRINT)
-    assert found.tidy(log.read_index()) == 1
+    assert found.delete_used(log.read_index()) == 1
     assert found.find(ONE, 0) is None
     assert found.find(OTHER, 0) == partial(OTHER, 0, 5)
     assert len(store.files(found.folder)) == 1

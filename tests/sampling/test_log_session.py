@@ -55,8 +55,10 @@ def test_refresh_reads_what_others_logged_since(log_session: LogSession, monkeyp
     assert known(log_session) == {0: Verdict.CORRECT}
 
     read: list[Any] = []
-    plain = logs.piece
-    monkeypatch.setattr(logs, "piece", lambda batches: read.append(batches) or plain(batches))
+    plain = logs.index_of_batches
+    monkeypatch.setattr(
+        logs, "index_of_batches", lambda batches: read.append(batches) or plain(batches)
+    )
     other.append(attempt(1))
     other.flush()
     log_session.refresh()
