@@ -43,7 +43,7 @@ bench: setup
 	$(BIN)/python bench/pool/run.py --rows 100000 --no-peer
 	$(BIN)/python bench/train.py
 	$(BIN)/python bench/serve.py
-	$(BIN)/python bench/fold.py --attempts 1000000
+	$(BIN)/python bench/index.py --attempts 1000000
 	$(BIN)/python bench/cluster.py
 
 # Resolves requirements.in; needs uv. vLLM's CPU build names packages that text models do not need
