@@ -17,7 +17,14 @@ from limo_ray.core.errors import EngineError
 from limo_ray.core.prompts import question_messages
 from limo_ray.core.records import Problem
 from limo_ray.engines import orphan_reaper
-from limo_ray.engines.base import Engine, EngineConfig, Request, SamplingConfig, create
+from limo_ray.engines.base import (
+    Completion,
+    Engine,
+    EngineConfig,
+    Request,
+    SamplingConfig,
+    create,
+)
 from limo_ray.engines.startup_errors import explain
 from limo_ray.storage import model_files
 
@@ -122,6 +129,20 @@ def engine_processes() -> list[psutil.Process]:
     return [child for child in children if "VLLM" in child.name()]
 
 
+async def cut_off_midway(engine: Engine, request: Request) -> Completion:
+    """A request's completion, cut off after some tokens; how fast they come is not known."""
+    seconds = 0.3
+    for _ in range(12):
+        generating = asyncio.create_task(engine.generate(request))
+        await asyncio.sleep(seconds)
+        await engine.cut_off()
+        completion = await generating
+        if completion.finish_reason == "cut" and len(completion.tokens) > len(request.prefix):
+            return completion
+        seconds *= 1.7 if completion.finish_reason == "cut" else 0.4
+    raise AssertionError(f"never cut off midway: {completion}")
+
+
 async def continues_what_was_cut_off(engine: Engine) -> None:
     """Greedy: what is cut off and goes on comes to what was never cut off."""
     count = "Count from 1 to 40, with commas: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10,"
@@ -133,18 +154,11 @@ async def continues_what_was_cut_off(engine: Engine) -> None:
             problem=PROBLEM, index=0, prompt=prompt, sampling=sampling, prefix=list(prefix)
         )
 
-    await engine.generate(request(greedy))  # the prompt is cached from here on
-    began = time.monotonic()
     whole = await engine.generate(request(greedy))
-    seconds = time.monotonic() - began
     assert whole.tokens == []
     tokens: list[int] = []
-    for _ in range(2):  # cut off twice
-        drawing = asyncio.create_task(engine.generate(request(greedy, tokens)))
-        await asyncio.sleep(seconds / 3)
-        await engine.cut_off()
-        cut = await drawing
-        assert cut.finish_reason == "cut"
+    for _ in range(2):
+        cut = await cut_off_midway(engine, request(greedy, tokens))
         assert len(tokens) < len(cut.tokens) == cut.completion_tokens < whole.completion_tokens
         tokens = cut.tokens
     rest = await engine.generate(request(greedy, tokens))
