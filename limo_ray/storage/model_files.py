@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from limo_ray.core.text import first_line
+from limo_ray.storage.durable import publish_folder
 from limo_ray.storage.store import Store
 
 PACKAGED = "packaged/SmolLM2-135M-Instruct"
@@ -79,7 +80,7 @@ def _copied(model: str, weights: bool) -> Path:
             part.mkdir(exist_ok=True)
             for info in wanted:
                 store.copy_out(info.base_name, part / info.base_name)
-            part.rename(folder)
+            publish_folder(part, folder)
     return folder
 
 
@@ -113,7 +114,7 @@ def _convert(package: Path, folder: Path) -> None:
     part = folder.with_suffix(f".{os.getpid()}")
     model.save_pretrained(part)
     tokenizer.save_pretrained(part)
-    part.rename(folder)
+    publish_folder(part, folder)
 
 
 @lru_cache

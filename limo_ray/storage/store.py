@@ -1,4 +1,7 @@
-"""Files under one folder or URI, each there whole or not at all, on disks and object stores."""
+"""Files under one folder or URI, each there whole or not at all, on disks and object stores.
+
+A file that was written survives a crash of the machine.
+"""
 
 import io
 import json
@@ -19,6 +22,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from limo_ray.core.uris import open_uri, redact, redacted, split
+from limo_ray.storage import durable
 
 log = logging.getLogger(__name__)
 
@@ -77,14 +81,15 @@ class Store:
 
     @contextmanager
     def _whole(self, name: str) -> Iterator[pa.NativeFile]:
-        """A file to write, there whole or not at all: neither an exception nor a kill leaves half.
+        """A file to write, there whole or not at all after an exception, a kill or a crash.
 
-        It is written to disk beside its place and renamed, or, for an object store, to a temporary
-        file and uploaded in one call: closing a stream to a store would publish what it holds.
+        When this returns the file is on disk. It is written under another name in its folder and
+        renamed, or, for an object store, written to a temporary file and uploaded in one call:
+        closing a stream to a store would publish what it holds.
         """
         path = self.path(name)
         if self.local:
-            self.filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+            durable.make_folder(os.path.dirname(path))
             made = f"{path}.{os.getpid()}-{threading.get_ident()}.tmp"
         else:
             handle, made = tempfile.mkstemp(prefix="limo_ray-upload-")
@@ -93,7 +98,7 @@ class Store:
             with pafs.LocalFileSystem().open_output_stream(made) as stream:
                 yield stream
             if self.local:
-                self.filesystem.move(made, path)
+                durable.publish(made, path)
             else:
                 self._upload(made, path)
         finally:
@@ -184,8 +189,18 @@ class Store:
             return None
 
     def read_json(self, name: str) -> Any:
-        text = self.read_text(name)
-        return None if text is None else json.loads(text)
+        """The file's value, or None where there is no such file.
+
+        One that cannot be read counts as absent too, with a warning: a crash, or an earlier version
+        that did not sync its files, may have left it empty.
+        """
+        try:
+            return json.loads(self.read_bytes(name))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:  # no JSON, or not UTF-8
+            log.warning("%s/%s is not readable (%s): ignored", self.shown, name, error)
+            return None
 
     def read_table(self, name: str, columns: list[str] | None = None) -> pa.Table:
         """Raises OSError or pa.ArrowException for a file that is not whole and sound."""
@@ -208,7 +223,8 @@ class Store:
 
     def move(self, name: str, target: str) -> None:
         """Moves a file within the store; does nothing if it is gone."""
-        self.filesystem.create_dir(self.path(target).rpartition("/")[0], recursive=True)
+        if self.local:
+            durable.make_folder(os.path.dirname(self.path(target)))
         with suppress(FileNotFoundError):  # another process was faster
             self.filesystem.move(self.path(name), self.path(target))
 

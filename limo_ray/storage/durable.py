@@ -1,0 +1,66 @@
+"""Local files and folders that survive a crash of the machine.
+
+A file that is renamed when it is finished is there whole or not at all for other processes, but
+not after a crash: its content may not have reached the disk, or its name. So the file is synced
+before it is renamed, and its folder after that.
+"""
+
+import errno
+import os
+from pathlib import Path
+
+NO_SYNC = (errno.EINVAL, errno.ENOTSUP)  # what file systems answer that cannot sync a folder
+
+
+def publish(finished: str, path: str) -> None:
+    """Gives a finished file its name, replacing what has it, and returns when both are on disk.
+
+    Args:
+        finished: a file in the folder of `path`.
+    """
+    _sync(finished)
+    os.replace(finished, path)
+    sync_folder(os.path.dirname(path))
+
+
+def publish_folder(finished: Path, path: Path) -> None:
+    """The same for a folder and all that is in it; `path` must not exist or be empty."""
+    for folder, _, files in os.walk(finished):
+        for name in files:
+            _sync(os.path.join(folder, name))
+        sync_folder(folder)
+    os.replace(finished, path)
+    sync_folder(str(path.parent))
+
+
+def make_folder(path: str) -> None:
+    """Creates a folder and its parents where they do not exist."""
+    missing = []
+    folder = path
+    while not os.path.isdir(folder):
+        missing.append(folder)
+        folder = os.path.dirname(folder)
+    for folder in reversed(missing):
+        try:
+            os.mkdir(folder)
+        except FileExistsError:  # another process was faster; or it is a file
+            if not os.path.isdir(folder):
+                raise
+        sync_folder(os.path.dirname(folder))
+
+
+def sync_folder(path: str) -> None:
+    """Returns when the names in a folder are on disk, where the file system can promise that."""
+    try:
+        _sync(path)
+    except OSError as error:
+        if error.errno not in NO_SYNC:
+            raise
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,67 @@
+"""Whole files survive a crash of the machine, at every moment of their writing."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from limo_ray.storage.durable import publish_folder
+from limo_ray.storage.store import Store
+from tests.storage.crashes import Recorder
+
+
+def json_files_survive(tmp_path: Path, lost: tuple[str, ...] = ()) -> int:
+    (tmp_path / "store").mkdir()
+    store = Store(str(tmp_path / "store"))
+    with Recorder(tmp_path / "store", lost) as recorder:
+        for version in range(1, 4):
+            store.write_json("runs/a/manifest.json", version)
+            recorder.promise(version)
+    crashes = list(recorder.crashes())
+    for crash in crashes:
+        crash.restore(tmp_path / "after")
+        found = Store(str(tmp_path / "after")).read_json("runs/a/manifest.json")
+        least = crash.promises[-1] if crash.promises else None
+        assert found in (least, (least or 0) + 1), f"{least} was written, {found} is there"
+    return len(crashes)
+
+
+def test_a_file_is_the_old_or_the_new_one(tmp_path: Path) -> None:
+    assert json_files_survive(tmp_path) > 10
+
+
+@pytest.mark.parametrize("lost", ["file", "folder"])
+def test_without_a_sync_the_file_is_lost(tmp_path: Path, lost: str) -> None:
+    """The model finds what a program loses that does not sync its files, or their folders."""
+    with pytest.raises(AssertionError, match="was written"):
+        json_files_survive(tmp_path, (lost,))
+
+
+@pytest.mark.parametrize("content", [b"", b'{"half": ', b"\xff\xfe\xfd", b"\0" * 100])
+def test_json_that_cannot_be_read_counts_as_absent(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
+) -> None:
+    (tmp_path / "manifest.json").write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        assert Store(str(tmp_path)).read_json("manifest.json") is None
+    assert f"{tmp_path}/manifest.json is not readable" in caplog.text
+
+
+def test_a_folder_is_there_with_all_of_its_files(tmp_path: Path) -> None:
+    root = tmp_path / "cache"
+    root.mkdir()
+    with Recorder(root) as recorder:
+        made = root / "model.1"
+        made.mkdir()
+        for name in ("config.json", "weights"):
+            (made / name).write_text(json.dumps(name))
+        publish_folder(made, root / "model")
+        recorder.promise("model")
+    for crash in recorder.crashes():
+        crash.restore(tmp_path / "after")
+        model = tmp_path / "after" / "model"
+        assert model.is_dir() or not crash.promises
+        if model.is_dir():
+            found = {path.name: json.loads(path.read_text()) for path in model.iterdir()}
+            assert found == {"config.json": "config.json", "weights": "weights"}
