@@ -91,14 +91,14 @@ PROBLEM = pa.schema(
     ]
 )
 
-# Where a row of the pool came from, and, when it was dropped on the way, where and why.
+# Where a row of the pool came from, and, for a dropped row, at which stage and why.
 ORIGIN = [("file", pa.string()), ("line", pa.int64())]
-FATE = [("stage", pa.string()), ("reason", pa.string()), ("evidence", pa.string())]
+DROP_REASON = [("stage", pa.string()), ("reason", pa.string()), ("evidence", pa.string())]
 
-POOL = pa.schema([*PROBLEM, *(pa.field(*f) for f in ORIGIN), *(pa.field(*f) for f in FATE)])
+POOL = pa.schema([*PROBLEM, *(pa.field(*f) for f in ORIGIN), *(pa.field(*f) for f in DROP_REASON)])
 
-# What a sampler takes and gives: the problem, where it came from, its place in the seeded order,
-# and what the stages so far came to. Text is emptied once a problem is dropped.
+# What a sampler takes and gives: the problem, where it came from, its position in the seeded order,
+# and the outcome of the stages so far. Text is emptied once a problem is dropped.
 SAMPLED = pa.schema(
     [
         *PROBLEM,
@@ -167,6 +167,6 @@ ORDER_BITS = 62
 
 
 def order(seed: int, problem_id: str) -> int:
-    """A problem's place in the seeded random order: 62 bits."""
+    """A problem's position in the seeded random order: 62 bits."""
     digest = hashlib.blake2b(f"{seed}:{problem_id}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> (64 - ORDER_BITS)

@@ -1,6 +1,6 @@
 """Exact duplicates: of all rows that ask the same question, one stays.
 
-    gone = duplicates(ids, priorities=["limo", "numina_math_cot"], equal=judged_equal)
+    dropped = duplicates(ids, priorities=["limo", "numina_math_cot"], equal=same_gold_answer)
 
 Two problems are the same when their ids, hashes of the normalised question, are. Which row stays
 follows from the data alone: the source named first in `priorities`, then a row with a worked
@@ -9,54 +9,19 @@ the same in all of that. The question itself is not needed.
 """
 
 import json
-from collections.abc import Callable
-from functools import cache
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from limo_ray.core.records import Verdict
-from limo_ray.problems.drop_reasons import FATE
-from limo_ray.problems.near_duplicates import Equal
-
-if TYPE_CHECKING:
-    from limo_ray.verify import Verifier
-
+from limo_ray.problems.answer_check import Equal
+from limo_ray.problems.drop_reasons import DROPPED
 
 _SHOWN = 8  # answers of a conflict in the evidence
 
 
-def judged_equal(one: str, other: str, domain: str) -> bool:
-    """`same_answer` by a verifier that starts with the first question and ends with the process."""
-    return same_answer(_verifier().judge)(one, other, domain)
-
-
-@cache
-def _verifier() -> "Verifier":
-    from limo_ray.verify import Verifier
-
-    return Verifier(workers=1)
-
-
-def same_answer(judge: Callable[..., Any]) -> Equal:
-    """Equality of gold answers by a verifier's `judge(answer, completion, domain)`."""
-
-    def equal(one: str, other: str, domain: str) -> bool:
-        from limo_ray.verify import show
-
-        for gold, said in ((one, other), (other, one)):
-            completion = "\\boxed{" + show(said, domain) + "}"
-            if judge(gold, completion, domain).verdict is Verdict.CORRECT:
-                return True
-        return False
-
-    return equal
-
-
 def duplicates(ids: pa.Table, priorities: list[str], equal: Equal) -> pa.Table:
-    """The rows that go, with the schema FATE, by row number.
+    """The rows that go, with the schema DROPPED, by row number.
 
     A duplicate gets reason "duplicate", with the row that stays as evidence. Rows of one question
     whose answers differ, and are not equal to the verifier either way round, all get
@@ -69,21 +34,21 @@ def duplicates(ids: pa.Table, priorities: list[str], equal: Equal) -> pa.Table:
         equal: tells gold answers apart.
     """
     if ids.num_rows < 2:
-        return FATE.empty_table()
+        return DROPPED.empty_table()
     rank = pc.index_in(ids["source"], pa.array(priorities, pa.string()))
     rank = pc.fill_null(rank, len(priorities))
     columns = {name: ids[name] for name in ("id", "digest", "file", "line")}
     keys = pa.table({"rank": rank, "unsolved": pc.invert(ids["solved"]), **columns})
     by = ("id", "rank", "unsolved", "digest", "file", "line")
-    places = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in by])
-    names = ids["id"].take(places).combine_chunks()
+    ordered = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in by])
+    names = ids["id"].take(ordered).combine_chunks()
     again = np.zeros(len(names), bool)  # rows with the id of the row before them
     again[1:] = pc.equal(names[1:], names[:-1]).to_numpy(zero_copy_only=False)
     several = again | np.append(again[1:], False)
-    ids = ids.take(places.filter(pa.array(several))).combine_chunks()
+    ids = ids.take(ordered.filter(pa.array(several))).combine_chunks()
     again = again[several]
     if not len(again):
-        return FATE.empty_table()
+        return DROPPED.empty_table()
     starts = np.flatnonzero(~again)
     group = np.cumsum(~again) - 1  # of each row; its first row is the one to stay
     first = ids.take(pa.array(starts[group]))
@@ -97,23 +62,23 @@ def duplicates(ids: pa.Table, priorities: list[str], equal: Equal) -> pa.Table:
         if (evidence := _conflict(rows, equal)) is not None:
             conflicts[number] = evidence
     in_conflict = np.isin(group, list(conflicts))
-    told = pa.array([conflicts.get(number) for number in group.tolist()], pa.string())
-    gone = pa.table(
+    answers = pa.array([conflicts.get(number) for number in group.tolist()], pa.string())
+    dropped = pa.table(
         {
             "row": ids["row"],
             "reason": pc.if_else(pa.array(in_conflict), "conflicting_answers", "duplicate"),
-            "evidence": pc.if_else(pa.array(in_conflict), told, _kept(ids, first)),
+            "evidence": pc.if_else(pa.array(in_conflict), answers, _kept(ids, first)),
         },
-        schema=FATE,
+        schema=DROPPED,
     )
-    return gone.filter(pa.array(again | in_conflict)).sort_by("row")
+    return dropped.filter(pa.array(again | in_conflict)).sort_by("row")
 
 
 def _conflict(rows: pa.Table, equal: Equal) -> str | None:
     """Evidence that the rows of one id have answers that are not equal; None when they are."""
     found = rows.select(["answer", "domain", "source", "file", "line"]).to_pylist()
     answer, domain = found[0]["answer"], found[0]["domain"]
-    # In a set order, so that the verifier meets the same pairs in every run.
+    # In a fixed order, so that the verifier meets the same pairs in every run.
     others = sorted({(row["domain"], row["answer"]) for row in found} - {(domain, answer)})
     if all(d == domain and equal(answer, other, domain) for d, other in others):
         return None

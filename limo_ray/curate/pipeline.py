@@ -87,10 +87,10 @@ def ingest(config: CurateConfig, run: Store) -> Store:
         run.delete("pool.json")
         run.delete("pool")
         run.delete("pool-work")
-        work.write_json("key.json", {"key": key, "buckets": read_step.buckets(opened)})
+        work.write_json("key.json", {"key": key, "buckets": read_step.bucket_count(opened)})
     items, missing = read_step.to_keep_out(config)
     buckets = work.read_json("key.json")["buckets"]
-    seconds = pools.make(read_step.plan(config, opened, items, buckets), work, pool)
+    seconds = pools.build(read_step.pool_settings(config, opened, items, buckets), work, pool)
     kept_out = Counter(item.benchmark for item in items)
     facts = {"seconds": seconds, "kept_out": kept_out, "missing": missing}
     run.write_json("pool.json", {"key": key, **facts})

@@ -1,15 +1,15 @@
-"""What happens to a row on its own: read, filtered, checked, decontaminated, and its keys made.
+"""The first step of the pool: a row is read, filtered, checked and decontaminated on its own.
 
-    for piece in pieces(plan):
-        read(piece, plan, work)
+    for name, item in named_items(settings.sources).items():
+        read(name, item, settings, work)
 
-A piece of a source becomes one or more parts: rows/<part>.parquet with the fate of each row so
-far, ids/<part>.arrow for exact duplicates and bands/<part>.arrow for near-duplicates.
+A work item becomes one or more shards: rows/<shard>.parquet with the drop reason of each row so
+far, ids/<shard>.arrow for exact duplicates and bands/<shard>.arrow for near-duplicates.
 """
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
@@ -20,30 +20,29 @@ import pyarrow.compute as pc
 
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.filters import Count, FiltersConfig, mark_filtered
+from limo_ray.curate.part_files import gather
 from limo_ray.curate.shuffle_files import write_buckets
 from limo_ray.problems import benchmarks, sources
 from limo_ray.problems import near_duplicates as near
 from limo_ray.problems.answer_check import checked, mark_unverifiable
 from limo_ray.problems.decontaminate import Index
-from limo_ray.problems.drop_reasons import with_fate
+from limo_ray.problems.drop_reasons import with_drop_reason
 from limo_ray.problems.near_duplicates import NearConfig
+from limo_ray.problems.problem_rows import ORIGIN
 from limo_ray.problems.text_features import Features, text_hash
 from limo_ray.storage import model_files
 from limo_ray.storage.store import Store
 
 log = logging.getLogger(__name__)
 
-PART_ROWS = 50_000
+SHARD_ROWS = 50_000
 BUCKET_ROWS = 400_000  # rows whose keys one task of a later step holds in memory
 LONG_ANSWER = 200  # characters; longer gold answers are fetched where they are needed
-ORIGIN = ("source", "file", "line")
-
-Piece = tuple[str, sources.WorkItem]  # its name, and what to read
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
-    """Everything that the steps need to know; pickled to every task."""
+class PoolSettings:
+    """What the steps read and drop; pickled to every task."""
 
     sources: list[sources.Source]
     filters: FiltersConfig
@@ -54,19 +53,19 @@ class Plan:
     count: Count | None
     """Counts the tokens of a question, for the filter of those too long for the models."""
     buckets: int
-    """Parts that keys are divided into, each handled by one task at a time."""
+    """How many groups keys are divided into, each handled by one task at a time."""
 
 
-def plan(
+def pool_settings(
     config: CurateConfig,
     opened: list[sources.Source],
     items: list[benchmarks.Item],
     buckets: int,
-) -> Plan:
-    """The plan of a config: its sources, found to exist, and the items to keep out."""
+) -> PoolSettings:
+    """The settings of a config, with its sources, found to exist, and the items to keep out."""
     room = config.filters.max_tokens or room_for_questions(config)
     model = config.engines[config.difficulty.strong.engine]
-    return Plan(
+    return PoolSettings(
         sources=opened,
         filters=replace(config.filters, max_tokens=room),
         near=config.near,
@@ -138,7 +137,7 @@ def _tokenizer(model: str, revision: str) -> Any:
     )
 
 
-def buckets(opened: list[sources.Source]) -> int:
+def bucket_count(opened: list[sources.Source]) -> int:
     """How many buckets a pool's keys want, by a guess at its rows."""
     rows = 0.0
     for source in opened:
@@ -149,106 +148,101 @@ def buckets(opened: list[sources.Source]) -> int:
     return int(np.clip(rows // BUCKET_ROWS + 1, 1, 1024))
 
 
-def pieces(plan: Plan) -> list[Piece]:
-    """What there is to read, named in the order of sources, files and lines."""
-    return [
-        (f"{item.source:03d}-{0 if item.file is None else item.file + 1:06d}"
-         f"-{item.span.begin:015d}", item)
-        for item in sources.work_items(plan.sources)
-    ]  # fmt: skip
+def named_items(opened: list[sources.Source]) -> dict[str, sources.WorkItem]:
+    """What there is to read, in the order of sources, files and lines, and so of the names."""
+    return {
+        f"{item.source:03d}-{0 if item.file is None else item.file + 1:06d}"
+        f"-{item.span.begin:015d}": item
+        for item in sources.work_items(opened)
+    }
 
 
-def read(piece: Piece, plan: Plan, work: Store) -> int:
-    """One piece of a source as parts of up to PART_ROWS rows, their fate so far, and their keys."""
-    name, item = piece
+def read(name: str, item: sources.WorkItem, settings: PoolSettings, work: Store) -> int:
+    """One work item as shards of SHARD_ROWS rows or more, with drop reasons so far and keys."""
     sizes: list[int] = []
-    for table in _chunks(sources.tables(sources.rows(plan.sources, item))):
-        part = f"{name}-{len(sizes):05d}"
-        table = mark_filtered(table, plan.filters, plan.count)
-        if plan.gold_check:
+    rows = sources.rows(settings.sources, item)
+    for table in gather(sources.tables(rows), SHARD_ROWS):
+        shard = f"{name}-{len(sizes):05d}"
+        table = mark_filtered(table, settings.filters, settings.count)
+        if settings.gold_check:
             table = mark_unverifiable(table, checked)
-        live = np.flatnonzero(pc.is_null(table["reason"]).to_numpy())
-        questions = table["question"].take(live).to_pylist()
-        found = Features.of(questions)
-        made = pc.is_in(table["domain"].take(live), pa.array(near.PROCEDURAL)).to_numpy()
-        keys = near.band_keys(found, made, plan.index.near)
-        matches = plan.index.find(questions, found, made, keys)
-        clean = np.array([match is None for match in matches], bool)
-        told: list[str | None] = [None] * table.num_rows
-        for row, question, match in zip(live.tolist(), questions, matches, strict=True):
-            if match:
-                told[row] = json.dumps(match.evidence(question), ensure_ascii=False)
-        table = with_fate(table, "decontaminate", "contaminated", told)
-        if plan.near.on:
-            if plan.near.numbers != plan.index.near.numbers:
-                keys = near.band_keys(found, made, plan.near)
-            ties = found.whole().astype(np.uint32)
-            _write_bands(f"bands/{part}.arrow", live[clean], keys[clean], ties[clean], plan, work)
-        work.write_table(f"rows/{part}.parquet", table)
-        _write_ids(f"ids/{part}.arrow", table, live[clean], plan, work)
+        table = _write_keys(shard, table, settings, work)
+        work.write_table(f"rows/{shard}.parquet", table)
         sizes.append(table.num_rows)
     work.write_json(f"done/{name}.json", sizes)
     return sum(sizes)
 
 
-def _chunks(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """Tables of PART_ROWS rows, the last one shorter; none where there are no rows."""
-    waiting: list[pa.Table] = []
-    rows = 0
-    for table in tables:
-        waiting.append(table)
-        rows += table.num_rows
-        while rows >= PART_ROWS:
-            whole = pa.concat_tables(waiting)
-            yield whole.slice(0, PART_ROWS).combine_chunks()
-            waiting = [whole.slice(PART_ROWS)]
-            rows -= PART_ROWS
-    if rows:
-        yield pa.concat_tables(waiting).combine_chunks()
+def _write_keys(shard: str, table: pa.Table, settings: PoolSettings, work: Store) -> pa.Table:
+    """Writes the keys of the rows that stay; returns the rows, contaminated ones marked."""
+    live = np.flatnonzero(pc.is_null(table["reason"]).to_numpy())
+    questions = table["question"].take(live).to_pylist()
+    features = Features.of(questions)
+    procedural = pc.is_in(table["domain"].take(live), pa.array(near.PROCEDURAL)).to_numpy()
+    keys = near.band_keys(features, procedural, settings.index.near)
+    matches = settings.index.find(questions, features, procedural, keys)
+    evidence: list[str | None] = [None] * table.num_rows
+    for row, question, match in zip(live.tolist(), questions, matches, strict=True):
+        if match:
+            evidence[row] = json.dumps(match.evidence(question), ensure_ascii=False)
+    table = with_drop_reason(table, "decontaminate", "contaminated", evidence)
+    clean = np.array([match is None for match in matches], bool)
+    if settings.near.on:
+        if settings.near.numbers != settings.index.near.numbers:
+            keys = near.band_keys(features, procedural, settings.near)
+        ties = features.whole().astype(np.uint32)
+        _write_bands(shard, live[clean], keys[clean], ties[clean], settings, work)
+    _write_ids(shard, table, live[clean], settings, work)
+    return table
 
 
 def _write_bands(
-    name: str, rows: np.ndarray, keys: np.ndarray, ties: np.ndarray, plan: Plan, work: Store
+    shard: str,
+    rows: np.ndarray,
+    keys: np.ndarray,
+    ties: np.ndarray,
+    settings: PoolSettings,
+    work: Store,
 ) -> None:
+    """Writes bands/<shard>.arrow, one row for each key of a row."""
     flat = keys.ravel()
-    told = flat != 0
+    chosen = flat != 0
     table = pa.table(
         {
-            "row": np.repeat(rows.astype(np.uint32), keys.shape[1])[told],
-            "tie": np.repeat(ties, keys.shape[1])[told],
-            "key": flat[told],
+            "row": np.repeat(rows.astype(np.uint32), keys.shape[1])[chosen],
+            "tie": np.repeat(ties, keys.shape[1])[chosen],
+            "key": flat[chosen],
         }
     )
-    bucket = (flat[told] % np.uint64(plan.buckets)).astype(np.int64)
-    write_buckets(work, name, table, bucket, plan.buckets)
+    bucket = (flat[chosen] % np.uint64(settings.buckets)).astype(np.int64)
+    write_buckets(work, f"bands/{shard}.arrow", table, bucket, settings.buckets)
 
 
-def _write_ids(name: str, table: pa.Table, rows: np.ndarray, plan: Plan, work: Store) -> None:
+def _write_ids(
+    shard: str, table: pa.Table, rows: np.ndarray, settings: PoolSettings, work: Store
+) -> None:
+    """Writes ids/<shard>.arrow, what the choice among rows of one question follows from."""
     chosen = table.select(["id", *ORIGIN, "question", "answer", "domain", "metadata"]).take(rows)
-    digests = [
-        text_hash(f"{question}\n{answer}")
-        for question, answer in zip(
-            chosen["question"].to_pylist(), chosen["answer"].to_pylist(), strict=True
-        )
-    ]
+    texts = zip(chosen["question"].to_pylist(), chosen["answer"].to_pylist(), strict=True)
+    digests = [text_hash(f"{question}\n{answer}") for question, answer in texts]
     short = pc.less_equal(pc.utf8_length(chosen["answer"]), LONG_ANSWER)
     ids = pa.table(
         {
             "row": pa.array(rows, pa.int64()),
             **{column: chosen[column] for column in ("id", *ORIGIN, "domain")},
             "answer": pc.if_else(short, chosen["answer"], pa.scalar(None, pa.string())),
-            "solved": solved(chosen, plan),
+            "solved": has_solution(chosen, settings),
             "digest": pa.array(digests, pa.uint64()),
         }
     )
-    bucket = np.array([int(one[:8], 16) % plan.buckets for one in ids["id"].to_pylist()], np.int64)
-    write_buckets(work, name, ids, bucket, plan.buckets)
-
-
-def solved(table: pa.Table, plan: Plan) -> pa.Array:
-    """Whether a row came with a worked solution: its answer was taken from it, or it was kept."""
-    solved = pa.array(
-        [source.name for source in plan.sources if source.mapping.solution], pa.string()
+    bucket = np.array(
+        [int(id_[:8], 16) % settings.buckets for id_ in ids["id"].to_pylist()], np.int64
     )
-    taken = pc.is_in(table["source"], solved)
+    write_buckets(work, f"ids/{shard}.arrow", ids, bucket, settings.buckets)
+
+
+def has_solution(table: pa.Table, settings: PoolSettings) -> pa.Array:
+    """Whether a row came with a worked solution: its answer was taken from it, or it was kept."""
+    names = [source.name for source in settings.sources if source.mapping.solution]
+    taken = pc.is_in(table["source"], pa.array(names, pa.string()))
     return pc.or_(taken, pc.match_substring(table["metadata"], '"solution":'))

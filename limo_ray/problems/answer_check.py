@@ -1,24 +1,29 @@
-"""The gold check: problems whose answer the verifier does not accept against itself are dropped.
+"""Gold answers: whether the verifier accepts one against itself, and whether two are the same.
 
-table = mark_unverifiable(table, checked)
+table = mark_unverifiable(table, checked)       the gold check
+same_gold_answer("1/2", "0.5", "math")          True
 """
 
 import json
 import re
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from limo_ray.problems.drop_reasons import with_fate
+from limo_ray.core.records import Verdict
+from limo_ray.problems.drop_reasons import with_drop_reason
 
 if TYPE_CHECKING:
     from limo_ray.verify import Verifier
 
 # (gold answer, domain) pairs -> why each cannot be used, or None
 Check = Callable[[Iterable[tuple[str, str]]], Iterable[str | None]]
+
+# (one gold answer, another, domain) -> whether the verifier takes one for the other
+Equal = Callable[[str, str, str], bool]
 
 # A plain number needs no parser to be accepted against itself.
 _PLAIN = re.compile(r"-?\d{1,15}(?:\.\d{1,15})?")
@@ -39,8 +44,8 @@ def mark_unverifiable(table: pa.Table, check: Check) -> pa.Table:
             for row, error in zip(rows, errors, strict=True)
         ]
     )
-    told = [next(evidence) if alive else None for alive in live.to_pylist()]
-    return with_fate(table, "filters", "answer_unverifiable", told)
+    by_row = [next(evidence) if alive else None for alive in live.to_pylist()]
+    return with_drop_reason(table, "filters", "answer_unverifiable", by_row)
 
 
 def checked(pairs: Iterable[tuple[str, str]], timeout_s: float = 10.0) -> list[str | None]:
@@ -51,6 +56,25 @@ def checked(pairs: Iterable[tuple[str, str]], timeout_s: float = 10.0) -> list[s
     """
     verifier = _verifier(timeout_s)
     return [None if _plain(*pair) else verifier.unverifiable(*pair) for pair in pairs]
+
+
+def same_gold_answer(one: str, other: str, domain: str) -> bool:
+    """`same_answer` by this process's verifier."""
+    return same_answer(_verifier(5.0).judge)(one, other, domain)
+
+
+def same_answer(verify: Callable[..., Any]) -> Equal:
+    """Equality of gold answers by a verifier's call of (answer, completion, domain)."""
+
+    def equal(one: str, other: str, domain: str) -> bool:
+        from limo_ray.verify import show
+
+        return any(
+            verify(gold, f"\\boxed{{{show(given, domain)}}}", domain).verdict is Verdict.CORRECT
+            for gold, given in ((one, other), (other, one))
+        )
+
+    return equal
 
 
 @cache

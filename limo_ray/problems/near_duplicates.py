@@ -2,7 +2,7 @@
 
     keys = band_keys(Features.of(questions), procedural, config)     per row: what to meet others by
     pairs = links(rows, keys, tie)                                   rows that met
-    settle(rows, pairs, config, equal)                               who stays
+    choose_survivors(rows, pairs, config, equal)                     which rows go
 
 MinHash (Broder 1997) over shingles of normalised tokens, cut into bands (Leskovec, Rajaraman and
 Ullman, Mining of Massive Datasets, section 3.4); every pair that meets is compared by its true
@@ -11,17 +11,13 @@ and operations of a question in order, so that "3 apples" and "4 apples" never m
 """
 
 import json
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    pass
-
-from dataclasses import dataclass
-from itertools import chain
-
+from limo_ray.problems.answer_check import Equal
 from limo_ray.problems.text_features import Features, mix
 
 SEED = 2502_03387
@@ -30,9 +26,6 @@ ALL_PAIRS = 32  # rows of one key that are all compared with one another
 NEIGHBOURS = 16  # in a larger group each row is compared with so many next ones, and with the first
 CROWD = 1_000  # rows of one key that are no longer copies but problems of one template
 PROCEDURAL = ("gym", "countdown")
-
-# (one gold answer, another, domain) -> whether the verifier takes one for the other
-Equal = Callable[[str, str, str], bool]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -168,7 +161,7 @@ def jaccard(one: frozenset[int], other: frozenset[int]) -> float:
     return shared / (len(one) + len(other) - shared) if one or other else 1.0
 
 
-def settle(
+def choose_survivors(
     rows: dict[int, dict[str, Any]], pairs: np.ndarray, config: NearConfig, equal: Equal
 ) -> dict[int, tuple[str, str]]:
     """Of candidates the rows that go: row -> (reason, evidence as JSON).

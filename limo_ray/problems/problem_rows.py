@@ -25,6 +25,7 @@ from limo_ray.problems.columns import (
 from limo_ray.problems.mappings import Mapping
 
 STAGE = "sources"  # of the ledger
+ORIGIN = ("source", "file", "line")  # columns that say where a row comes from
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 # Domains whose gold answers are JSON: they may come as nested values instead of text.
 JSON_DOMAINS = {"choice", "countdown", "gym", "code"}

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limo_ray.core.records import problem_id
-from limo_ray.curate.dedup import FATE, duplicates, same_answer
+from limo_ray.curate.dedup import duplicates
+from limo_ray.problems.answer_check import same_answer
+from limo_ray.problems.drop_reasons import DROPPED
 from limo_ray.problems.text_features import text_hash
 from limo_ray.verify import Verifier
 
@@ -45,18 +47,18 @@ def number(a, b, domain):
     return float(a) == float(b)
 
 
-def fate(rows, equal=never, priorities=PRIORITIES):
+def drop_reasons(rows, equal=never, priorities=PRIORITIES):
     """(source, file, line) -> (reason, evidence) for every row, (None, None) for those that stay"""
-    places = [(r["source"], r["file"], r["line"]) for r in rows]
-    assert len(set(places)) == len(rows)
+    origins = [(r["source"], r["file"], r["line"]) for r in rows]
+    assert len(set(origins)) == len(rows)
     ids = pa.Table.from_pylist([{"row": 7 * n} | r for n, r in enumerate(rows)], schema=IDS)
-    gone = duplicates(ids, priorities, equal)
-    assert gone.schema.equals(FATE)
-    assert gone["row"].to_pylist() == sorted(set(gone["row"].to_pylist()))
-    found = dict.fromkeys(places, (None, None))
-    for r in gone.to_pylist():
+    dropped = duplicates(ids, priorities, equal)
+    assert dropped.schema.equals(DROPPED)
+    assert dropped["row"].to_pylist() == sorted(set(dropped["row"].to_pylist()))
+    found = dict.fromkeys(origins, (None, None))
+    for r in dropped.to_pylist():
         assert r["row"] % 7 == 0
-        found[places[r["row"] // 7]] = r["reason"], json.loads(r["evidence"])
+        found[origins[r["row"] // 7]] = r["reason"], json.loads(r["evidence"])
     return found
 
 
@@ -75,7 +77,7 @@ def test_the_first_source_then_file_then_line_stays_and_is_named():
         row("What is 1 + 1?", "2", source="first", file="a", line=9),
         row("What is 1 + 2?", "3", source="second", file="a", line=2),
     ]
-    found = fate(rows)
+    found = drop_reasons(rows)
     kept = {"source": "first", "file": "a", "line": 9}
     assert found.pop(("first", "a", 9)) == (None, None)
     assert found.pop(("second", "a", 2)) == (None, None)
@@ -83,15 +85,15 @@ def test_the_first_source_then_file_then_line_stays_and_is_named():
         str(("duplicate", {"kept": kept, "id": problem_id("What is 1 + 1?")}))
     }
     # The order of the sources is the config's, not the alphabet's; unnamed ones come last.
-    assert fate(rows, priorities=["second", "first"])["second", "a", 1] == (None, None)
-    assert fate(rows, priorities=["other"])["other", "a.jsonl", 1] == (None, None)
+    assert drop_reasons(rows, priorities=["second", "first"])["second", "a", 1] == (None, None)
+    assert drop_reasons(rows, priorities=["other"])["other", "a.jsonl", 1] == (None, None)
 
 
 def test_a_row_with_a_solution_stays_but_the_source_goes_first():
     plain, solved = row("Q?", "1", line=1), row("Q?", "1", line=2, solved=True)
-    assert fate([plain, solved])["first", "a.jsonl", 2] == (None, None)
+    assert drop_reasons([plain, solved])["first", "a.jsonl", 2] == (None, None)
     second = row("Q?", "1", source="second", line=2, solved=True)
-    assert fate([plain, second])["first", "a.jsonl", 1] == (None, None)
+    assert drop_reasons([plain, second])["first", "a.jsonl", 1] == (None, None)
 
 
 def test_the_text_decides_before_the_place():
@@ -100,7 +102,7 @@ def test_the_text_decides_before_the_place():
     smallest = min(texts, key=lambda text: text_hash(f"{text}\n2"))
     for order in range(4):
         turned = texts[order:] + texts[:order]
-        found = fate([row(text, "2", line=line) for line, text in enumerate(turned)])
+        found = drop_reasons([row(text, "2", line=line) for line, text in enumerate(turned)])
         stays = [line for (_, _, line), (reason, _) in found.items() if reason is None]
         assert [turned[line] for line in stays] == [smallest]
 
@@ -114,20 +116,20 @@ def test_differing_answers_are_duplicates_when_the_verifier_calls_them_equal():
         asked.append((a, b, domain))
         return True
 
-    reasons = {at[2]: reason for at, (reason, _) in fate(rows, one_way).items()}
+    reasons = {at[2]: reason for at, (reason, _) in drop_reasons(rows, one_way).items()}
     assert reasons == {1: None, 2: "duplicate", 3: "duplicate"}
     # each other answer once, in a set order
     assert asked == [("1/2", "0.5", "math")]
     asked.clear()
     more = [row("Q?", answer, line=9 + n) for n, answer in enumerate(["5/10", "0.50", ".5"])]
-    fate([*rows, *more], one_way)
+    drop_reasons([*rows, *more], one_way)
     assert [other for _, other, _ in asked] == [".5", "0.5", "0.50", "5/10"]
 
 
 def test_all_rows_of_a_conflict_go_with_the_answers_as_evidence():
     rows = [row("Q?", "5", line=1, solved=True), row("Q?", "5", line=2, solved=True)]
     rows += [row("Q?", "6" * 300, line=3), row("Other?", "1", line=4)]
-    found = fate(rows, lambda a, b, domain: False)
+    found = drop_reasons(rows, lambda a, b, domain: False)
     assert found["first", "a.jsonl", 4] == (None, None)
     for line in (1, 2, 3):
         reason, evidence = found["first", "a.jsonl", line]
@@ -139,27 +141,27 @@ def test_all_rows_of_a_conflict_go_with_the_answers_as_evidence():
 
 def test_another_domain_is_another_answer():
     rows = [row("Q?", "5", line=1), row("Q?", "5", line=2, domain="choice")]
-    assert {r for r, _ in fate(rows, never).values()} == {"conflicting_answers"}
+    assert {r for r, _ in drop_reasons(rows, never).values()} == {"conflicting_answers"}
 
 
 def test_the_evidence_of_a_conflict_shows_some_of_many_answers():
-    found = fate([row("Q?", str(n), line=n) for n in range(50)], number)
+    found = drop_reasons([row("Q?", str(n), line=n) for n in range(50)], number)
     (_, evidence), *_ = found.values()
     assert evidence["rows"] == 50 and len(evidence["answers"]) == 8
     assert {reason for reason, _ in found.values()} == {"conflicting_answers"}
 
 
 def test_nothing_goes_where_nothing_is_there_twice():
-    assert fate([]) == {}
+    assert drop_reasons([]) == {}
     for count in (1, 2, 5):
         rows = [row(f"Q{n}?", "1", line=n) for n in range(count)]
-        assert set(fate(rows).values()) == {(None, None)}
+        assert set(drop_reasons(rows).values()) == {(None, None)}
 
 
 def test_file_names_are_quoted_in_the_evidence():
     name = 'a "b" \\ \u2028.csv'
     rows = [row("Q?", "1", source='s"', file=name, line=i) for i in (1, 2)]
-    _, evidence = fate(rows)['s"', name, 2]
+    _, evidence = drop_reasons(rows)['s"', name, 2]
     assert evidence["kept"] == {"source": 's"', "file": name, "line": 1}
 
 
@@ -183,8 +185,8 @@ def test_the_result_does_not_depend_on_the_order_of_rows(data):
         )
     ]
 
-    found = fate(rows, number)
-    assert fate(data.draw(st.permutations(rows)), number) == found
+    found = drop_reasons(rows, number)
+    assert drop_reasons(data.draw(st.permutations(rows)), number) == found
     # One row of every question stays, unless its answers disagree: then none does.
     for id_ in {r["id"] for r in rows}:
         group = [r for r in rows if r["id"] == id_]
@@ -232,8 +234,8 @@ def test_many_rows_in_any_order():
     def half(one, other, domain):
         return {one, other} == {"1/2", "0.5"}
 
-    found = fate(rows, half)
+    found = drop_reasons(rows, half)
     rng.shuffle(rows)
-    assert fate(rows, half) == found
+    assert drop_reasons(rows, half) == found
     reasons = Counter(reason for reason, _ in found.values())
     assert reasons == {None: 61, "duplicate": 241, "conflicting_answers": 2}

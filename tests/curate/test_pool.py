@@ -84,7 +84,7 @@ def pool_of(arguments: list[str]) -> list[dict]:
     return [row for batch in scan(pipeline.ingest(chosen, run)) for row in batch.to_pylist()]
 
 
-def fates(rows: list[dict]) -> Counter:
+def drop_reasons(rows: list[dict]) -> Counter:
     return Counter((row["stage"], row["reason"]) for row in rows)
 
 
@@ -93,10 +93,10 @@ def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory, local_ray)
     return pool_of(settings(data, tmp_path_factory.mktemp("store")))
 
 
-def test_every_row_has_its_fate(undisturbed: list[dict], data: Path) -> None:
+def test_every_row_has_its_drop_reason(undisturbed: list[dict], data: Path) -> None:
     lines = sum(len(file.read_text().splitlines()) for file in (data / "rows").glob("*"))
     assert len(undisturbed) == lines == 600 + 60 + 60 + 5 + 2
-    found = fates(undisturbed)
+    found = drop_reasons(undisturbed)
     assert found["decontaminate", "contaminated"] == 2
     # rows of a conflict all go; a copy of one of them goes with it
     assert found["dedup", "conflicting_answers"] >= 10
@@ -135,12 +135,12 @@ def test_block_sizes_and_the_order_of_rows_make_no_difference(
         )  # fmt: skip
 
     assert content(other) == content(undisturbed)
-    assert fates(other) == fates(undisturbed)
+    assert drop_reasons(other) == drop_reasons(undisturbed)
 
 
 def test_steps_can_be_switched_off(data: Path, tmp_path: Path, local_ray) -> None:
     off = ["near.on=false", "decontaminate.files=[]", "gold_check=false"]
-    found = fates(pool_of(settings(data, tmp_path, *off)))
+    found = drop_reasons(pool_of(settings(data, tmp_path, *off)))
     assert {reason for _, reason in found} == {None, "duplicate", "conflicting_answers"}
 
 
@@ -152,9 +152,9 @@ def test_a_template_keeps_as_many_as_it_may(data: Path, tmp_path: Path, local_ra
     ]  # fmt: skip
     write(data / "trains", rows, files=1)
     more = ["near.numbers=template", "near.per_template=3"]
-    found = fates(pool_of(settings(data, tmp_path, *more, rows="trains")))
+    found = drop_reasons(pool_of(settings(data, tmp_path, *more, rows="trains")))
     assert found == {(None, None): 3, ("dedup", "template"): 37}
-    assert fates(pool_of(settings(data, tmp_path, rows="trains"))) == {(None, None): 40}
+    assert drop_reasons(pool_of(settings(data, tmp_path, rows="trains"))) == {(None, None): 40}
 
 
 def test_messy_pool_gives_each_record_its_row(tmp_path: Path, local_ray, monkeypatch) -> None:
@@ -164,8 +164,8 @@ def test_messy_pool_gives_each_record_its_row(tmp_path: Path, local_ray, monkeyp
     rows = pool_of([LAPTOP, f"sources={listed}", f"store={tmp_path}",
                     "engines.smollm2.kind=scripted", "near.on=false"])  # fmt: skip
     assert len(rows) == messy_pool.ROWS
-    assert fates(rows)["sources", "invalid"] == messy_pool.BROKEN
-    assert fates(rows)[None, None] == messy_pool.ROWS - messy_pool.BROKEN
+    assert drop_reasons(rows)["sources", "invalid"] == messy_pool.BROKEN
+    assert drop_reasons(rows)[None, None] == messy_pool.ROWS - messy_pool.BROKEN
 
 
 def test_a_benchmark_that_cannot_be_loaded_stops_the_job(
@@ -230,7 +230,7 @@ def test_kill_9_in_any_step_changes_nothing(
     assert sorted(map(str, pool_of(arguments))) != []
     files = sorted((run / "pool").glob("*.parquet"))
     rows = [row for file in files for row in pq.read_table(file).to_pylist()]
-    assert fates(rows) == fates(undisturbed)
+    assert drop_reasons(rows) == drop_reasons(undisturbed)
 
     def kept(pool: list[dict]) -> list[tuple]:
         return sorted((r["id"], r["file"], r["line"], r["order"]) for r in pool if not r["reason"])

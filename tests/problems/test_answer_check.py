@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from limo_ray.core.records import POOL
-from limo_ray.problems.answer_check import checked, mark_unverifiable, with_fate
+from limo_ray.problems.answer_check import checked, mark_unverifiable, with_drop_reason
 from limo_ray.verify import unverifiable
 
 # No six of these make the target: the search for an expression takes seconds.
@@ -94,14 +94,14 @@ def test_the_check_by_the_verifier_marks_the_same_rows_in_any_pieces():
 
 def test_a_table_of_nothing_that_lives():
     dead = pool([("", "math")] * 2)
-    dead = with_fate(dead, "sources", "invalid", ["{}", "{}"])
+    dead = with_drop_reason(dead, "sources", "invalid", ["{}", "{}"])
     assert mark_unverifiable(dead, checked).equals(dead)
     assert mark_unverifiable(pool([]), checked).num_rows == 0
 
 
 def test_a_fate_is_set_where_there_is_evidence_and_nowhere_else():
-    table = with_fate(pool([("1", "math")] * 3), "filters", "proof", [None, "{}", None])
-    table = with_fate(table, "dedup", "duplicate", [None, None, '{"kept": 1}'])
+    table = with_drop_reason(pool([("1", "math")] * 3), "filters", "proof", [None, "{}", None])
+    table = with_drop_reason(table, "dedup", "duplicate", [None, None, '{"kept": 1}'])
     assert table.schema.equals(POOL)
     fates = [
         tuple(row[name] for name in ("stage", "reason", "evidence")) for row in table.to_pylist()

@@ -19,10 +19,10 @@ from limo_ray.problems.near_duplicates import (
     NearConfig,
     band_keys,
     bands,
+    choose_survivors,
     components,
     jaccard,
     links,
-    settle,
     shingles,
 )
 from limo_ray.problems.text_features import Features
@@ -75,8 +75,8 @@ def gone(rows, equal=never, **config):
     """Row number -> (reason, evidence)."""
     config = NearConfig(**config)
     known, pairs = meet(rows, config)
-    settled = settle(known, pairs, config, equal)
-    return {n: (reason, json.loads(told)) for n, (reason, told) in settled.items()}
+    dropped = choose_survivors(known, pairs, config, equal)
+    return {n: (reason, json.loads(told)) for n, (reason, told) in dropped.items()}
 
 
 # bands
@@ -426,7 +426,7 @@ def test_a_crowd_of_one_template_costs_no_quadratic_time():
     rows += [row(each["question"] + " .") for each in rows[:50]]
     known, pairs = meet(rows, NearConfig())
     assert len(pairs) < 20 * 17 * len(rows)
-    found = settle(known, pairs, NearConfig(), never)
+    found = choose_survivors(known, pairs, NearConfig(), never)
     # Those with the same tokens go at the least.
     assert all(number in found or number + CROWD + 300 in found for number in range(50))
 
