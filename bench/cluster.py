@@ -193,7 +193,7 @@ def memory(problems: int) -> None:
 
     threading.Thread(target=watch, daemon=True).start()
     started, before = time.time(), me.memory_info().rss
-    difficulty.draw(store.within("pool"), store.within("run"), store, config, "gpu")
+    difficulty.sample_pool(store.within("pool"), store.within("run"), store, config, "gpu")
     done.set()
     spent = time.time() - started
     print(

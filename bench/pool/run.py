@@ -32,7 +32,7 @@ from score import peer, score
 from limo_ray.cli.ray_cluster import start_ray
 from limo_ray.core import config
 from limo_ray.curate.config import CurateConfig
-from limo_ray.curate.pipeline import ingest
+from limo_ray.curate.pool import build_pool
 from limo_ray.storage.store import Store, scan
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,7 +105,7 @@ def ours(data: Path, store: Path, rows: int) -> dict[str, Any]:
     run = Store(chosen.store).within("runs/bench")
     with Watch() as watch:
         started = time.time()
-        pool = ingest(chosen, run)
+        pool = build_pool(chosen, run)
         seconds = time.time() - started
     kept: list[str] = []
     reasons: dict[str, str] = {}

@@ -1,69 +1,73 @@
 """Candidate chains: the logged attempts at the kept problems, of teachers and strong stage."""
 
-import json
-from typing import Any
+from collections.abc import Iterator
 
 from limo_ray.attempts.log import AttemptLog
 from limo_ray.core.prompts import strip_think
-from limo_ray.core.records import Verdict
-from limo_ray.curate.config import ChainsConfig
+from limo_ray.core.records import Attempt, Verdict
+from limo_ray.curate.config import CurateConfig
+from limo_ray.curate.quality import score
+from limo_ray.curate.records import Chain, KeptProblem
 from limo_ray.sampling.stages import Stage
 from limo_ray.storage.store import Store
-from limo_ray.verify import JudgeConfig, judge_key
+from limo_ray.verify import judge_key
 
 
-def collect(
-    problems: list[dict[str, Any]],
-    stages: list[Stage],
-    store: Store,
-    config: ChainsConfig,
-    judge: JudgeConfig,
-) -> list[dict[str, Any]]:
-    """The chains of kept problems that pass the gate.
+def scored_chains(
+    problems: list[KeptProblem], stages: list[Stage], store: Store, config: CurateConfig
+) -> list[Chain]:
+    """The chains of kept problems that pass the gate, scored among one another.
 
     Args:
-        problems: kept rows, with the columns of a Problem.
-        stages: those whose attempts count as chains; a stage's name is the teacher's.
+        stages: all that were sampled; those of teachers give chains, and the strong one if
+            `reuse_strong` says so. A stage's name is the teacher's.
         store: holds their logs.
-        judge: whose verdicts count.
-
-    Returns:
-        One dict per chain: problem_id, teacher, index, solution, tokens, verdict. A chain that
-        ran into the token limit or into a loop is no candidate even without the gate, and of
-        equal texts for a problem only the first is.
     """
-    judges = {row["id"]: judge_key(row["answer"], row["domain"], judge) for row in problems}
-    chains = []
+    teachers = {teacher.name for teacher in config.chains.teachers}
+    if config.chains.reuse_strong:
+        teachers.add("strong")
+    groups = {problem.id: problem.group(config.selection.group_by) for problem in problems}
+    chains: list[Chain] = []
     seen: set[tuple[str, str]] = set()
     for stage in stages:
-        attempts = AttemptLog(store, stage.fingerprint).attempts(list(judges))
-        for attempt in sorted(attempts, key=lambda a: (a.problem_id, a.index)):
-            if attempt.index >= stage.rule.budget or attempt.judge != judges[attempt.problem_id]:
-                continue
-            if config.only_correct and attempt.verdict != Verdict.CORRECT:
-                continue
-            if attempt.finish_reason != "stop":
-                continue
-            text = attempt.completion.strip()
-            text = strip_think(text) if config.think == "strip" else text
-            if not text or (attempt.problem_id, text) in seen:
-                continue
-            seen.add((attempt.problem_id, text))
-            chains.append(
-                {
-                    "problem_id": attempt.problem_id,
-                    "teacher": stage.name,
-                    "index": attempt.index,
-                    "solution": text,
-                    "tokens": attempt.completion_tokens,
-                    "verdict": str(attempt.verdict),
-                }
-            )
+        for chain in _chains(problems, stage, store, config) if stage.name in teachers else ():
+            key = chain.problem_id, chain.solution
+            if key not in seen:  # of equal texts for a problem only the first is a candidate
+                seen.add(key)
+                chains.append(chain)
+    columns = score([chain.solution for chain in chains], config.quality)
+    for index, chain in enumerate(chains):
+        chain.scores = {name: float(values[index]) for name, values in columns.items()}
+        chain.group = groups[chain.problem_id]
     return chains
 
 
-def group_of(problem: dict[str, Any], group_by: str) -> str:
-    """A problem's group for balanced selection: source, domain, or metadata.<key>."""
-    column, _, key = group_by.partition(".")
-    value = json.loads(problem["metadata"] or "{}").get(key) if key else problem[column]
-    return str(value)
+def _chains(
+    problems: list[KeptProblem], stage: Stage, store: Store, config: CurateConfig
+) -> Iterator[Chain]:
+    """Those of one stage, by problem and index.
+
+    A chain that ran into the token limit or into a loop is none, even without the gate.
+    """
+    keys = {p.id: judge_key(p.answer, p.domain, config.sampler.judge) for p in problems}
+
+    def passes(attempt: Attempt) -> bool:
+        return (
+            attempt.index < stage.rule.budget
+            and attempt.judge == keys[attempt.problem_id]
+            and (attempt.verdict == Verdict.CORRECT or not config.chains.only_correct)
+            and attempt.finish_reason == "stop"
+        )
+
+    attempts = AttemptLog(store, stage.fingerprint).attempts(list(keys))
+    for attempt in sorted(filter(passes, attempts), key=lambda a: (a.problem_id, a.index)):
+        text = attempt.completion.strip()
+        text = strip_think(text) if config.chains.think == "strip" else text
+        if text:
+            yield Chain(
+                problem_id=attempt.problem_id,
+                teacher=stage.name,
+                index=attempt.index,
+                solution=text,
+                tokens=attempt.completion_tokens,
+            )

@@ -1,4 +1,4 @@
-"""The schema of conf/curate: everything that a curation can be told."""
+"""The schema of conf/curate: every setting of a curation."""
 
 from dataclasses import dataclass, field
 
@@ -17,9 +17,9 @@ from limo_ray.sampling.stop_rule import StopRule
 @dataclass(kw_only=True, slots=True)
 class StageConfig:
     engine: str = "???"
-    """Which of `engines` draws the attempts."""
+    """Which of `engines` makes the attempts."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    """How they are drawn."""
+    """How they are sampled."""
     rule: StopRule = field(default_factory=StopRule)
     """How many, and which problems are kept."""
 
@@ -37,6 +37,11 @@ class DifficultyConfig:
     overlap: bool = True
     """Engines of all stages run at once; false: one after the other (small clusters)."""
 
+    @property
+    def group_by(self) -> str:
+        """Column of the groups that stop_after_kept counts; empty when it counts all."""
+        return "" if self.per == "all" else self.per
+
     def check(self) -> None:
         if self.stop_after_kept < 0:
             raise ValueError(f"stop_after_kept: {self.stop_after_kept} must not be negative")
@@ -51,9 +56,9 @@ class TeacherConfig:
     engine: str = "???"
     """Which of `engines` writes the chains."""
     attempts: int = 4
-    """Chains drawn for each kept problem."""
+    """Chains sampled for each kept problem."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    """How they are drawn."""
+    """How they are sampled."""
 
     def check(self) -> None:
         if not 1 <= self.attempts <= 4096:
@@ -69,7 +74,7 @@ class ChainsConfig:
     reuse_strong: bool = True
     """Attempts of the strong stage are chains as well."""
     only_correct: bool = True
-    """Only chains that the verifier judged correct. The paper names no such gate."""
+    """Only chains that the verifier calls correct. The paper names no such gate."""
     think: str = "keep"
     """keep or strip the <think> part of a chain."""
 
@@ -121,8 +126,8 @@ class CurateConfig:
         used = {"difficulty.strong.engine": self.difficulty.strong.engine}
         if self.difficulty.weak:
             used["difficulty.weak.engine"] = self.difficulty.weak.engine
-        for place, teacher in enumerate(self.chains.teachers):
-            used[f"chains.teachers[{place}].engine"] = teacher.engine
+        for index, teacher in enumerate(self.chains.teachers):
+            used[f"chains.teachers[{index}].engine"] = teacher.engine
         for key, name in used.items():
             if name not in self.engines:
                 known = ", ".join(self.engines) or "none"
@@ -145,6 +150,6 @@ class CurateConfig:
         ]
         if weak := self.difficulty.weak:
             found.append(("difficulty.weak", weak.sampling, weak.engine))
-        for place, teacher in enumerate(self.chains.teachers):
-            found.append((f"chains.teachers[{place}]", teacher.sampling, teacher.engine))
+        for index, teacher in enumerate(self.chains.teachers):
+            found.append((f"chains.teachers[{index}]", teacher.sampling, teacher.engine))
         return found

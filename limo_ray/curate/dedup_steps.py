@@ -121,12 +121,15 @@ def collect_candidates(shard: int, shards: Shards, settings: PoolSettings, work:
 def compare_candidates(bucket: int, names: list[str], settings: PoolSettings, work: Store) -> int:
     """The candidate clusters of a bucket compared: which rows go, and for which one."""
     members = pa.concat_tables(read_bucket(work, f"members/{name}.arrow", bucket) for name in names)
-    rows = {row["row"]: row for row in members.to_pylist()}
+    candidates = [
+        near_duplicates.Candidate(**row | {"shingles": frozenset(row["shingles"])})
+        for row in members.to_pylist()
+    ]
     pairs = np.unique(_pairs(read_bucket(work, "candidates/pairs.arrow", bucket)), axis=0)
-    dropped = near_duplicates.choose_survivors(rows, pairs, settings.near, same_gold_answer)
+    dropped = near_duplicates.choose_survivors(candidates, pairs, settings.near, same_gold_answer)
     listed = [
         {"row": row, "reason": reason, "evidence": evidence}
         for row, (reason, evidence) in sorted(dropped.items())
     ]
     work.write_table(f"near/{bucket:05d}.parquet", pa.Table.from_pylist(listed, schema=DROPPED))
-    return len(rows)
+    return len(candidates)

@@ -1,15 +1,16 @@
 """Difficulty sampling: which problems of the pool are hard but solvable, and chains for those.
 
-The stages (weak model, strong model, teachers) are passes of attempts; stages on one engine share
-its replicas. With `overlap` all engines run at once, each problem going on as soon as it is
-decided; without, one engine's stages end before the next engine starts.
+Stages (weak model, strong model, teachers) on one engine are a pass and share its replicas. With
+`overlap` all engines run at once, and a problem goes on as soon as it is decided; without, one
+engine's stages end before the next engine starts.
 """
 
 import itertools
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,13 @@ import pyarrow as pa
 import ray
 from ray.data import Dataset
 
-from limo_ray.attempts.index import AttemptIndex
 from limo_ray.attempts.log import AttemptLog
 from limo_ray.core.records import SAMPLED, Verdict
 from limo_ray.curate.config import CurateConfig
+from limo_ray.curate.part_files import gather, write_parts
 from limo_ray.curate.pool import in_order
-from limo_ray.engines.base import EngineConfig, SamplingConfig, identity
+from limo_ray.curate.records import KeptProblem
+from limo_ray.engines.base import SamplingConfig, identity
 from limo_ray.sampling.passes import Pass, engine_seconds, resolve, warn_missing_gpus
 from limo_ray.sampling.progress import Progress
 from limo_ray.sampling.reverify import reverify
@@ -35,24 +37,52 @@ from limo_ray.verify import Health
 
 log = logging.getLogger(__name__)
 
-# A part of the decided problems: what the driver holds before it writes it.
+# A part file of the decided problems: what the driver holds before it writes it.
 PART_ROWS = 50_000
 PART_BYTES = 32 * 2**20
 
 
+@dataclass(frozen=True, slots=True)
+class Cutoffs:
+    """Up to which order problems count as sampled: that of the last keeper its group wanted."""
+
+    group_by: str
+    """Column of the groups; empty for one group."""
+    orders: dict[str, int]
+    """By group; a group without one has all its problems sampled."""
+
+    @classmethod
+    def of(cls, targets: dict[str, Target], group_by: str) -> "Cutoffs":
+        found = {group: target.cutoff() for group, target in targets.items()}
+        return cls(group_by, {group: order for group, order in found.items() if order is not None})
+
+    def group(self, row: dict[str, Any]) -> str:
+        """The group of a row of the pool."""
+        return str(row[self.group_by]) if self.group_by else ""
+
+    def include(self, row: dict[str, Any]) -> bool:
+        """Whether a row of the pool counts as sampled."""
+        cutoff = self.orders.get(self.group(row))
+        return cutoff is None or row["order"] <= cutoff
+
+
 @dataclass(kw_only=True, slots=True)
 class Sampled:
-    """What difficulty sampling came to."""
+    """What difficulty sampling gave, besides the decided problems."""
 
-    stages: list[Stage]
+    passes: list[Pass]
     stats: dict[str, Any]
     """Running totals of the samplers, by stage name (see Sampler._stats)."""
     seconds: float
     engines: dict[str, dict[str, Any]]
-    """By engine name: `replicas` that drew, and the `seconds` that they did so, added up."""
-    cutoffs: dict[str, int]
-    """By group: the order after which problems count as not sampled."""
+    """By engine name: `replicas` that sampled, and the `seconds` that they did so, added up."""
+    cutoffs: Cutoffs
     yields: list[Yield]
+
+    @property
+    def stages(self) -> list[Stage]:
+        """Of all passes, in order."""
+        return [stage for pass_ in self.passes for stage in pass_.stages]
 
 
 def passes(config: CurateConfig, device: str, *, identify: bool = True) -> list[Pass]:
@@ -60,38 +90,41 @@ def passes(config: CurateConfig, device: str, *, identify: bool = True) -> list[
 
     `identify` false leaves out the fingerprints, which need the models at hand.
     """
-    planned = []
+
+    def stage(
+        engine_name: str, name: str, rule: StopRule, sampling: SamplingConfig, *, gate: bool = True
+    ) -> tuple[str, Stage]:
+        engine = resolve(config.engines[engine_name], device)
+        fingerprint = ""
+        if identify:
+            fingerprint = sampling_fingerprint(
+                identity(engine), config.system, engine.dtype, engine.max_model_len, sampling
+            )
+        return engine_name, Stage(
+            name=name, rule=rule, sampling=sampling, fingerprint=fingerprint, gate=gate
+        )
+
+    stages = []
     if weak := config.difficulty.weak:
-        planned.append((weak.engine, "weak", weak.rule, weak.sampling, True))
+        stages.append(stage(weak.engine, "weak", weak.rule, weak.sampling))
     strong = config.difficulty.strong
-    planned.append((strong.engine, "strong", strong.rule, strong.sampling, True))
+    stages.append(stage(strong.engine, "strong", strong.rule, strong.sampling))
     for teacher in config.chains.teachers:
         rule = StopRule(budget=teacher.attempts, keep_min=0, keep_max=teacher.attempts, early=False)
-        planned.append((teacher.engine, teacher.name, rule, teacher.sampling, False))
-    result = []
-    for name, several in itertools.groupby(planned, key=lambda stage: stage[0]):
-        engine = resolve(config.engines[name], device)
-        stages = [
-            Stage(
-                name=stage,
-                rule=rule,
-                sampling=sampling,
-                fingerprint=_fingerprint(config, engine, sampling) if identify else "",
-                gate=gate,
-            )
-            for _, stage, rule, sampling, gate in several
-        ]
-        result.append(Pass(engine_name=name, engine=engine, stages=stages))
-    return result
+        stages.append(stage(teacher.engine, teacher.name, rule, teacher.sampling, gate=False))
+    return [
+        Pass(
+            engine_name=name,
+            engine=resolve(config.engines[name], device),
+            stages=[stage for _, stage in several],
+        )
+        for name, several in itertools.groupby(stages, key=itemgetter(0))
+    ]
 
 
-def _fingerprint(config: CurateConfig, engine: EngineConfig, sampling: SamplingConfig) -> str:
-    return sampling_fingerprint(
-        identity(engine), config.system, engine.dtype, engine.max_model_len, sampling
-    )
-
-
-def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: str) -> Sampled:
+def sample_pool(
+    pool: Store, run: Store, store: Store, config: CurateConfig, device: str
+) -> Sampled:
     """Samples the pool and writes every decided problem to `<run>/decided/part-*.parquet`.
 
     Args:
@@ -103,29 +136,24 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
     started = time.time()
     planned = passes(config, device)
     warn_missing_gpus(planned, device)
-    group_by = "" if config.difficulty.per == "all" else config.difficulty.per
-    counts = _pool_counts(pool, group_by)
-    targets = {}
-    if wanted := config.difficulty.stop_after_kept:
-        targets = {group: Target(wanted, place) for group, place in counts.items()}
+    stages = [stage for pass_ in planned for stage in pass_.stages]
+    group_by = config.difficulty.group_by
+    sizes = _pool_sizes(pool, group_by)
+    wanted = config.difficulty.stop_after_kept
+    targets = {group: Target(wanted, size) for group, size in sizes.items()} if wanted else {}
+    total = int(sum(size.sum() for size in sizes.values()))
     coordinator = start_coordinator()
-    stages = [stage for one in planned for stage in one.stages]
-    for fingerprint in {stage.fingerprint for stage in stages}:
-        index = _folded(pool, AttemptLog(store, fingerprint), config)
-        if config.difficulty.overlap:  # else a later pass may find what an earlier one has drawn
-            ray.get(coordinator.offer_index.remote(fingerprint, [ray.put(index)]))
-        del index
+    _read_logs(stages, pool, store, config, coordinator)
     for folder in ("decided", "passed"):
         run.delete(folder)
-    total = int(sum(place.sum() for place in counts.values()))
-    with Progress(coordinator, stages, total, config.difficulty.stop_after_kept) as progress:
+    with Progress(coordinator, stages, total, wanted) as progress:
         try:
             data = in_order(pool)
-            for place, one in enumerate(planned):
+            for index, pass_ in enumerate(planned):
                 data = sample(
                     data,
-                    one.engine,
-                    one.stages,
+                    pass_.engine,
+                    pass_.stages,
                     store,
                     system=config.system,
                     coordinator=coordinator,
@@ -133,12 +161,11 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
                     group_by=group_by,
                     total=total,
                 )
-                if not config.difficulty.overlap and one is not planned[-1]:
-                    data = _set_down(data, run.within(f"passed/{place}"))
+                if not config.difficulty.overlap and pass_ is not planned[-1]:
+                    data = _materialise(data, run.within(f"passed/{index}"))
             data.set_name("sampling")
-            decided = _until_met(data, targets, group_by, coordinator, progress)
-            for part, table in enumerate(_parts(decided)):
-                run.write_table(f"decided/part-{part:06d}.parquet", table)
+            decided = _until_met(_batches(data), targets, group_by, coordinator, progress)
+            _write(run.within("decided"), decided)
         except KeyboardInterrupt:
             progress.interrupt()
             raise
@@ -147,27 +174,29 @@ def draw(pool: Store, run: Store, store: Store, config: CurateConfig, device: st
     ray.kill(coordinator)
     run.delete("passed")
     _check_verdicts(stats, config.sampler.max_error_share)
-    cutoffs = {
-        group: cutoff
-        for group, target in targets.items()
-        if (cutoff := target.cutoff()) is not None
-    }
+    cutoffs = Cutoffs.of(targets, group_by)
     return Sampled(
-        stages=stages,
+        passes=planned,
         stats=stats,
         seconds=time.time() - started,
         engines=engines,
         cutoffs=cutoffs,
-        yields=_yields(run, counts, cutoffs, group_by) if targets else [],
+        yields=_yields(run, sizes, cutoffs) if targets else [],
     )
 
 
-def _folded(pool: Store, attempt_log: AttemptLog, config: CurateConfig) -> AttemptIndex:
-    """The log's state, its small parts merged and its stale verdicts given again."""
-    attempt_log.compact()
-    index = attempt_log.read_index()
-    again = reverify(pool, attempt_log, config.sampler.judge, index)
-    return index.with_rows_of(attempt_log.read_index(skip=index.parts)) if again else index
+def _read_logs(
+    stages: list[Stage], pool: Store, store: Store, config: CurateConfig, coordinator: Any
+) -> None:
+    """The stages' logs compacted, their stale verdicts given again, the samplers told of them."""
+    for fingerprint in {stage.fingerprint for stage in stages}:
+        attempt_log = AttemptLog(store, fingerprint)
+        attempt_log.compact()
+        index = attempt_log.read_index()
+        if reverify(pool, attempt_log, config.sampler.judge, index):
+            index = index.with_rows_of(attempt_log.read_index(skip=index.parts))
+        if config.difficulty.overlap:  # else a later pass may find what an earlier one sampled
+            ray.get(coordinator.offer_index.remote(fingerprint, [ray.put(index)]))
 
 
 def _check_verdicts(stats: dict[str, Any], max_error_share: float) -> None:
@@ -179,25 +208,28 @@ def _check_verdicts(stats: dict[str, Any], max_error_share: float) -> None:
         health.check()
 
 
-def _pool_counts(pool: Store, group_by: str) -> dict[str, np.ndarray]:
+def _pool_sizes(pool: Store, group_by: str) -> dict[str, np.ndarray]:
     """Live problems per order bucket, for each group; reads two small columns."""
     columns = ["order", "reason", *([group_by] if group_by else [])]
-    counts: dict[str, np.ndarray] = {}
+    sizes: dict[str, np.ndarray] = {}
     for batch in scan(pool, columns):
         batch = batch.filter(pa.compute.is_null(batch["reason"]))
         orders = batch["order"].to_numpy()
         groups = np.array(batch[group_by].to_pylist() if group_by else [""] * len(orders))
         for group in np.unique(groups):
-            counts[str(group)] = counts.get(str(group), 0) + buckets(orders[groups == group])
-    return counts
+            sizes[str(group)] = sizes.get(str(group), 0) + buckets(orders[groups == group])
+    return sizes
 
 
 def _until_met(
-    data: Dataset, targets: dict[str, Target], group_by: str, coordinator: Any, progress: Progress
+    batches: Iterator[pa.Table],
+    targets: dict[str, Target],
+    group_by: str,
+    coordinator: Any,
+    progress: Progress,
 ) -> Iterator[pa.Table]:
     """The decided rows as they come, until every group has the keepers it wants."""
     met: set[str] = set()
-    batches: Any = data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     for batch in batches:
         yield batch
         if not targets:
@@ -214,62 +246,45 @@ def _until_met(
             return
 
 
-def _set_down(data: Dataset, folder: Store) -> Dataset:
-    """What an engine's stages came to, in the store: no node that is lost takes it along."""
+def _batches(data: Dataset) -> Iterator[pa.Table]:
     batches: Any = data.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-    for part, table in enumerate(_parts(batches)):
-        folder.write_table(f"part-{part:06d}.parquet", table)
+    return iter(batches)
+
+
+def _write(folder: Store, tables: Iterator[pa.Table]) -> None:
+    sampled = (table.cast(SAMPLED) for table in tables)
+    write_parts(folder, gather(sampled, PART_ROWS, PART_BYTES))
+
+
+def _materialise(data: Dataset, folder: Store) -> Dataset:
+    """The rows that an engine's stages gave, by way of the store: no lost node loses them."""
+    _write(folder, _batches(data))
     paths = [folder.path(name) for name in folder.files("")]
     if not paths:
         return ray.data.from_arrow(SAMPLED.empty_table())
     return ray.data.read_parquet(paths, filesystem=folder.filesystem, schema=SAMPLED)
 
 
-def _parts(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """Many small tables as few: the driver holds one part, however large the pool is."""
-    held: list[pa.Table] = []
-    rows = size = 0
-    for table in tables:
-        held.append(table.cast(SAMPLED))
-        rows, size = rows + len(table), size + table.nbytes
-        if rows >= PART_ROWS or size >= PART_BYTES:
-            yield pa.concat_tables(held).combine_chunks()
-            held, rows, size = [], 0, 0
-    if held:
-        yield pa.concat_tables(held).combine_chunks()
+def kept_problems(run: Store, cutoffs: Cutoffs) -> list[KeptProblem]:
+    """The problems that difficulty sampling kept, in their seeded order."""
+    names = [field.name for field in fields(KeptProblem)]
+    kept: list[KeptProblem] = []
+    for batch in scan(run.within("decided"), [*names, "alive"]):
+        rows = batch.filter(batch["alive"]).select(names).to_pylist()
+        kept += [KeptProblem(**row) for row in rows if cutoffs.include(row)]
+    return sorted(kept, key=lambda problem: problem.order)
 
 
-def counts_as_sampled(row: dict[str, Any], cutoffs: dict[str, int], group_by: str) -> bool:
-    """False for a problem that comes after the last keeper that its group wanted."""
-    cutoff = cutoffs.get(row[group_by] if group_by else "")
-    return cutoff is None or row["order"] <= cutoff
-
-
-def _yields(
-    run: Store, counts: dict[str, np.ndarray], cutoffs: dict[str, int], group_by: str
-) -> list[Yield]:
-    sampled = dict.fromkeys(counts, 0)
-    kept = dict.fromkeys(counts, 0)
-    columns = ["order", "alive", *([group_by] if group_by else [])]
-    for batch in scan(run.within("decided"), columns):
-        for row in batch.to_pylist():
-            if counts_as_sampled(row, cutoffs, group_by):
-                group = row[group_by] if group_by else ""
-                sampled[group] += 1
-                kept[group] += row["alive"]
+def _yields(run: Store, sizes: dict[str, np.ndarray], cutoffs: Cutoffs) -> list[Yield]:
+    sampled = dict.fromkeys(sizes, 0)
+    kept = dict.fromkeys(sizes, 0)
+    group_by = [cutoffs.group_by] if cutoffs.group_by else []
+    for batch in scan(run.within("decided"), ["order", "alive", *group_by]):
+        for row in filter(cutoffs.include, batch.to_pylist()):
+            group = cutoffs.group(row)
+            sampled[group] += 1
+            kept[group] += row["alive"]
     return [
-        extrapolate(group or "all", int(counts[group].sum()), sampled[group], kept[group])
-        for group in sorted(counts)
+        extrapolate(group or "all", int(sizes[group].sum()), sampled[group], kept[group])
+        for group in sorted(sizes)
     ]
-
-
-def manifest_stage(stage: Stage, engine_name: str, model: str) -> dict[str, Any]:
-    """A stage's settings for the manifest."""
-    return {
-        "name": stage.name,
-        "engine": engine_name,
-        "model": model,
-        "fingerprint": stage.fingerprint,
-        "rule": asdict(stage.rule),
-        "sampling": asdict(stage.sampling),
-    }

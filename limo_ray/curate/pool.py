@@ -13,7 +13,9 @@ second run skips what is there, and a killed one continues with the next file. A
 counts all rows in the order of the shards' names.
 """
 
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -21,12 +23,23 @@ import pyarrow as pa
 import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
-from limo_ray.core.records import ORDER_BITS, SAMPLED, order
+from limo_ray import verify
+from limo_ray.core.records import ORDER_BITS, SAMPLED, fingerprint, order
 from limo_ray.curate import dedup_steps
-from limo_ray.curate.read_step import PoolSettings, named_items, read
+from limo_ray.curate.config import CurateConfig
+from limo_ray.curate.read_step import (
+    PoolSettings,
+    bucket_count,
+    items_to_keep_out,
+    named_items,
+    pool_settings,
+    read,
+    room_for_questions,
+)
 from limo_ray.curate.shuffle_files import Shards
 from limo_ray.curate.steps import Step
 from limo_ray.problems.drop_reasons import DROPPED, with_drop_reason
+from limo_ray.problems.sources import open_sources, signature
 from limo_ray.storage.store import Store
 
 if TYPE_CHECKING:
@@ -36,22 +49,52 @@ VERSION = 1  # of what these steps make of the same sources and settings
 ROWS_IN_ORDER = 200_000  # read at once by whoever samples the pool in its order
 
 
-def build(settings: PoolSettings, work: Store, pool: Store) -> dict[str, float]:
-    """Writes the pool's shards; returns the seconds that each step took.
+def build_pool(config: CurateConfig, run: Store) -> Store:
+    """The folder of the pool's shards: Parquet files with the columns of POOL and `order`.
+
+    A pool that is there is kept while `pool_key` stays the same; one half made is continued.
+    """
+    key = pool_key(config)
+    pool, work = run.within("pool"), run.within("pool-work")
+    if (run.read_json("pool.json") or {}).get("key") == key:
+        return pool
+    opened = open_sources(config.sources, config.seed)
+    if (work.read_json("key.json") or {}).get("key") != key:
+        run.delete("pool.json")
+        run.delete("pool")
+        run.delete("pool-work")
+        work.write_json("key.json", {"key": key, "buckets": bucket_count(opened)})
+    buckets = work.read_json("key.json")["buckets"]
+    items, missing = items_to_keep_out(config)
+    settings = pool_settings(config, opened, items, buckets)
+    seconds: dict[str, float] = {}
+    for step in steps(settings, work, pool):
+        seconds[step.name] = round(seconds.get(step.name, 0) + step.finish(), 1)
+    kept_out = Counter(item.benchmark for item in items)
+    facts = {"seconds": seconds, "kept_out": kept_out, "missing": missing}
+    run.write_json("pool.json", {"key": key, **facts})
+    run.delete("pool-work")
+    return pool
+
+
+def pool_key(config: CurateConfig) -> str:
+    """Changes whenever the pool would: settings, source files, code that makes or drops rows."""
+    made_of = [asdict(source) for source in config.sources], signature(config.sources)
+    drops = [asdict(config.filters), asdict(config.decontaminate), asdict(config.near)]
+    kept_out = signature(config.decontaminate.files)
+    room = room_for_questions(config)
+    rest = [config.gold_check, config.seed, room, verify.VERSION, VERSION]
+    return fingerprint([*made_of, *drops, kept_out, rest])
+
+
+def steps(settings: PoolSettings, work: Store, pool: Store) -> Iterator[Step]:
+    """The steps in order. Ask for the next one only when a step is finished: it reads its files.
 
     Args:
         settings: what to read and what to drop.
         work: folder of the files between steps; what is there is not made again.
-        pool: folder of the shards, Parquet files with the columns of POOL and `order`.
+        pool: folder of the shards.
     """
-    seconds: dict[str, float] = {}
-    for step in steps(settings, work, pool):
-        seconds[step.name] = round(seconds.get(step.name, 0) + step.finish(), 1)
-    return seconds
-
-
-def steps(settings: PoolSettings, work: Store, pool: Store) -> Iterator[Step]:
-    """The steps in order. Ask for the next one only when a step is finished: it reads its files."""
     items = named_items(settings.sources)
     yield Step(
         name="read", outputs=work.within("done"),

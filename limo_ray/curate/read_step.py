@@ -77,7 +77,7 @@ def pool_settings(
     )
 
 
-def to_keep_out(config: CurateConfig) -> tuple[list[benchmarks.Item], list[str]]:
+def items_to_keep_out(config: CurateConfig) -> tuple[list[benchmarks.Item], list[str]]:
     """All items of the benchmarks that the config names, and why others are missing, if allowed.
 
     Raises:

@@ -6,8 +6,10 @@
 
 from collections import defaultdict
 from dataclasses import dataclass
+from operator import attrgetter
 from random import Random
-from typing import Any
+
+from limo_ray.curate.records import Chain
 
 METHODS = ("limo", "random", "longest", "s1")
 
@@ -30,34 +32,33 @@ class SelectionConfig:
             raise ValueError(f"k: {self.k} must be at least 1")
 
 
-def select(chains: list[dict[str, Any]], config: SelectionConfig) -> list[dict[str, Any]]:
+def select(chains: list[Chain], config: SelectionConfig) -> list[Chain]:
     """One chain for each of at most k problems, best first.
 
     Args:
-        chains: candidates with problem_id, teacher, index, tokens, score and group. Their order
-            does not matter: ties are broken by id, teacher and index.
+        chains: candidates. Their order does not matter: ties are broken by id, teacher and index.
     """
-    chains = sorted(chains, key=lambda c: (c["problem_id"], c["teacher"], c["index"]))
+    chains = sorted(chains, key=lambda c: (c.problem_id, c.teacher, c.index))
     rng = Random(config.seed)
-    by_problem: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    by_problem: dict[str, list[Chain]] = defaultdict(list)
     for chain in chains:
-        by_problem[chain["problem_id"]].append(chain)
+        by_problem[chain.problem_id].append(chain)
     if config.method == "random":
         picked = [rng.choice(several) for several in by_problem.values()]
         rng.shuffle(picked)
         return picked[: config.k]
-    key = "score" if config.method == "limo" else "tokens"
-    best = [max(several, key=lambda c: c[key]) for several in by_problem.values()]
-    best.sort(key=lambda c: (-c[key], c["problem_id"]))
+    rank_by = attrgetter("score" if config.method == "limo" else "tokens")
+    best = [max(several, key=rank_by) for several in by_problem.values()]
+    best.sort(key=lambda c: (-rank_by(c), c.problem_id))
     return _balanced(best, config.k, rng) if config.method == "s1" else best[: config.k]
 
 
-def _balanced(longest_first: list[dict[str, Any]], k: int, rng: Random) -> list[dict[str, Any]]:
+def _balanced(longest_first: list[Chain], k: int, rng: Random) -> list[Chain]:
     """s1: a group uniformly at random, in it a chain with p proportional to 2^-rank by length."""
-    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    groups: dict[str, list[Chain]] = defaultdict(list)
     for chain in longest_first:
-        groups[chain["group"]].append(chain)
-    picked: list[dict[str, Any]] = []
+        groups[chain.group].append(chain)
+    picked: list[Chain] = []
     while groups and len(picked) < k:
         name = rng.choice(sorted(groups))
         ranked = groups[name]

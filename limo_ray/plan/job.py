@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from limo_ray.curate.pipeline import outline as curation
+from limo_ray.curate.outline import outline as curation
 from limo_ray.plan.basis import Basis, basis
 from limo_ray.plan.cluster import cost, device, pool_cores
 from limo_ray.plan.config import PlanConfig

@@ -2,7 +2,7 @@
 
     keys = band_keys(Features.of(questions), procedural, config)     per row: what to meet others by
     pairs = links(rows, keys, tie)                                   rows that met
-    choose_survivors(rows, pairs, config, equal)                     which rows go
+    choose_survivors(candidates, pairs, config, equal)               which rows go
 
 MinHash (Broder 1997) over shingles of normalised tokens, cut into bands (Leskovec, Rajaraman and
 Ullman, Mining of Massive Datasets, section 3.4); every pair that meets is compared by its true
@@ -11,9 +11,9 @@ and operations of a question in order, so that "3 apples" and "4 apples" never m
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
 
 import numpy as np
 
@@ -44,7 +44,7 @@ class NearConfig:
     per_template: int = 1
     """With numbers: template, how many problems of one template stay."""
     same_answer: bool = True
-    """Questions whose gold answers the verifier tells apart are different problems."""
+    """Questions whose gold answers differ for the verifier are different problems."""
 
     def check(self) -> None:
         if not 0.3 <= self.threshold <= 1:
@@ -123,13 +123,13 @@ def links(row: np.ndarray, key: np.ndarray, tie: np.ndarray) -> np.ndarray:
     begins = np.append(np.zeros(min(len(key), 1), np.int64), changes)
     sizes = np.diff(np.append(begins, len(key)))
     size = np.repeat(sizes, sizes)
-    left = np.arange(len(key)) - np.repeat(begins, sizes)  # place in the group
+    left = np.arange(len(key)) - np.repeat(begins, sizes)  # position in the group
     found = [np.zeros((0, 2), np.int64)]
     for step in range(1, int(min(sizes.max(initial=1), ALL_PAIRS))):
         fits = (left + step < size) & ((size <= ALL_PAIRS) | (step <= NEIGHBOURS))
-        one = np.flatnonzero(fits)
-        one = one[(size[one] <= CROWD) | (tie[one] == tie[one + step])]
-        found.append(np.stack([row[one], row[one + step]], axis=1))
+        first = np.flatnonzero(fits)
+        first = first[(size[first] <= CROWD) | (tie[first] == tie[first + step])]
+        found.append(np.stack([row[first], row[first + step]], axis=1))
     starred = np.flatnonzero((size > ALL_PAIRS) & (size <= CROWD) & (left > 0))
     found.append(np.stack([row[starred - left[starred]], row[starred]], axis=1))
     pairs = np.concatenate(found)
@@ -139,20 +139,15 @@ def links(row: np.ndarray, key: np.ndarray, tie: np.ndarray) -> np.ndarray:
 
 def components(pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The rows in pairs, sorted, and for each the smallest row it is connected with."""
-    rows, places = np.unique(pairs, return_inverse=True)
-    one, other = places.reshape(pairs.shape).T
-    label = np.arange(len(rows))
-    while True:
-        low = np.minimum(label[one], label[other])
-        new = label.copy()
-        np.minimum.at(new, label[one], low)
-        np.minimum.at(new, label[other], low)
-        new = new[new]
-        while not np.array_equal(new, new[new]):
-            new = new[new]
-        if np.array_equal(new, label):
-            return rows, rows[label]
-        label = new
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    rows, positions = np.unique(pairs, return_inverse=True)
+    one, other = positions.reshape(pairs.shape).T
+    graph = coo_array((np.ones(len(pairs), bool), (one, other)), shape=(len(rows), len(rows)))
+    _, labels = connected_components(graph, directed=False)
+    _, first = np.unique(labels, return_index=True)
+    return rows, rows[first[labels]]
 
 
 def jaccard(one: frozenset[int], other: frozenset[int]) -> float:
@@ -161,77 +156,91 @@ def jaccard(one: frozenset[int], other: frozenset[int]) -> float:
     return shared / (len(one) + len(other) - shared) if one or other else 1.0
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """A row that shares a key with another one, and what decides between them."""
+
+    row: int
+    """Its number in the pool."""
+    id: str
+    answer: str
+    domain: str
+    source: str
+    file: str
+    line: int
+    rank: int
+    """Of its source: rows of the one named first stay."""
+    solved: bool
+    """Whether it came with a worked solution."""
+    contents: int
+    """`Features.contents`."""
+    shingles: frozenset[int]
+
+    def precedence(self) -> tuple[int, bool, str]:
+        """The smallest stays: the source named first, a worked solution, the smaller id."""
+        return self.rank, not self.solved, self.id
+
+    def same_problem(self, other: "Candidate", config: NearConfig, equal: Equal) -> bool:
+        """Whether numbers and gold answers allow that both are one problem."""
+        if self.contents != other.contents:
+            return False
+        if self.domain in PROCEDURAL:
+            # Tokens do not see a board or a figure; the gold answer carries what it was made of.
+            return self.answer == other.answer
+        if not config.same_answer:
+            return True
+        return self.domain == other.domain and (
+            self.answer == other.answer or equal(self.answer, other.answer, self.domain)
+        )
+
+    def evidence(self, dropped: "Candidate") -> str:
+        """JSON for the ledger: why a row goes where this one stays."""
+        kept = {"source": self.source, "file": self.file, "line": self.line}
+        similarity = round(jaccard(self.shingles, dropped.shingles), 4)
+        return json.dumps({"kept": kept, "id": self.id, "similarity": similarity})
+
+
 def choose_survivors(
-    rows: dict[int, dict[str, Any]], pairs: np.ndarray, config: NearConfig, equal: Equal
+    candidates: list[Candidate], pairs: np.ndarray, config: NearConfig, equal: Equal
 ) -> dict[int, tuple[str, str]]:
-    """Of candidates the rows that go: row -> (reason, evidence as JSON).
+    """The rows that go: row -> (reason, evidence as JSON).
 
     Args:
-        rows: by row number: shingles (list of int), contents (int), rank of the source, solved, id,
-            answer, domain, source, file, line.
-        pairs: (m, 2) candidate pairs among them.
-        equal: tells gold answers apart.
+        pairs: (m, 2) rows of the candidates that are to be compared.
+        equal: compares gold answers.
     """
-    sets = {number: frozenset(row["shingles"]) for number, row in rows.items()}
+    rows = {candidate.row: candidate for candidate in candidates}
     alike = [
         (one, other)
         for one, other in pairs.tolist()
-        if jaccard(sets[one], sets[other]) >= config.threshold
+        if jaccard(rows[one].shingles, rows[other].shingles) >= config.threshold
     ]
-    strict = [
-        pair for pair in alike
-        if rows[pair[0]]["contents"] == rows[pair[1]]["contents"]
-        and _same(rows[pair[0]], rows[pair[1]], config, equal)
-    ]  # fmt: skip
-    gone: dict[int, tuple[str, int]] = {}  # row -> reason, row that stays
-    for cluster in _clusters(strict):
-        best, *others = sorted(cluster, key=lambda number: _order(rows[number]))
-        for number in others:
-            gone[number] = "near_duplicate", best
+    same = [pair for pair in alike if rows[pair[0]].same_problem(rows[pair[1]], config, equal)]
+
+    def ranked(cluster: Iterable[int]) -> list[int]:
+        return sorted(cluster, key=lambda row: rows[row].precedence())
+
+    dropped: dict[int, tuple[str, int]] = {}  # row -> reason, row that stays
+    for cluster in _clusters(same):
+        best, *others = ranked(cluster)
+        dropped |= dict.fromkeys(others, ("near_duplicate", best))
     if config.numbers == "template":
-        made = {number for number, row in rows.items() if row["domain"] in PROCEDURAL}
-        for cluster in _clusters([pair for pair in alike if not made.intersection(pair)]):
-            standing = sorted(set(cluster) - set(gone), key=lambda number: _order(rows[number]))
-            for number in standing[config.per_template :]:
-                gone[number] = "template", standing[0]
-    told: dict[int, tuple[str, str]] = {}
-    for number, (reason, best) in gone.items():
-        if best in gone:  # the best of its duplicates went with the template
-            best = gone[best][1]
-        told[number] = reason, _evidence(rows, sets, best, number)
-    return told
-
-
-def _same(one: dict[str, Any], other: dict[str, Any], config: NearConfig, equal: Equal) -> bool:
-    if one["domain"] in PROCEDURAL:
-        # Tokens do not see a coordinator or a drawing; the gold answer carries what it was made of.
-        return one["answer"] == other["answer"]
-    if not config.same_answer:
-        return True
-    return one["domain"] == other["domain"] and (
-        one["answer"] == other["answer"] or equal(one["answer"], other["answer"], one["domain"])
-    )
+        procedural = {row for row, known in rows.items() if known.domain in PROCEDURAL}
+        for cluster in _clusters([pair for pair in alike if not procedural.intersection(pair)]):
+            left = ranked(set(cluster) - set(dropped))
+            dropped |= dict.fromkeys(left[config.per_template :], ("template", left[0]))
+    found: dict[int, tuple[str, str]] = {}
+    for row, (reason, best) in dropped.items():
+        if best in dropped:  # the best of its duplicates went with the template
+            best = dropped[best][1]
+        found[row] = reason, rows[best].evidence(rows[row])
+    return found
 
 
 def _clusters(pairs: list[tuple[int, int]]) -> list[list[int]]:
     if not pairs:
         return []
-    rows, labels = components(np.array(pairs, np.int64))
     found: dict[int, list[int]] = {}
-    for row, label in zip(rows.tolist(), labels.tolist(), strict=True):
+    for row, label in np.stack(components(np.array(pairs, np.int64)), axis=1).tolist():
         found.setdefault(label, []).append(row)
     return list(found.values())
-
-
-def _order(row: dict[str, Any]) -> tuple[int, bool, str]:
-    """Who stays: the source named first, a row with a worked solution, the smaller id."""
-    return row["rank"], not row["solved"], row["id"]
-
-
-def _evidence(
-    rows: dict[int, dict[str, Any]], sets: dict[int, frozenset[int]], best: int, number: int
-) -> str:
-    stays = rows[best]
-    kept = {name: stays[name] for name in ("source", "file", "line")}
-    similarity = round(jaccard(sets[best], sets[number]), 4)
-    return json.dumps({"kept": kept, "id": stays["id"], "similarity": similarity})

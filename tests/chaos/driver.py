@@ -11,7 +11,8 @@ import ray
 
 from limo_ray.cli import job
 from limo_ray.curate.config import CurateConfig
-from limo_ray.curate.pipeline import curate, outline
+from limo_ray.curate.outline import outline
+from limo_ray.curate.pipeline import curate
 from limo_ray.sampling import ray_data_settings
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from limo_ray.core import config
-from limo_ray.curate import pipeline, read_step
+from limo_ray.curate import read_step
 from limo_ray.curate.config import CurateConfig
+from limo_ray.curate.pool import build_pool
 from limo_ray.problems import sources
 from limo_ray.storage.store import Store, scan
 from tests.curate import messy_pool
@@ -81,7 +82,7 @@ def settings(data: Path, store: Path, *more: str, rows: str = "rows") -> list[st
 def pool_of(arguments: list[str]) -> list[dict]:
     chosen = config.load(CurateConfig, arguments)
     run = Store(chosen.store).within("runs/laptop")
-    return [row for batch in scan(pipeline.ingest(chosen, run)) for row in batch.to_pylist()]
+    return [row for batch in scan(build_pool(chosen, run)) for row in batch.to_pylist()]
 
 
 def drop_reasons(rows: list[dict]) -> Counter:

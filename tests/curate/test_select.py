@@ -5,17 +5,18 @@ from random import Random
 
 import pytest
 
+from limo_ray.curate.records import Chain
 from limo_ray.curate.select import METHODS, SelectionConfig, select
 
 
-def chains(problems: int = 60, each: int = 3) -> list[dict]:
+def chains(problems: int = 60, each: int = 3) -> list[Chain]:
     rng = Random(0)
     return [
-        {
-            "problem_id": f"p{number:03}", "teacher": "t", "index": index,
-            "tokens": rng.randrange(10, 1000), "score": rng.gauss(0, 1),
-            "group": "large" if number % 6 else "small",
-        }
+        Chain(
+            problem_id=f"p{number:03}", teacher="t", index=index, solution="",
+            tokens=rng.randrange(10, 1000), scores={"score": rng.gauss(0, 1)},
+            group="large" if number % 6 else "small",
+        )
         for number in range(problems)
         for index in range(each)
     ]  # fmt: skip
@@ -26,7 +27,7 @@ def test_one_chain_per_problem_and_no_more_than_k(method: str) -> None:
     some = chains()
     picked = select(some, SelectionConfig(method=method, k=20, seed=1))
     assert len(picked) == 20
-    assert len({chain["problem_id"] for chain in picked}) == 20
+    assert len({chain.problem_id for chain in picked}) == 20
     Random(5).shuffle(some)
     assert select(some, SelectionConfig(method=method, k=20, seed=1)) == picked
 
@@ -41,30 +42,30 @@ def test_limo_takes_the_best_chain_of_each_problem_and_ranks_them() -> None:
     some = chains()
     best = {}
     for chain in some:
-        name = chain["problem_id"]
-        best[name] = max(best.get(name, chain["score"]), chain["score"])
+        name = chain.problem_id
+        best[name] = max(best.get(name, chain.score), chain.score)
     expected = sorted(best.values(), reverse=True)[:20]
     picked = select(some, SelectionConfig(method="limo", k=20))
-    assert [chain["score"] for chain in picked] == expected
+    assert [chain.score for chain in picked] == expected
 
 
 def test_longest_ranks_by_tokens() -> None:
     picked = select(chains(), SelectionConfig(method="longest", k=5))
-    lengths = [chain["tokens"] for chain in picked]
+    lengths = [chain.tokens for chain in picked]
     assert lengths == sorted(lengths, reverse=True)
-    assert lengths[0] == max(chain["tokens"] for chain in chains())
+    assert lengths[0] == max(chain.tokens for chain in chains())
 
 
 def test_s1_balances_groups_and_prefers_length() -> None:
-    """10 of the 60 problems are in the small group: half of the first draws are theirs."""
+    """10 of the 60 problems are in the small group: half of the first picks are theirs."""
     groups, ranks = Counter(), Counter()
-    lengths = sorted((c["tokens"] for c in select(chains(), SelectionConfig(method="longest",
-                      k=60)) if c["group"] == "large"), reverse=True)  # fmt: skip
+    lengths = sorted((c.tokens for c in select(chains(), SelectionConfig(method="longest",
+                      k=60)) if c.group == "large"), reverse=True)  # fmt: skip
     for seed in range(400):
         first = select(chains(), SelectionConfig(method="s1", k=1, seed=seed))[0]
-        groups[first["group"]] += 1
-        if first["group"] == "large":
-            ranks[lengths.index(first["tokens"])] += 1
+        groups[first.group] += 1
+        if first.group == "large":
+            ranks[lengths.index(first.tokens)] += 1
     assert 160 < groups["small"] < 240
     assert 0.4 < ranks[0] / groups["large"] < 0.6, "the longest has p = 1/2"
 

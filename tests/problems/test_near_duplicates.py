@@ -16,6 +16,7 @@ from limo_ray.problems.near_duplicates import (
     ALL_PAIRS,
     CROWD,
     PROCEDURAL,
+    Candidate,
     NearConfig,
     band_keys,
     bands,
@@ -56,18 +57,19 @@ def meet(rows, config):
     keys = band_keys(found, made, config)
     ties = np.repeat(found.whole().astype(np.uint32), keys.shape[1])
     numbers = np.repeat(np.arange(len(rows)), keys.shape[1])
-    told = keys.ravel() != 0
-    pairs = links(numbers[told], keys.ravel()[told], ties[told])
+    keyed = keys.ravel() != 0
+    pairs = links(numbers[keyed], keys.ravel()[keyed], ties[keyed])
     hashes, offsets = shingles(found, config)
     contents = found.contents()
-    known = {
-        number: row
-        | {
-            "shingles": hashes[offsets[number] : offsets[number + 1]].tolist(),
-            "contents": int(contents[number]),
-        }
+    known = [
+        Candidate(
+            row=number,
+            shingles=frozenset(hashes[offsets[number] : offsets[number + 1]].tolist()),
+            contents=int(contents[number]),
+            **{name: value for name, value in row.items() if name != "question"},
+        )
         for number, row in enumerate(rows)
-    }
+    ]
     return known, pairs
 
 
@@ -76,7 +78,7 @@ def gone(rows, equal=never, **config):
     config = NearConfig(**config)
     known, pairs = meet(rows, config)
     dropped = choose_survivors(known, pairs, config, equal)
-    return {n: (reason, json.loads(told)) for n, (reason, told) in dropped.items()}
+    return {n: (reason, json.loads(evidence)) for n, (reason, evidence) in dropped.items()}
 
 
 # bands
@@ -260,7 +262,7 @@ def test_near_duplicates_are_found_and_others_are_not():
     known, _ = meet(rows, NearConfig())
     alike = missed = 0
     for one in range(0, len(rows), 2):
-        sets = [frozenset(known[number]["shingles"]) for number in (one, one + 1)]
+        sets = [known[number].shingles for number in (one, one + 1)]
         hit = one in found or one + 1 in found
         if jaccard(*sets) >= 0.8:
             alike += 1

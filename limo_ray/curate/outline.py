@@ -1,0 +1,47 @@
+"""What a curation would do, in lines, for --dry-run and the plan."""
+
+import json
+
+from limo_ray.curate.config import CurateConfig
+from limo_ray.curate.difficulty import passes
+from limo_ray.storage.store import Store
+
+
+def outline(config: CurateConfig, device: str) -> str:
+    """What a run would do: stages, engines and resources, in lines. Starts nothing."""
+    lines = ["sources"]
+    lines += [f"  {source.label()}" for source in config.sources]
+    gates = ["filters", *(["gold check"] if config.gold_check else [])]
+    named = [*config.decontaminate.benchmarks, *(f.label() for f in config.decontaminate.files)]
+    gates.append(f"decontamination ({', '.join(named) or 'against nothing'})")
+    gates += ["exact dedup", *(["near-duplicates"] if config.near.on else [])]
+    lines.append("pool        " + ", ".join(gates))
+    for pass_ in passes(config, device, identify=False):
+        engine = pass_.engine
+        replicas = f"{engine.min_replicas} to {engine.max_replicas}"
+        each = f"{engine.tensor_parallel * engine.pipeline_parallel} GPU(s)"
+        if engine.device == "cpu":
+            each = f"{engine.num_cpus:g} CPU(s)"
+        if engine.bundles:
+            each = f"bundles {json.dumps([dict(bundle) for bundle in engine.bundles])}"
+        lines.append(
+            f"engine {pass_.engine_name}: {engine.model} on {engine.device}, {engine.dtype}, "
+            f"{replicas} replica(s) of {each}, {engine.max_num_seqs} sequences each"
+        )
+        for stage in pass_.stages:
+            rule = stage.rule
+            keep = f"keep {rule.keep_min} to {rule.keep_max} correct" if stage.gate else "chains"
+            lines.append(
+                f"  {stage.name}: {rule.budget} attempts, {keep}; temperature "
+                f"{stage.sampling.temperature:g}, {stage.sampling.max_tokens} tokens"
+            )
+    wanted = config.difficulty.stop_after_kept
+    lines.append(
+        f"stop        after {wanted} kept per {config.difficulty.per}" if wanted
+        else "stop        when the whole pool is sampled"
+    )  # fmt: skip
+    gate = "verified correct" if config.chains.only_correct else "all complete"
+    lines.append(f"chains      {gate}")
+    lines.append(f"selection   {config.selection.method}, {config.selection.k} examples")
+    lines.append(f"output      {Store(config.store).shown}/runs/{config.name}")
+    return "\n".join(lines)

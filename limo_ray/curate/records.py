@@ -1,0 +1,52 @@
+"""The rows that a curation chooses from: kept problems and their chains. Plain values."""
+
+import json
+from dataclasses import dataclass, field
+
+from limo_ray.core.records import Problem
+
+
+@dataclass(kw_only=True, slots=True)
+class KeptProblem(Problem):
+    """A problem that difficulty sampling kept."""
+
+    file: str
+    line: int
+    order: int
+    """Its position in the seeded order."""
+    outcomes: str
+    """Of the stages, as JSON: a list of stage, correct, finished, decision."""
+
+    def pass_rate(self) -> str:
+        """correct/finished of the strong stage, as a text: it is a count, not an estimate."""
+        for outcome in json.loads(self.outcomes):
+            if outcome["stage"] == "strong":
+                return f"{outcome['correct']}/{outcome['finished']}"
+        return ""
+
+    def group(self, group_by: str) -> str:
+        """Its group for balanced selection: source, domain, or metadata.<key>."""
+        column, _, key = group_by.partition(".")
+        value = json.loads(self.metadata or "{}").get(key) if key else getattr(self, column)
+        return str(value)
+
+
+@dataclass(kw_only=True, slots=True)
+class Chain:
+    """An attempt at a kept problem that can become an example."""
+
+    problem_id: str
+    teacher: str
+    index: int
+    """Of the attempt."""
+    solution: str
+    tokens: int
+    group: str = ""
+    """Of its problem, for balanced selection."""
+    scores: dict[str, float] = field(default_factory=dict)
+    """The columns of `quality.score`."""
+
+    @property
+    def score(self) -> float:
+        """The weighted sum of the criteria."""
+        return self.scores["score"]
