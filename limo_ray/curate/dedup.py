@@ -24,14 +24,14 @@ def duplicates(ids: pa.Table, priorities: list[str], equal: Equal) -> pa.Table:
     """The rows that go, with the schema DROPPED, by row number.
 
     A duplicate gets reason "duplicate", with the row that stays as evidence. Rows of one question
-    whose answers differ, and are not equal to the verifier either way round, all get
+    whose answers differ, and are not equal for the verifier either way round, all get
     "conflicting_answers".
 
     Args:
         ids: row, id, source, domain, answer, solved, digest (hash of question and answer), file,
             line; all rows of each id.
         priorities: names of the sources, the one whose rows are to stay first.
-        equal: tells gold answers apart.
+        equal: compares gold answers.
     """
     if ids.num_rows < 2:
         return DROPPED.empty_table()

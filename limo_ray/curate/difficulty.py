@@ -188,7 +188,7 @@ def sample_pool(
 def _read_logs(
     stages: list[Stage], pool: Store, store: Store, config: CurateConfig, coordinator: Any
 ) -> None:
-    """The stages' logs compacted, their stale verdicts given again, the samplers told of them."""
+    """The stages' logs compacted, their stale verdicts given again, offered to the samplers."""
     for fingerprint in {stage.fingerprint for stage in stages}:
         attempt_log = AttemptLog(store, fingerprint)
         attempt_log.compact()

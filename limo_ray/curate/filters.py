@@ -1,6 +1,6 @@
-"""Filters of single problems: each looks at one row and says why it goes, with evidence.
+"""Filters of single problems: each looks at one row and gives a drop reason, with evidence.
 
-    table = mark_filtered(table, FiltersConfig())          a table of the pool, its fate filled in
+    table = mark_filtered(table, FiltersConfig())          rows of the pool, with drop reasons
     objection("See www.x.org: ...", "7", "math", config)   -> ("link", {...})
 
 The first filter that objects names the reason, cheap ones first. Ten million rows pass here, so
@@ -66,7 +66,7 @@ class FiltersConfig:
     """Which problems are dropped before anything is computed about them."""
 
     language: list[str] = field(default_factory=lambda: ["en"])
-    """ISO 639-1 codes of the languages that stay; [] keeps all. Too short to tell stays, too."""
+    """ISO 639-1 codes of the languages that stay; [] keeps all. Too short a text stays, too."""
     min_chars: int = 10
     """Shortest question, in characters."""
     max_chars: int = 8000
@@ -120,17 +120,18 @@ def mark_filtered(table: pa.Table, config: FiltersConfig, count: Count | None = 
     changes: dict[str, dict[int, str]] = {}
     found = _suspects(table, config, count is not None)
     rows = table.select(["question", "answer", "domain"]).take(found).to_pylist()
-    for place, row in zip(found.to_pylist(), rows, strict=True):
-        values = _verdict(row["question"] or "", row["answer"] or "", row["domain"], config, count)
+    for index, row in zip(found.to_pylist(), rows, strict=True):
+        values = _changes(row["question"] or "", row["answer"] or "", row["domain"], config, count)
         for name, value in values.items():
-            changes.setdefault(name, {})[place] = value
+            changes.setdefault(name, {})[index] = value
     for name, new in changes.items():
-        at = table.schema.get_field_index(name)
-        table = table.set_column(at, table.schema.field(at), _replaced(table[name], new))
+        column = table.schema.get_field_index(name)
+        values = _replaced(table[name], new)
+        table = table.set_column(column, table.schema.field(column), values)
     return table
 
 
-def _verdict(
+def _changes(
     question: str, answer: str, domain: str, config: FiltersConfig, count: Count | None
 ) -> dict[str, str]:
     """The columns of a row that change."""
@@ -153,14 +154,14 @@ def _verdict(
 
 def _replaced(column: pa.ChunkedArray, new: dict[int, str]) -> pa.Array:
     mask = np.zeros(len(column), bool)
-    places = sorted(new)
-    mask[places] = True
-    values = pa.array([new[place] for place in places], column.type)
+    rows = sorted(new)
+    mask[rows] = True
+    values = pa.array([new[row] for row in rows], column.type)
     return pc.replace_with_mask(column.combine_chunks(), pa.array(mask), values)
 
 
 def _suspects(table: pa.Table, config: FiltersConfig, counted: bool) -> pa.Array:
-    """Places of the live rows that some filter may object to: never too few."""
+    """Indices of the live rows that some filter may object to: never too few."""
     matches = pc.match_substring_regex
     question, answer = table["question"], table["answer"]
     masks = []
@@ -218,9 +219,9 @@ def objection(
     if config.max_tokens and (tokens := _tokens(question, config.max_tokens, count)):
         return "too_long", {"tokens": tokens, "max_tokens": config.max_tokens}
     if domain in _PROSE and config.language:
-        told = language.foreign(question, tuple(config.language))
-        if told is not None:
-            return "language", {"language": told, "allowed": config.language}
+        code = language.foreign(question, tuple(config.language))
+        if code is not None:
+            return "language", {"language": code, "allowed": config.language}
     return _asked(question, answer, config) if domain == "math" else None
 
 

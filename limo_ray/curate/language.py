@@ -1,9 +1,9 @@
-r"""Which language a question is written in, as far as its words can tell.
+r"""The language that a question is written in.
 
     foreign("Encuentra todos los enteros tales que $n^2 = n$", ("en",))   -> "es"
 
-Formulas and commands of LaTeX are no words. Chinese, Russian and the like are told by their script;
-Latin text of at least WORDS words by py3langid (naive Bayes over byte n-grams, 140 languages, the
+Formulas and commands of LaTeX are no words. The script tells Chinese, Russian and the like; for
+Latin text of at least WORDS words py3langid does (naive Bayes over byte n-grams, 140 languages, the
 same answer on every machine): it is foreign when all allowed languages together get less than
 UNLIKELY of the probability. That is set for few wrong removals: lists of names, "sin cos tan" and
 tasks of one word stay.
@@ -13,7 +13,7 @@ import re
 from functools import cache
 from typing import Any
 
-WORDS = 4  # fewer words of Latin text tell nothing
+WORDS = 4  # fewer words of Latin text are too few
 UNLIKELY = 0.005  # lists of names get 0.01 for English, sentences in Spanish under 0.004
 LONGEST = 3_000  # characters that are looked at
 
@@ -66,7 +66,7 @@ def foreign(question: str, allowed: tuple[str, ...]) -> str | None:
 
 
 def known() -> frozenset[str]:
-    """The codes of the languages that can be told."""
+    """The codes of the languages that can be recognised."""
     return frozenset(_identifier().labels)
 
 

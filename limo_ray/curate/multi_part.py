@@ -4,12 +4,12 @@
     proof("Show that 2^n > n for all n.")             -> "Show that"
 
 Pure, and linear in the length of the question. Both are careful: a list of conditions, steps or
-options is not a list of parts, and a proof beside a value stays, since the value is checked.
+options is not several questions, and a proof beside a value stays, since the value is checked.
 """
 
 import re
 
-# For Arrow (RE2): only rows that match can have parts, or ask for a proof.
+# For Arrow (RE2): only rows that match can ask several things, or for a proof.
 PARTS = (
     r"(?i)(?:^|[^\w\\)}\]^'])\(\s?(?:b|ii|2)\s?\)|(?:^|[\n.:;?!]|\$\s)\s{0,3}(?:b|ii|2)\)[\s$\\]|"
     r"(?:^|\n)[ \t*]{0,5}(?:b|ii|2)\.[ \t*$]|\bpart\s\(?(?:b|ii|2)\b"
@@ -67,7 +67,7 @@ _PROOF = re.compile(
 def several_parts(question: str, answer: str) -> str | None:
     """The labels under which a question asks for several things, or None.
 
-    At least two labelled pieces ask something, or one task stands before all of them
+    At least two labelled texts ask something, or one task stands before all of them
     ("Calculate: (1) ... (2) ..."), or the gold answer has labels too. One question after labelled
     conditions is one question; labelled steps of a procedure are none.
     """
@@ -98,14 +98,14 @@ def _run(marks: list[re.Match[str]], kind: tuple[str, ...]) -> list[re.Match[str
 
 
 def _separate(question: str, answer: str, run: list[re.Match[str]]) -> bool:
-    # A mark may begin with the stop of the piece before it.
+    # A mark may begin with the full stop of the text before it.
     ends = [mark.start(1) for mark in run[1:]] + [len(question)]
-    pieces = [question[mark.end() : end] for mark, end in zip(run, ends, strict=True)]
-    pieces = [piece.strip(" \t\r\n$*}:.") for piece in pieces]
+    texts = [question[mark.end() : end] for mark, end in zip(run, ends, strict=True)]
+    texts = [text.strip(" \t\r\n$*}:.") for text in texts]
     before = question[max(0, run[0].start() - _TAIL) : run[0].start()]
-    if sum("?" in piece for piece in pieces) >= 2 or _SHARED.search(before):
+    if sum("?" in text for text in texts) >= 2 or _SHARED.search(before):
         return True
-    if sum(asks(piece) for piece in pieces) >= 2 and not _STEPS.search(before):
+    if sum(asks(text) for text in texts) >= 2 and not _STEPS.search(before):
         return True
     return _ANSWERS.match(answer) is not None
 

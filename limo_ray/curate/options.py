@@ -51,7 +51,7 @@ class Options:
 
 
 def options(question: str) -> Options | None:
-    """The options that a question lists, or None; whether they are a choice says `is_choice`."""
+    """The options that a question lists, or None. Whether they are a choice: see `is_choice`."""
     if len(question) > LONGEST:
         return None
     best: list[re.Match[str]] = []
@@ -91,7 +91,7 @@ def _cut(question: str, run: list[re.Match[str]]) -> Options:
     stem = _trimmed(question[: run[0].start()])
     if _in_maths(stem, len(stem)):
         stem = _trimmed(stem[:-1]) if stem.endswith("$") else stem + "$"
-    stem = "\n".join(part for part in (stem, rest.strip(" \n\t$")) if part)
+    stem = "\n".join(text for text in (stem, rest.strip(" \n\t$")) if text)
     return Options(stem=stem, texts=texts, upper=run[0][1] == "A")
 
 
@@ -136,9 +136,9 @@ def letters(found: Options, answer: str) -> list[str]:
             return named
     both = _NAMED.fullmatch(gold)
     if both and both[1].upper() in labels:
-        place = labels.index(both[1].upper())
-        if _same(found.texts[place], both[2]):
-            return [labels[place]]
+        index = labels.index(both[1].upper())
+        if _same(found.texts[index], both[2]):
+            return [labels[index]]
     pairs = zip(labels, found.texts, strict=True)
     return [letter for letter, text in pairs if _same(text, answer)]
 
@@ -155,7 +155,7 @@ def is_choice(found: Options, answer: str) -> bool:
 
     It is when the gold answer names labels, or is one of three or more texts, or when there are
     four or more in capitals. It is not when a text asks something itself: then the labels are
-    statements that a question follows, or parts.
+    statements before a question, or several questions.
     """
     named = letters(found, answer)
     asking = any(asks(text) for text in found.texts)
@@ -168,7 +168,7 @@ def is_choice(found: Options, answer: str) -> bool:
 
 
 def as_choice(found: Options, letter: str) -> tuple[str, str]:
-    """Question and answer as `rows.pool_row` gives them for a record with options."""
+    """Question and answer as `problem_rows.pool_row` gives them for a record with options."""
     chosen = dict(zip(LETTERS, found.texts, strict=False))
     question = found.stem + "\n" + "".join(f"\n{k}) {v}" for k, v in chosen.items())
     return question, json.dumps({"answer": letter, "options": chosen}, ensure_ascii=False)

@@ -86,7 +86,7 @@ BENCHMARKS = {
 }  # fmt: skip
 
 # arXiv 2502.03387v3, table 2: pass@1 in per cent. CHMath, AIME24 and AMC23 from 4 samples at
-# temperature 0.6, the others greedy; GradeSchool and Kaoyan judged by Qwen2.5-32B-Instruct.
+# temperature 0.6, the others greedy; GradeSchool and Kaoyan graded by Qwen2.5-32B-Instruct.
 PAPER_MODELS = ("LIMO", "Qwen2.5-32B-Instruct", "NuminaMath-100k SFT")
 PAPER = {
     "aime24": (63.3, 16.5, 6.5), "math500": (95.6, 79.4, 59.2), "amc23": (96.3, 64.0, 40.6),

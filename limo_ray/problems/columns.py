@@ -20,7 +20,7 @@ _UNWRITABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 class InvalidRow(ValueError):
-    """A record that cannot become a problem: which field, why, and the value that is to blame."""
+    """A record that cannot become a problem: which field, why, and the value."""
 
     def __init__(self, field: str, error: str, value: object = None) -> None:
         super().__init__(f"{field}: {error}")
@@ -33,14 +33,14 @@ class InvalidRow(ValueError):
 
 
 @lru_cache(maxsize=1024)
-def steps(path: str) -> tuple[str, ...]:
+def path_steps(path: str) -> tuple[str, ...]:
     """`a.b[0].c` as ("a", "b", "0", "c")."""
     return tuple(index or name for index, name in _STEP.findall(path)) or (path,)
 
 
 @lru_cache(maxsize=1024)
-def pieces(template: str) -> tuple[tuple[str, bool], ...]:
-    """A template as (literal text, False) and (path, True); a plain path is one piece."""
+def template_pieces(template: str) -> tuple[tuple[str, bool], ...]:
+    """A template as (literal text, False) and (path, True); a plain path is one."""
     if "{" not in template:
         return ((template, True),)
     found: list[tuple[str, bool]] = []
@@ -58,7 +58,7 @@ def lookup(record: Any, path: str, field: str) -> Any:
     if isinstance(record, dict) and path in record:
         return record[path]
     value = record
-    for step in steps(path):
+    for step in path_steps(path):
         if value is None:
             return None
         if isinstance(value, dict) and step in value:
@@ -73,24 +73,24 @@ def lookup(record: Any, path: str, field: str) -> Any:
 def text_of(record: Any, template: str, field: str) -> str:
     """The text of a column or template; InvalidRow when it is empty or no text."""
     if "{" not in template:
-        return text(lookup(record, template, field), field)
+        return plain_text(lookup(record, template, field), field)
     filled = ""
-    gap: str | None = None  # the literal since the last part, when it is only white space
-    for piece, is_path in pieces(template):
+    gap: str | None = None  # the literal since the last value, when it is only white space
+    for piece, is_path in template_pieces(template):
         if not is_path:
             filled += piece
             gap = piece if piece.isspace() else None
             continue
         value = lookup(record, piece, field)
-        part = json.dumps(value) if isinstance(value, list) else text(value, field)
+        filler = json.dumps(value) if isinstance(value, list) else plain_text(value, field)
         if gap and field == "question" and (before := filled[: -len(gap)]) and before[-1].isalnum():
             filled = f"{before},{gap}"
-        filled += part
+        filled += filler
         gap = None
-    return text(filled, field)
+    return plain_text(filled, field)
 
 
-def text(value: Any, field: str) -> str:
+def plain_text(value: Any, field: str) -> str:
     """A value as stripped text; numbers without float noise (27.0 is "27")."""
     if isinstance(value, str):
         if match := _UNWRITABLE.search(value):
@@ -105,11 +105,11 @@ def text(value: Any, field: str) -> str:
     if value is None:
         raise InvalidRow(field, "null", value)
     if isinstance(value, int | float | Decimal) and not isinstance(value, bool):
-        return number(value, field)
+        return plain_number(value, field)
     raise InvalidRow(field, f"not text or a number but {kind_of(value)}", value)
 
 
-def number(value: int | float | Decimal, field: str) -> str:
+def plain_number(value: int | float | Decimal, field: str) -> str:
     """A number as plain digits. 15 digits are what a float holds for certain: more are noise."""
     if isinstance(value, int):
         return str(value)

@@ -17,7 +17,7 @@ _WILD = re.compile(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])")
 def on_disk(path: str, format: str = "") -> list[File]:
     """The files that a path, folder or glob (local, s3://, gs://) names; ValueError for none.
 
-    Files of a folder or glob whose ending tells no format are left out, unless `format` says it.
+    Files of a folder or glob with an unknown ending are left out, unless `format` is given.
     """
     found = find(path)
     if not found:
@@ -25,7 +25,7 @@ def on_disk(path: str, format: str = "") -> list[File]:
     files = [file for name, uri in found if (file := describe(uri, name, format)) is not None]
     if not files:
         known = ", ".join(FORMATS)
-        raise ValueError(f"format: the ending of {found[0][0]!r} tells none, say one of {known}")
+        raise ValueError(f"format: the ending of {found[0][0]!r} is unknown, say one of {known}")
     return files
 
 
@@ -60,8 +60,8 @@ def find(path: str) -> list[tuple[str, str]]:
 def _glob(pattern: str) -> str:
     """A regular expression for a glob: `*` within a folder, `**` across folders."""
     special = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    parts = _WILD.split(pattern)
-    return "".join(special.get(p, p if p[:1] == "[" else re.escape(p)) for p in parts)
+    texts = _WILD.split(pattern)
+    return "".join(special.get(t, t if t[:1] == "[" else re.escape(t)) for t in texts)
 
 
 def on_hub(hub: str, subset: str, split: str, revision: str, format: str = "") -> list[File]:

@@ -19,7 +19,7 @@ from limo_ray.problems.columns import InvalidRow
 
 CHUNK = 250  # rows; the slowest kinds make two or three a second
 
-# Kinds that cannot be part of a pool, each with the reason.
+# Kinds that cannot be in a pool, each with the reason.
 _UNSTEADY = "its problems differ from process to process (they follow Python's hash seed)"
 _NO_ANSWER = "it gives no gold answer to check against"
 UNUSABLE = {
@@ -36,7 +36,7 @@ UNUSABLE = {
     "rush_hour": _NO_ANSWER,
     "word_ladder": _UNSTEADY,
 }
-# What a generator can raise for one unlucky draw; a mistake in its settings is found by `check`.
+# What a generator can raise for one unlucky problem; a mistake in its settings is found by `check`.
 _FAILURES = (ArithmeticError, AssertionError, LookupError, RuntimeError, TypeError, ValueError)
 # Bookkeeping of the generator that no scorer reads.
 _NOT_NEEDED = ("difficulty", "source_index")
@@ -135,7 +135,7 @@ def problem(kind: str, entry: dict[str, Any]) -> dict[str, Any] | InvalidRow:
 
 
 def value(expression: str) -> Fraction | None:
-    """A sum in exact fractions, by the usual precedence; None when it divides by nought.
+    """A sum in exact fractions, by the usual precedence; None when it divides by zero.
 
     basic_arithmetic works from left to right and rounds quotients: 9 of 1,000 of its answers are
     wrong, and 350 of 1,000 with `allow_parentheses` off (reasoning-gym 0.1.25).

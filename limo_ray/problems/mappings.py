@@ -3,7 +3,7 @@ r"""Which columns hold what: the mapping of a pool, and ready ones for the publi
 A column is named by its name, by a path into nested values (`prompt[0].content`,
 `reward_model.ground_truth`, `0.value` for the first turn of a list of turns), or put together by a
 template: "{Body} {Question}". In a template `{{` and `}}` are braces, lists and numbers are
-written as JSON, and two parts with only white space between them get a comma when the first one
+written as JSON, and two values with only white space between them get a comma when the first one
 ends without punctuation ("If he has 14 tickets left" + "How many tickets did he win?").
 
 The column names of the hub's data sets were taken from their cards and from public code that reads

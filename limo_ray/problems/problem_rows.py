@@ -17,9 +17,9 @@ from limo_ray.problems.columns import (
     kind_of,
     lookup,
     parse_condition,
-    pieces,
-    steps,
-    text,
+    path_steps,
+    plain_text,
+    template_pieces,
     text_of,
 )
 from limo_ray.problems.mappings import Mapping
@@ -83,7 +83,7 @@ def invalid(error: InvalidRow) -> dict[str, str]:
 
 
 def _check_shape(record: Any, mapping: Mapping) -> None:
-    turns = isinstance(record, list) and steps(mapping.question)[0].isdigit()
+    turns = isinstance(record, list) and path_steps(mapping.question)[0].isdigit()
     if not isinstance(record, dict) and not turns:
         raise InvalidRow("line", f"not an object but {kind_of(record)}", record)
 
@@ -123,8 +123,8 @@ def needed_columns(mapping: Mapping) -> set[str]:
     paths = [mapping.options, *mapping.metadata]
     paths += [parse_condition(condition)[0] for condition in mapping.where]
     for template in (mapping.question, mapping.answer, mapping.solution):
-        paths += [text for text, is_path in pieces(template) if is_path]
-    return {name for path in paths if path for name in (path, steps(path)[0])}
+        paths += [path for path, is_path in template_pieces(template) if is_path]
+    return {name for path in paths if path for name in (path, path_steps(path)[0])}
 
 
 def _boxed(solution: str, field: str) -> str:
@@ -161,11 +161,11 @@ def _json(answer: str, field: str) -> str:
     except ValueError as e:
         raise InvalidRow(field, f"not JSON: {e}", answer) from e
     if isinstance(value, list):
-        accepted = [text(one, field) for one in value]
+        accepted = [plain_text(each, field) for each in value]
         if not accepted:
             raise InvalidRow(field, "an empty list", answer)
         return accepted[0] if len(accepted) == 1 else json.dumps(accepted, ensure_ascii=False)
-    return text(value, field)
+    return plain_text(value, field)
 
 
 EXTRACT: dict[str, Callable[[str, str], str]] = {
@@ -181,7 +181,7 @@ EXTRACT: dict[str, Callable[[str, str], str]] = {
 def options_of(value: Any) -> tuple[dict[str, str], list[str]]:
     """Options as letter -> text, and the labels they had in the data, in the same order."""
     if isinstance(value, dict) and isinstance(value.get("label"), list):
-        labels = [text(label, "options") for label in value["label"]]
+        labels = [plain_text(label, "options") for label in value["label"]]
         texts = value.get("text")
     elif isinstance(value, dict):
         labels, texts = list(value), list(value.values())
@@ -191,7 +191,7 @@ def options_of(value: Any) -> tuple[dict[str, str], list[str]]:
         raise InvalidRow("options", f"not a list or an object but {kind_of(value)}", value)
     if not 2 <= len(texts) <= len(LETTERS) or (labels and len(labels) != len(texts)):
         raise InvalidRow("options", f"{len(texts)} options with {len(labels)} labels", value)
-    plain = [text(option, "options") for option in texts]
+    plain = [plain_text(option, "options") for option in texts]
     matches = [_LABELLED.fullmatch(option) for option in plain]
     if all(m is not None and m[1] == k and m[2] for m, k in zip(matches, LETTERS, strict=False)):
         plain = [m[2].strip() for m in matches if m is not None]
@@ -205,10 +205,10 @@ def letter_of(value: Any, options: dict[str, str], labels: list[str]) -> str:
         if 0 <= value < len(letters):
             return letters[value]
         raise InvalidRow("answer", f"no option with index {value} among {len(letters)}", value)
-    said = text(value, "answer")
-    if (label := said.strip("().: ")) in labels:
+    answer_text = plain_text(value, "answer")
+    if (label := answer_text.strip("().: ")) in labels:
         return letters[labels.index(label)]
     for letter, option in options.items():
-        if said == option:
+        if answer_text == option:
             return letter
     raise InvalidRow("answer", f"not one of the options {labels[0]} to {labels[-1]}", value)

@@ -44,7 +44,7 @@ class SourceConfig(Mapping):
     path: str = ""
     """File, folder or glob (`*`, `**`, `?`), local or s3:// or gs://."""
     format: str = ""
-    """parquet, jsonl, json or csv (also .gz and .zst); told by the ending when empty."""
+    """parquet, jsonl, json or csv (also .gz and .zst); from the ending when empty."""
     hub: str = ""
     """Id of a data set on the Hugging Face hub."""
     subset: str = ""

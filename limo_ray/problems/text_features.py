@@ -48,9 +48,9 @@ class _Vocabulary(dict[str, int]):
 
     def __missing__(self, token: str) -> int:
         plain = folded(token)
-        said = content_of(plain)
+        content = content_of(plain)
         self.hashes.append(text_hash(plain))
-        self.contents.append(text_hash("content " + said) if said else 0)
+        self.contents.append(text_hash("content " + content) if content else 0)
         self.lead_ins.append(plain in LEAD_IN)
         self[token] = number = len(self.hashes) - 1
         return number
@@ -79,7 +79,7 @@ class Features:
     """Tokens of n questions: flat arrays of all t tokens, and where each question's begin."""
 
     token: np.ndarray  # (t,) uint64
-    content: np.ndarray  # (t,) uint64: what the token says of numbers and operations, or 0
+    content: np.ndarray  # (t,) uint64: its number, operation or quantity, or 0
     lead_in: np.ndarray  # (t,) bool: words such as "find the value of"
     starts: np.ndarray  # (n + 1,) int64
 
@@ -139,8 +139,8 @@ class Features:
     def _sequence(self, values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
         """Per question a hash of its chosen values in order."""
         before = np.concatenate([[0], np.cumsum(chosen)])
-        place = before[:-1] - np.repeat(before[self.starts[:-1]], self.lengths)
-        terms = np.where(chosen, mix(values + place.astype(np.uint64) * _GOLDEN), np.uint64(0))
+        position = before[:-1] - np.repeat(before[self.starts[:-1]], self.lengths)
+        terms = np.where(chosen, mix(values + position.astype(np.uint64) * _GOLDEN), np.uint64(0))
         sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(terms, dtype=np.uint64)])
         return sums[self.starts[1:]] - sums[self.starts[:-1]]
 

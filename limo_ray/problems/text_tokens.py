@@ -110,7 +110,7 @@ _DECIDING = {
 }
 _OPERATORS = frozenset("+-=<>/*^!%")
 
-# Words that a question begins or is wrapped with: they tell nothing of what is asked.
+# Words that a question begins or is wrapped with: they do not change what is asked.
 LEAD_IN = frozenset(
     "a an the is are of what whats find compute calculate evaluate determine solve simplify give "
     "value please result following expression number answer problem question for to".split()
@@ -177,13 +177,13 @@ def _command(match: re.Match[str]) -> str:
 def _products(found: list[str]) -> list[str]:
     """A product sign only between numbers: 2*x, 2·x and 2x are one."""
     return [
-        one
-        for place, one in enumerate(found)
-        if one != "*"
+        token
+        for index, token in enumerate(found)
+        if token != "*"
         or (
-            0 < place < len(found) - 1
-            and folded(found[place - 1])[-1].isdigit()
-            and folded(found[place + 1])[0].isdigit()
+            0 < index < len(found) - 1
+            and folded(found[index - 1])[-1].isdigit()
+            and folded(found[index + 1])[0].isdigit()
         )
     ]
 

@@ -6,7 +6,7 @@ from decimal import Decimal
 import pytest
 
 from limo_ray.core.records import problem_id
-from limo_ray.problems.columns import InvalidRow, holds, lookup, number, text_of
+from limo_ray.problems.columns import InvalidRow, holds, lookup, plain_number, text_of
 from limo_ray.problems.mappings import READY, Mapping
 from limo_ray.problems.problem_rows import EXTRACT, needed_columns, pool_row
 
@@ -184,7 +184,7 @@ def test_ready_mapping_does_not_select_what_has_no_checkable_answer(name, change
     ],
 )
 def test_numbers_are_plain_digits_without_noise(value, digits):
-    assert number(value, "answer") == digits
+    assert plain_number(value, "answer") == digits
 
 
 def test_paths_go_through_objects_lists_and_names_with_dots():
