@@ -55,7 +55,7 @@ def test_private_parts_of_ray_are_used_in_one_file() -> None:
         "limo_ray.report",
         "limo_ray.evaluate.metrics", "limo_ray.evaluate.compare", "limo_ray.evaluate.results",
         "limo_ray.report.evaluation", "limo_ray.serve.budget", "limo_ray.serve.openai_extensions",
-        "limo_ray.serve.gate",
+        "limo_ray.serve.gateway",
     ],
 )  # fmt: skip
 def test_pure_modules_need_no_ray_torch_or_vllm(module: str) -> None:

@@ -1,12 +1,12 @@
-"""What jobs/serve.py and `serve run` are told: model, engine, replicas, budget, gate."""
+"""The config of jobs/serve.py and `serve run`: model, engine, replicas, budget, gate."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from limo_ray.core.prompts import SYSTEM
 from limo_ray.engines.base import EngineConfig
 from limo_ray.serve.budget import Style
-from limo_ray.serve.rules import GateConfig
 
 
 def _engine() -> EngineConfig:
@@ -49,6 +49,64 @@ class BudgetConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class GateConfig:
+    """Who may use the endpoint, how much, and how large requests may be."""
+
+    keys_file: str = ""
+    """API keys, one per line, as the ingress sees the file (limo_ray/serve/api_keys.py)."""
+    keys_env: str = "LIMO_RAY_API_KEYS"
+    """Environment variable with further keys; with neither, no key is required."""
+    rpm: int = 0
+    """Requests per minute of each key, per ingress replica; 0 for no limit."""
+    max_concurrent: int = 256
+    """Requests that the engines may have at once, per ingress replica."""
+    max_queue: int = 512
+    """Requests that may wait for that, or send their body; one more gets 429."""
+    max_wait_s: float = 300.0
+    """Seconds after which a waiting request gets 429."""
+    max_body_bytes: int = 2 * 2**20
+    """Largest body of a request; max_concurrent + max_queue of them may be in memory."""
+    body_timeout_s: float = 30.0
+    """Seconds that a body may take to arrive."""
+    header_timeout_s: float = 10.0
+    """Seconds that a new connection may take to send a request's header (jobs/serve.py)."""
+    max_connections_per_address: int = 1024
+    """Connections from one IP address (jobs/serve.py); at the limit, idle ones give way to new."""
+    max_tokens: int = 131_072
+    """Largest max_tokens that a request may name."""
+    max_n: int = 64
+    """Most completions of one request: n, times the number of prompts."""
+    max_messages: int = 1024
+    """Most messages of a chat."""
+    max_depth: int = 64
+    """Deepest nesting of a request's JSON."""
+    metrics_open: bool = True
+    """/metrics needs no key, and then leaves out the names of keys."""
+    access_log: str = ""
+    """File for a line per request; empty for the ingress's stderr, kept in Ray's session logs."""
+    cors_origins: list[str] = field(default_factory=list)
+    """Origins whose pages may call the endpoint from a browser; ["*"] for all, [] for none."""
+
+    def check(self) -> None:
+        for name in ("rpm", "max_queue"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: {getattr(self, name)} must not be negative")
+        for name in (
+            "max_concurrent", "max_wait_s", "max_body_bytes", "body_timeout_s", "header_timeout_s",
+            "max_connections_per_address", "max_tokens", "max_n", "max_messages", "max_depth",
+        ):  # fmt: skip
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: {getattr(self, name)} must be positive")
+        if self.keys_env and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", self.keys_env):
+            raise ValueError(f"keys_env: {self.keys_env} is not a variable's name")
+        if self.max_depth > 256:  # what is behind the gate walks through it recursively
+            raise ValueError(f"max_depth: {self.max_depth} must be at most 256")
+        for origin in self.cors_origins:
+            if origin != "*" and not re.fullmatch(r"https?://[^\s/]+", origin):
+                raise ValueError(f"cors_origins: {origin} is not like https://host:port")
+
+
+@dataclass(kw_only=True, slots=True)
 class ServeConfig:
     name: str = "???"
     """Of the Serve application."""
@@ -61,7 +119,7 @@ class ServeConfig:
     engine: EngineConfig = field(default_factory=_engine)
     """vLLM: device, dtype, lengths, parallelism, resources, and the number of replicas."""
     reasoning_parser: str = ""
-    """vLLM's parser that parts thinking from answer in chats; empty leaves both in `content`."""
+    """vLLM's parser that separates thinking from answer in chats; empty: both are in `content`."""
     host: str = "127.0.0.1"
     """Address that jobs/serve.py listens on; 0.0.0.0 for all."""
     port: int = 8000
@@ -83,7 +141,7 @@ class ServeConfig:
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     """Budget forcing."""
     gate: GateConfig = field(default_factory=GateConfig)
-    """Keys, limits, the queue."""
+    """Keys, limits, queue, metrics, log."""
 
     def check(self) -> None:
         if self.routing not in ("prefix", "balanced"):

@@ -1,12 +1,18 @@
-"""What the endpoint says when it says no: OpenAI's error format, no secrets.
+"""Errors in OpenAI's format: {"error": {"message", "type", "param", "code"}}."""
 
-{"error": {"message": ..., "type": ..., "param": ..., "code": ...}}
-"""
-
-import json
+import logging
+import math
+from collections.abc import Callable
 from typing import Any
 
-LONGEST = 64 * 1024  # bytes of an error that is looked into; a longer one is told in one line
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from limo_ray.serve.request_context import HttpMiddleware, RequestContext
+
+log = logging.getLogger(__name__)
 
 TYPES = {
     401: "authentication_error",
@@ -14,102 +20,100 @@ TYPES = {
     404: "not_found_error",
     408: "timeout_error",
     429: "rate_limit_error",
-    500: "server_error",
     503: "service_unavailable_error",
 }
 
 
-class Refusal(Exception):
-    """A request that goes no further: raised anywhere in the gate, answered in one place."""
+class ApiError(Exception):
+    """An error for the client: raised anywhere below `ErrorResponses`, which answers it."""
 
     def __init__(
         self,
         status: int,
         message: str,
         *,
-        reason: str,
         code: str | None = None,
         param: str | None = None,
-        retry_after: float | None = None,
-        headers: tuple[tuple[str, str], ...] = (),
+        retry_after_s: float | None = None,
+        headers: dict[str, str] | None = None,
     ) -> None:
         """
         Args:
             status: HTTP status.
-            message: for the client; no secrets, no traceback.
-            reason: label of the metric `limo_ray_refused_total`: a word of a fixed list.
-            code: OpenAI's `code`; `reason` when left out.
+            message: for the client: no secrets, no traceback.
+            code: OpenAI's `code`, a word of a fixed list; also the label of the metric
+                limo_ray_refused_total.
             param: the field of the request that is wrong.
-            retry_after: seconds after which to come again.
+            retry_after_s: when to try again; rounded up, at least 1.
             headers: further ones of the response.
         """
         super().__init__(message)
         self.status = status
         self.message = message
-        self.reason = reason
-        self.code = code or reason
+        self.code = code
         self.param = param
-        self.retry_after = retry_after
-        self.headers = headers
+        self.headers = dict(headers or {})
+        if retry_after_s is not None:
+            self.headers["retry-after"] = str(max(1, math.ceil(retry_after_s)))
+
+    def body(self) -> dict[str, Any]:
+        default = "invalid_request_error" if self.status < 500 else "server_error"
+        kind = TYPES.get(self.status, default)
+        fields = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
+        return {"error": fields}
+
+    def response(self) -> Response:
+        return JSONResponse(self.body(), self.status, self.headers)
+
+    def event(self) -> bytes:
+        """As the last event of a stream that has begun."""
+        return b"data: " + JSONResponse(self.body()).body + b"\n\n"
 
 
-def error(
-    status: int, message: str, *, code: str | None = None, param: str | None = None
-) -> dict[str, Any]:
-    """The body of an error answer, before JSON."""
-    kind = TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+def invalid(message: str, param: str | None = None, code: str = "invalid_value") -> ApiError:
+    """A 400."""
+    return ApiError(400, message, code=code, param=param)
 
 
-def encode(value: dict[str, Any]) -> bytes:
-    """JSON in ASCII: it stays valid whatever half characters the value holds."""
-    return json.dumps(value).encode()
+async def http_exception(request: Request, error: Exception) -> Response:
+    """Starlette's own errors (no such path, wrong method) in OpenAI's format."""
+    assert isinstance(error, HTTPException)
+    path, method = request.url.path, request.method
+    message, code = error.detail, None
+    if error.status_code == 404:
+        message, code = f"no such path: {method} {path}", "unknown_url"
+    elif error.status_code == 405:
+        message, code = f"{path} does not take {method}", "bad_method"
+    headers = dict(error.headers or {})
+    return ApiError(error.status_code, message, code=code, headers=headers).response()
 
 
-def converted(status: int, body: bytes, method: str, path: str, number: str) -> tuple[int, bytes]:
-    """An error of the application (FastAPI's, Starlette's, vLLM's) in OpenAI's format.
+class ErrorResponses(HttpMiddleware):
+    """Answers exceptions: an ApiError as it is, any other as a 500 whose cause is in the log."""
 
-    Args:
-        status: what the application answered, 400 or more.
-        body: its body; None of it but a message it meant for the client is passed on.
-        method: of the request.
-        path: of the request.
-        number: the request's id, named where the cause is only in the log.
+    def __init__(self, app: ASGIApp, on_error: Callable[[ApiError], None]) -> None:
+        super().__init__(app)
+        self.on_error = on_error
 
-    Returns:
-        Status and body. A body in OpenAI's format already comes back as it is; a validation error
-        (422 of FastAPI) becomes 400, as OpenAI answers it.
-    """
-    try:
-        found = json.loads(body) if len(body) <= LONGEST else None
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        found = {}
-    inner = found.get("error")
-    if isinstance(inner, dict) and isinstance(inner.get("message"), str):
-        return status, body
-    detail = found.get("detail", found.get("message", inner))
-    if isinstance(detail, list):
-        message, param = _fields(detail)
-        return 400, encode(error(400, message, code="invalid_value", param=param))
-    if status == 404 and detail in (None, "Not Found"):
-        return status, encode(error(404, f"no such path: {method} {path}", code="unknown_url"))
-    if status == 405:
-        return status, encode(error(405, f"{path} does not take {method}", code="bad_method"))
-    if not isinstance(detail, str):
-        detail = f"internal error {number}" if status >= 500 else f"refused with {status}"
-    code = "internal_error" if status >= 500 else None
-    return status, encode(error(status, detail, code=code))
-
-
-def _fields(detail: list[Any]) -> tuple[str, str | None]:
-    """Pydantic's complaints in one line, without the values it quotes; the first field's name."""
-    complaints, first = [], None
-    for item in detail[:5]:
-        if not isinstance(item, dict):
-            continue
-        place = ".".join(str(part) for part in item.get("loc", ()) if part != "body")
-        first = first or place or None
-        complaints.append(f"{place}: {item.get('msg')}" if place else str(item.get("msg")))
-    return "; ".join(complaints) or "the request does not fit the schema", first
+    async def handle(
+        self, context: RequestContext, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        try:
+            await self.app(scope, receive, send)
+            if context.finished or context.disconnected:
+                return
+            raise RuntimeError("the application left its response unfinished")
+        except ApiError as error:
+            self.on_error(error)
+            answer = error
+        except Exception:  # whatever it is: the client gets an answer, the log the traceback
+            if context.disconnected:
+                return
+            log.exception("request %s failed", context.id)
+            if context.status and not context.streaming:
+                raise  # only closing the connection tells the client now
+            answer = ApiError(500, f"internal error {context.id}", code="internal_error")
+        if not context.status:
+            await answer.response()(scope, receive, send)
+        elif not context.finished:
+            await send({"type": "http.response.body", "body": answer.event(), "more_body": False})

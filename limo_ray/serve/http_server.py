@@ -1,67 +1,166 @@
-"""The ingress in the job's own process: clients reach it without Serve's proxy in between.
+"""The web server of jobs/serve.py: uvicorn in a thread, with bounds on slow and many connections.
 
-A proxy would pass each piece of an answer through one more process; on few cores that is time the
-model could use. `serve run` and `serve deploy` keep Serve's proxy: there it finds the ingress.
+Clients reach the ingress without Serve's proxy in between, which would pass each chunk of an answer
+through one more process; on few cores that is time the model could use. `serve run` and `serve
+deploy` keep Serve's proxy: put a load balancer with such bounds before that.
 """
 
 import asyncio
+import logging
+import resource
 import socket
 import threading
+from collections import defaultdict
+from collections.abc import Coroutine
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from limo_ray.serve.app import Ingress
-from limo_ray.serve.config import ServeConfig
+from limo_ray.serve.config import GateConfig
+
+log = logging.getLogger(__name__)
 
 KEEP_ALIVE_S = 75  # longer than clients keep idle connections: they close first
+MAX_HEADER_BYTES = 64 * 1024
+MAX_READ_BYTES = 256 * 1024  # of one read: the body may begin in the header's last one
 
 
-def bound(config: ServeConfig) -> socket.socket:
-    """The config's address, taken, but not listened at yet: clients are refused until it is.
+def listening_socket(host: str, port: int) -> socket.socket:
+    """The address, bound but not yet listened at: clients are refused until it is.
 
     Raises:
         ValueError: it cannot be had.
     """
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    taken = socket.socket(family)
-    taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        taken.bind((config.host, config.port))
+        made.bind((host, port))
     except OSError as error:
-        taken.close()
-        raise ValueError(f"port: {config.host}:{config.port}: {error.strerror}") from None
-    return taken
+        made.close()
+        raise ValueError(f"port: {host}:{port}: {error.strerror}") from None
+    return made
 
 
-class Front:
-    """A web server in a thread, so that signals stay the main thread's."""
+def raise_open_files_limit() -> None:
+    """Each connection takes a file descriptor: the soft limit becomes the hard one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
-    def __init__(self, config: ServeConfig, replicas: Any, taken: socket.socket) -> None:
+
+class Connections:
+    """The open connections of each address."""
+
+    def __init__(self, config: GateConfig) -> None:
+        self.header_timeout_s = config.header_timeout_s
+        self.most = config.max_connections_per_address
+        self.open: dict[str, set[BoundedConnection]] = defaultdict(set)
+        # those without a request under way, oldest first (a dict is an ordered set)
+        self.idle: dict[str, dict[BoundedConnection, None]] = defaultdict(dict)
+
+    def add(self, connection: "BoundedConnection") -> None:
+        """At the limit the address's oldest idle connection is closed; without one, the new one."""
+        address = connection.address
+        if len(self.open[address]) >= self.most:
+            idle = next(iter(self.idle[address]), connection)
+            idle.transport.abort()
+            self.remove(idle)
+            if idle is connection:
+                return
+        self.open[address].add(connection)
+        self.idle[address][connection] = None
+
+    def remove(self, connection: "BoundedConnection") -> None:
+        address = connection.address
+        self.open[address].discard(connection)
+        self.idle[address].pop(connection, None)
+        if not self.open[address]:
+            del self.open[address]
+            self.idle.pop(address, None)
+
+
+class BoundedConnection(HttpToolsProtocol):
+    """A connection that is closed when a request's header is slow or large."""
+
+    connections_by_address: Connections  # set by the subclass of each server
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.address = self.client[0] if self.client else ""
+        self._header_bytes = 0
+        self._expect_header()
+        self.connections_by_address.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._header_timer.cancelled():
+            self._header_bytes += len(data)
+            if self._header_bytes > MAX_HEADER_BYTES + MAX_READ_BYTES:
+                self._abort("large")
+                return
+        super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        if self._header_timer.cancelled():  # the next request of a kept connection
+            self._expect_header()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._header_timer.cancel()
+        self._header_bytes = 0
+        self.connections_by_address.idle[self.address].pop(self, None)
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        connections = self.connections_by_address
+        if self.cycle.response_complete and self in connections.open.get(self.address, ()):
+            connections.idle[self.address][self] = None
+
+    def _expect_header(self) -> None:
+        timeout_s = self.connections_by_address.header_timeout_s
+        self._header_timer = self.loop.call_later(timeout_s, self._abort, "slow")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._header_timer.cancel()
+        self.connections_by_address.remove(self)
+        super().connection_lost(exc)
+
+    def _abort(self, why: str) -> None:
+        log.info("closed a connection of %s: %s header", self.address, why)
+        self.transport.abort()
+
+
+class HttpServer:
+    """An ASGI application's server in a thread, so that signals stay the main thread's."""
+
+    def __init__(self, app: Any, gate: GateConfig, listener: socket.socket) -> None:
         """
         Args:
-            replicas: Serve's handle of the engines.
-            taken: see `bound`.
+            listener: see `listening_socket`; closed with the server.
         """
-        self.ingress = Ingress(config, replicas)
-        self.socket = taken
+        raise_open_files_limit()
+        protocol = type(
+            "Connection", (BoundedConnection,), {"connections_by_address": Connections(gate)}
+        )
         settings = uvicorn.Config(
-            self.ingress.__serve_build_asgi_app__(), access_log=False, log_config=None,
-            timeout_keep_alive=KEEP_ALIVE_S, lifespan="off",
+            app, http=protocol, access_log=False, log_config=None, lifespan="off",
+            timeout_keep_alive=KEEP_ALIVE_S,
         )  # fmt: skip
         self.server = uvicorn.Server(settings)
+        self.listener = listener
         self.runner = asyncio.Runner(loop_factory=settings.get_loop_factory())
         self.loop = self.runner.get_loop()
-        self.thread = threading.Thread(target=self._run, name="front", daemon=True)
+        self.thread = threading.Thread(target=self._run, name="http-server", daemon=True)
         self.thread.start()
 
     def _run(self) -> None:
         with self.runner:
-            self.runner.run(self.server.serve([self.socket]))
+            self.runner.run(self.server.serve([self.listener]))
 
-    def drain(self) -> int:
-        """Lets nobody in, waits for those inside; returns how many were still there at the end."""
-        return asyncio.run_coroutine_threadsafe(self.ingress.drain(), self.loop).result()
+    def run(self, coroutine: Coroutine[Any, Any, int]) -> int:
+        """The result of a coroutine that runs in the server's loop."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
     def close(self) -> None:
         """Ends the server and what connections are left."""

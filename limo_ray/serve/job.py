@@ -14,16 +14,17 @@ from limo_ray.core.console import say
 from limo_ray.core.errors import EngineError
 from limo_ray.serve.app import QUIET, engines
 from limo_ray.serve.config import ServeConfig
-from limo_ray.serve.http_server import Front, bound
+from limo_ray.serve.http_server import HttpServer, listening_socket
+from limo_ray.serve.ingress import Ingress
 from limo_ray.storage import model_files
 
-# What our own code raised in a replica, in the text that Serve gives of it.
+# Our own exception in a replica, in the traceback that Serve keeps of it.
 CAUSE = re.compile(r"^(?:limo_ray[\w.]*\.)?(?:EngineError|ConfigError|ValueError): (.+)$", re.M)
 
 
 @dataclass(slots=True)
 class Served:
-    """What is said when the endpoint has stopped."""
+    """The result: what the job prints when the endpoint has stopped."""
 
     name: str
     seconds: float
@@ -41,19 +42,20 @@ def serve(config: ServeConfig, device: str) -> Served:
         EngineError: the engine does not start; the message says why in one line.
     """
     app = engines(config, device)
-    address = bound(config)
+    listener = listening_socket(config.host, config.port)
     _check_machine(config)
     say(f"starting {config.model_name} on {config.engine.device} ...")
     begun = time.monotonic()
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    front: Front | None = None
+    server: HttpServer | None = None
     try:
         ray_serve.start(proxy_location="Disabled", logging_config=QUIET)
         try:
             replicas = ray_serve.run(app, name=config.name, route_prefix=None)
         except (RuntimeError, RayServeException) as failed:
             raise EngineError(_cause(config)) from failed
-        front = Front(config, replicas, address)
+        ingress = Ingress(config, replicas)
+        server = HttpServer(ingress.__serve_build_asgi_app__(), config.gate, listener)
         seconds = time.monotonic() - begun
         say(f"ready after {seconds:.0f} s: {url(config)} (model {config.model_name})")
         while True:
@@ -62,16 +64,16 @@ def serve(config: ServeConfig, device: str) -> Served:
                 raise EngineError(_cause(config))
     except KeyboardInterrupt:
         say(f"draining: up to {config.drain_s:.0f} s for the requests that run")
-        cut_off = front.drain() if front else 0
+        cut_off = server.run(ingress.drain()) if server else 0
         return Served(config.name, time.monotonic() - begun, cut_off)
     finally:
-        if front:
-            front.close()
+        if server:
+            server.close()
         ray_serve.shutdown()
 
 
 def _check_machine(config: ServeConfig) -> None:
-    """On a Ray of our own, which grows no nodes: what would wait for ever is told at once."""
+    """On a local Ray, which adds no nodes: refuses at once what would wait for ever."""
     if os.environ.get("RAY_ADDRESS"):
         return
     engine, there = config.engine, ray.cluster_resources()
@@ -98,7 +100,7 @@ def _state(config: ServeConfig) -> str:
 
 
 def _cause(config: ServeConfig) -> str:
-    """Why the application did not start, out of the pages that Serve has of it."""
+    """Why the application did not start, from the tracebacks that Serve keeps."""
     app = ray_serve.status().applications.get(config.name)
     if app is None:
         return "the application is gone"
@@ -110,7 +112,7 @@ def _cause(config: ServeConfig) -> str:
 
 
 def outline(config: ServeConfig, device: str) -> str:
-    """What would be started, in text."""
+    """What the job would start, for --dry-run."""
     engine = config.engine
     where = device if engine.device == "auto" else engine.device
     size = model_files.parameters(config.model)

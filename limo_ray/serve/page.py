@@ -1,6 +1,6 @@
 """The page at /: a chat with the model, its thinking apart from its answer, maths rendered.
 
-    page.mount(app, "limo-32b")     adds /, /page.css, /page.js and POST /render
+    page.routes("limo-32b")     /, /page.css, /page.js and POST /render
 
 It works without a network: nothing is fetched but from the endpoint itself, and the browser is told
 to refuse anything else. Formulas become MathML on the server, by limo_ray/report/latex_html.py,
@@ -9,18 +9,18 @@ which escapes all that it does not know; the browser puts nothing else into the 
 
 import asyncio
 import html
-import json
 from pathlib import Path
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from limo_ray.report import latex_html
 from limo_ray.report.templates import clean
-from limo_ray.serve.errors import error
+from limo_ray.serve.errors import ApiError, invalid
 
 FOLDER = Path(__file__).parent
-LONGEST = 32_768  # characters to render at once; the page sends a longer text in parts
+LONGEST = 32_768  # characters to render at once; the page sends a longer text in pieces
 AT_ONCE = 2  # texts being rendered; they share the interpreter with the streams
 WAITING = 64
 
@@ -34,12 +34,11 @@ HEADERS = {
 }
 
 
-def mount(app: FastAPI, model_name: str) -> None:
-    """Adds the page and what it needs to `app`.
+def routes(model_name: str) -> list[Route]:
+    """The page and what it needs.
 
     Args:
-        app: also offers /v1/chat/completions and /v1/models.
-        model_name: as the page shows it and asks for it.
+        model_name: as the page shows it and sends it to /v1/chat/completions.
     """
     name = html.escape(clean(model_name))
     page = (FOLDER / "page.html").read_text(encoding="utf-8").replace("{{ model }}", name)
@@ -52,22 +51,19 @@ def mount(app: FastAPI, model_name: str) -> None:
     waiting = 0
 
     async def file(request: Request) -> Response:
-        text, kind = files[request.scope["path"].removeprefix(request.scope.get("root_path", ""))]
+        text, kind = files[request.state.context.path]
         return Response(text, media_type=kind, headers=HEADERS)
 
     async def render(request: Request) -> Response:
         nonlocal waiting
-        try:
-            body = json.loads(await request.body())
-        except (ValueError, RecursionError):
-            body = None
-        text = body.get("text") if isinstance(body, dict) else None
+        text = request.state.json.get("text")
         if not isinstance(text, str):
-            return _wrong(400, "text must be a string", "invalid_value")
+            raise invalid("text must be a string", "text")
         if len(text) > LONGEST:
-            return _wrong(413, f"text is longer than {LONGEST} characters", "request_too_large")
+            message = f"text is longer than {LONGEST} characters"
+            raise ApiError(413, message, code="request_too_large", param="text")
         if waiting >= WAITING:
-            return _wrong(429, "too many texts are waiting to be rendered", "queue_full")
+            raise ApiError(429, "too many texts are waiting", code="queue_full", retry_after_s=1)
         waiting += 1
         try:
             async with rendering:
@@ -76,11 +72,4 @@ def mount(app: FastAPI, model_name: str) -> None:
             waiting -= 1
         return JSONResponse({"html": rendered})
 
-    for path in files:
-        app.add_api_route(path, file, methods=["GET", "HEAD"], include_in_schema=False)
-    app.add_api_route("/render", render, methods=["POST"], include_in_schema=False)
-
-
-def _wrong(status: int, message: str, code: str) -> Response:
-    body = error(status, message, code=code, param="text")
-    return JSONResponse(body, status, {"retry-after": "1"} if status == 429 else None)
+    return [*(Route(path, file) for path in files), Route("/render", render, methods=["POST"])]

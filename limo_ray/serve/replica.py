@@ -2,7 +2,7 @@
 
 vLLM's FastAPI routes run inside this process as an ASGI application without a server: what they
 would send over a socket, `answer` yields over Ray. So requests, errors and streams are those of
-`vllm serve`, apart from what `limo_ray.serve.openai_extensions` adds before and `forcing` below.
+`vllm serve`, apart from what `openai_extensions` adds before them and `budget_engine` below them.
 """
 
 import asyncio
@@ -16,20 +16,21 @@ from types import SimpleNamespace
 from typing import Any
 
 from limo_ray.serve.config import ServeConfig
-from limo_ray.serve.openai_extensions import FIELDS, Call
+from limo_ray.serve.openai_extensions import FIELDS, ReplicaRequest
 from limo_ray.storage import model_files
 
 log = logging.getLogger(__name__)
 
 OFFERED = ("/v1/chat/completions", "/v1/completions", "/v1/models")
+ACCEPTED = b""  # the first thing that `answer` yields: a replica has the request
+LIGHT_LOAD = 4  # with fewer requests than twice these, streams go token by token
 
-
-Usage = tuple[int, int] | None  # the prompt's and the completions' tokens, if they were counted
+Usage = tuple[int, int] | None  # tokens of the prompt and of the completions, if counted
 
 
 @dataclass(slots=True)
-class Head:
-    """The beginning of an answer with what was there of its body: all, if `whole`."""
+class ResponseStart:
+    """The start of a response with what there was of its body by then: all of it, if `whole`."""
 
     status: int
     content_type: str
@@ -39,18 +40,16 @@ class Head:
 
 
 @dataclass(slots=True)
-class Tail:
-    """The end of an answer that did not come at once."""
+class ResponseEnd:
+    """The end of a response that did not come at once."""
 
     usage: Usage
 
 
-LIGHT = 4  # with fewer requests than twice these, streams go token by token
-ACCEPTED = b""  # the first thing that `answer` yields: the request has its replica
-Part = bytes | Head | Tail
+ResponseChunk = bytes | ResponseStart | ResponseEnd
 
 
-class Replica:
+class EngineReplica:
     """The engine of one replica. Started late, on its worker; a dead engine ends the replica."""
 
     async def __init__(self, config: ServeConfig) -> None:  # type: ignore[misc]
@@ -66,8 +65,8 @@ class Replica:
         self.engine = ServedEngine(config.engine, config.budget.style)
         await self.engine.start()
         self.app = FastAPI(title="limo_ray", docs_url=None, redoc_url=None)
-        for part in (chat, completion, listing):
-            part.attach_router(self.app)
+        for routes in (chat, completion, listing):
+            routes.attach_router(self.app)
         init_exception_handler(self.app)
         await self._serving_state()
         self.running = 0
@@ -95,11 +94,11 @@ class Replica:
         # vLLM's error handlers tell its server to stop when the engine is dead
         state.server = SimpleNamespace(should_exit=False)
 
-    async def answer(self, call: Call) -> AsyncGenerator[Part, None]:
+    async def answer(self, call: ReplicaRequest) -> AsyncGenerator[ResponseChunk, None]:
         """One request's answer; closing the generator or cancelling it aborts it in the engine.
 
         Yields:
-            ACCEPTED, Head, further pieces of the body, Tail.
+            ACCEPTED, ResponseStart, further bytes of the body, ResponseEnd.
         """
         yield ACCEPTED
         sent: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
@@ -116,7 +115,7 @@ class Replica:
             sent.put_nowait(message)
 
         scope = _scope(call)
-        stride = max(1, min(self.config.stream_tokens, self.running // LIGHT))
+        stride = max(1, min(self.config.stream_tokens, self.running // LIGHT_LOAD))
         if stride > 1 and call.stream:
             call.body = _strided(call.body, stride)
             pending[0]["body"] = call.body
@@ -145,17 +144,17 @@ class Replica:
                 if whole:
                     await task
                 if kind and whole:
-                    yield Head(status, kind, body, True, _usage(scope))
+                    yield ResponseStart(status, kind, body, True, _usage(scope))
                     return
                 if kind:
-                    yield Head(status, kind, body)
+                    yield ResponseStart(status, kind, body)
                     kind = ""
                 elif body:
                     yield body
                 if whole:
                     break
             await task
-            yield Tail(_usage(scope))
+            yield ResponseEnd(_usage(scope))
         finally:
             self.running -= 1
             gone.set()
@@ -201,7 +200,7 @@ class Replica:
             self.engine.shutdown()
 
 
-def _scope(call: Call) -> dict[str, Any]:
+def _scope(call: ReplicaRequest) -> dict[str, Any]:
     headers = [(b"content-type", b"application/json")]
     if call.request_id:
         headers.append((b"x-request-id", call.request_id.encode("latin-1")))

@@ -9,10 +9,10 @@ import yaml
 
 from limo_ray.core import config
 from limo_ray.core.prompts import SYSTEM
-from limo_ray.serve import openai_extensions as asked
+from limo_ray.serve import openai_extensions
 from limo_ray.serve.app import application, build_app
 from limo_ray.serve.config import ServeConfig
-from limo_ray.serve.errors import Refusal
+from limo_ray.serve.errors import ApiError
 from limo_ray.serve.job import CAUSE, outline
 from limo_ray.serve.openai_extensions import THINKING, prepared
 
@@ -99,7 +99,7 @@ def test_a_chat_without_a_system_message_gets_the_recipes() -> None:
 def test_the_budget_goes_where_the_engine_looks() -> None:
     made = prepared(CHAT, chat(min_thinking_tokens=5, waits=2), load())
     assert made["vllm_xargs"] == {THINKING: [5, -1, 2]}
-    assert not set(asked.FIELDS) & set(made)
+    assert not set(openai_extensions.FIELDS) & set(made)
     assert prepared(CHAT, chat(max_thinking_tokens=0), load())["vllm_xargs"] == {
         THINKING: [0, 0, 0]
     }
@@ -134,18 +134,26 @@ def test_the_servers_own_budget_gives_way_to_a_requests() -> None:
     ],
 )
 def test_a_wrong_field_is_refused_by_name(fields: dict[str, Any], param: str) -> None:
-    with pytest.raises(Refusal) as caught:
+    with pytest.raises(ApiError) as caught:
         prepared(CHAT, chat(**fields), load())
     assert (caught.value.status, caught.value.param) == (400, param)
 
 
-def test_a_call_has_the_words_of_its_prompt() -> None:
+def test_a_replicas_request_has_the_text_of_its_prompt() -> None:
     content = [{"type": "text", "text": "Q"}, {"type": "text", "text": "R"}]
-    call = asked.call(CHAT, chat(messages=[{"role": "user", "content": content}]), load(), "7")
-    assert call.prompt == f"{SYSTEM}QR"
-    assert json.loads(call.body)["messages"][1]["content"] == content
-    assert asked.call("/v1/completions", {"prompt": ""}, load(), "").prompt == " "
-    assert asked.call("/v1/completions", {"prompt": [1, 2]}, load(), "").prompt == " "
+    request = openai_extensions.replica_request(
+        CHAT, chat(messages=[{"role": "user", "content": content}]), load(), "7"
+    )
+    assert request.prompt == f"{SYSTEM}QR"
+    assert json.loads(request.body)["messages"][1]["content"] == content
+    assert (
+        openai_extensions.replica_request("/v1/completions", {"prompt": ""}, load(), "").prompt
+        == " "
+    )
+    assert (
+        openai_extensions.replica_request("/v1/completions", {"prompt": [1, 2]}, load(), "").prompt
+        == " "
+    )
 
 
 def deployments(app: Any) -> dict[str, Any]:
@@ -154,9 +162,9 @@ def deployments(app: Any) -> dict[str, Any]:
     def walk(bound: Any) -> None:
         deployment = bound._bound_deployment
         found[deployment.name] = deployment
-        for part in deployment.init_args:
-            if hasattr(part, "_bound_deployment"):
-                walk(part)
+        for argument in deployment.init_args:
+            if hasattr(argument, "_bound_deployment"):
+                walk(argument)
 
     walk(app)
     return found
@@ -169,7 +177,7 @@ def test_a_replica_asks_for_its_gpus_and_routes_by_prefix() -> None:
     assert replica._deployment_config.autoscaling_config.max_replicas == 4
     router = replica._deployment_config.request_router_config.request_router_class
     assert "PrefixCacheAffinityRouter" in str(router)
-    # more than the gate lets in: the gate's queue is the only one before the engine's
+    # more than admission lets in: its queue is the only one before the engine's
     assert replica.max_ongoing_requests > loaded.gate.max_concurrent
     bundles = load(
         "engine.bundles=[{CPU: 1, GPU: 4}, {CPU: 1, GPU: 4}]", "engine.device=gpu",
@@ -178,8 +186,8 @@ def test_a_replica_asks_for_its_gpus_and_routes_by_prefix() -> None:
     replica = deployments(application(bundles, "cpu"))["Replica"]
     assert replica._deployment_config is not None
     assert len(replica._replica_config.placement_group_bundles) == 2
-    asked = replica._replica_config.placement_group_bundle_label_selector
-    assert asked == [{"role": "sampler"}] * 2
+    selector = replica._replica_config.placement_group_bundle_label_selector
+    assert selector == [{"role": "sampler"}] * 2
 
 
 def test_the_builder_takes_the_jobs_arguments() -> None:

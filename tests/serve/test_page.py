@@ -15,13 +15,14 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import FastAPI, Request
-from fastapi.responses import StreamingResponse
+from starlette.requests import Request
+from starlette.responses import JSONResponse, StreamingResponse
+from starlette.routing import Route
 
 from limo_ray.serve import page
 from tests.serve import browser
 from tests.serve.browser import Browser, browsing
-from tests.serve.gates import KEY, ask, gated, listening
+from tests.serve.scripted import KEY, Endpoint, ask, listening
 
 NAME = 'LIMO <img src=x onerror=alert(1)> "32B" & co'
 HOSTILE = "<img src=x onerror=\"document.title='x'\"><script>document.title='x'</script>"
@@ -29,17 +30,15 @@ ROOT = Path(page.__file__).parent.parent.parent
 
 
 @pytest.fixture
-def app() -> FastAPI:
-    app = FastAPI()
-    page.mount(app, NAME)
-    return app
+def app() -> Any:
+    return Endpoint(page.routes(NAME)).app
 
 
 def get(app: Any, *paths: str) -> list[httpx.Response]:
     return ask(app, *({"method": "GET", "url": path} for path in paths))
 
 
-def test_the_page_and_its_files_with_a_strict_policy(app: FastAPI) -> None:
+def test_the_page_and_its_files_with_a_strict_policy(app: Any) -> None:
     answers = get(app, "/", "/page.css", "/page.js")
     assert [a.headers["content-type"].split(";")[0] for a in answers] == [
         "text/html", "text/css", "text/javascript",
@@ -54,7 +53,7 @@ def test_the_page_and_its_files_with_a_strict_policy(app: FastAPI) -> None:
     assert "{{" not in answers[0].text
 
 
-def test_nothing_comes_from_the_network_and_nothing_is_inline(app: FastAPI) -> None:
+def test_nothing_comes_from_the_network_and_nothing_is_inline(app: Any) -> None:
     html, css, script = (answer.text for answer in get(app, "/", "/page.css", "/page.js"))
     for text in (html, css, script):
         assert not re.search(r"https?:|url\(|@import|[\"'(]//", text)
@@ -65,7 +64,7 @@ def test_nothing_comes_from_the_network_and_nothing_is_inline(app: FastAPI) -> N
     assert not re.search(r"outerHTML|insertAdjacent|document\.write|eval\(|Function\(", script)
 
 
-def test_every_field_of_the_form_has_a_name_that_is_read_out(app: FastAPI) -> None:
+def test_every_field_of_the_form_has_a_name_that_is_read_out(app: Any) -> None:
     [html] = [answer.text for answer in get(app, "/")]
     fields = re.findall(r"<(?:input|textarea)[^>]*>", html)
     assert len(fields) == 7
@@ -84,9 +83,9 @@ def test_the_files_are_in_the_package() -> None:
         assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
 
-def test_render_makes_maths_and_escapes_the_rest(app: FastAPI) -> None:
-    text = f"{HOSTILE} $\\frac{{1}}{{2}}$ $\\text{{{HOSTILE}}}$ \ud800 \0"
-    [answer] = ask(app, {"url": "/render", "content": json.dumps({"text": text})})
+def test_render_makes_maths_and_escapes_the_rest(app: Any) -> None:
+    text = f"{HOSTILE} $\\frac{{1}}{{2}}$ $\\text{{{HOSTILE}}}$ \0"
+    [answer] = ask(app, {"url": "/render", "json": {"text": text}})
     html = answer.json()["html"]
     assert "<mfrac>" in html
     assert not re.search(r"<(?:img|script|a\b)", html)
@@ -96,20 +95,18 @@ def test_render_makes_maths_and_escapes_the_rest(app: FastAPI) -> None:
     ("body", "status"),
     [
         ({"text": "x" * page.LONGEST}, 200), ({"text": "x" * (page.LONGEST + 1)}, 413), ({}, 400),
-        ({"text": 3}, 400), ([], 400), ({"text": None}, 400),
+        ({"text": 3}, 400), ({"text": None}, 400),
     ],
 )  # fmt: skip
-def test_render_is_bounded(app: FastAPI, body: Any, status: int) -> None:
+def test_render_is_bounded(app: Any, body: Any, status: int) -> None:
     [answer] = ask(app, {"url": "/render", "json": body})
     assert answer.status_code == status
     assert status == 200 or answer.json()["error"]["param"] == "text"
-    [broken] = ask(app, {"url": "/render", "content": b"{"})
+    [broken] = ask(app, {"url": "/render", "json": []})
     assert broken.status_code == 400
 
 
-def test_too_many_renders_at_once_are_refused(
-    app: FastAPI, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_renders_at_once_are_refused(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "WAITING", 3)
 
     async def run() -> list[int]:
@@ -122,16 +119,16 @@ def test_too_many_renders_at_once_are_refused(
     assert asyncio.run(run()) == [200] * 3 + [429] * 3
 
 
-def test_behind_the_gate_the_page_needs_no_key_and_render_does(
-    app: FastAPI, tmp_path: Path
-) -> None:
+def test_the_page_needs_no_key_and_render_does_and_is_limited(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text(KEY)
-    gate = gated(app, keys_file=str(tmp_path / "keys"), rpm=1)
-    assert [a.status_code for a in get(gate, "/", "/page.css", "/page.js")] == [200] * 3
+    app = Endpoint(page.routes(NAME), keys_file=str(tmp_path / "keys"), rpm=1).app
+    assert [a.status_code for a in get(app, "/", "/page.css", "/page.js")] == [200] * 3
     render = {"url": "/render", "json": {"text": "$x$"}}
-    assert ask(gate, render)[0].status_code == 401
-    # a page that renders what it shows does not use up the key's requests
-    assert [a.status_code for a in ask(gate, *[render] * 5, key=KEY)] == [200] * 5
+    assert ask(app, render)[0].status_code == 401
+    # the pieces of an answer that the page renders do not use up the key's requests
+    answers = ask(app, *[render] * 11, key=KEY)
+    assert [a.status_code for a in answers] == [200] * 10 + [429]
+    assert answers[-1].json()["error"]["code"] == "rate_limit_exceeded"
 
 
 # ---- the script
@@ -195,16 +192,20 @@ def test_thinking_is_told_from_the_answer() -> None:
 # ---- in a browser
 
 
-def chats(app: FastAPI) -> None:
-    """A scripted model: what the question asks for, word by word; the requests it got."""
-    app.state.asked = []
-    app.get("/v1/models")(lambda: {"data": []})
+class Chat:
+    """A scripted model that streams word by word; the requests it got."""
 
-    @app.post("/v1/chat/completions")
-    async def chat(request: Request) -> StreamingResponse:
-        body = await request.json()
-        app.state.asked.append(body)
-        asked = body["messages"][-1]["content"]
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.routes = [
+            Route("/v1/models", lambda _: JSONResponse({"data": []})),
+            Route("/v1/chat/completions", self.chat, methods=["POST"]),
+        ]
+
+    async def chat(self, request: Request) -> StreamingResponse:
+        body = request.state.json
+        self.asked.append(body)
+        question = body["messages"][-1]["content"]
         text = f"<think>\nFirst $\\sqrt{{2}}$. {HOSTILE}\n</think>\n\n"
         text += f"Then {HOSTILE} $\\frac{{1}}{{2}}$."
 
@@ -212,9 +213,9 @@ def chats(app: FastAPI) -> None:
             for number, word in enumerate(text.split(" ")):
                 delta = {"content": f" {word}" if number else word}
                 yield f"data: {json.dumps({'choices': [{'delta': delta}]})}\n\n"
-                if asked == "endless":
+                if question == "endless":
                     await asyncio.sleep(30 if number == 3 else 0)
-                if asked == "broken" and number == 3:
+                if question == "broken" and number == 3:
                     raise RuntimeError("broken")
             end = {"choices": [{"delta": {}, "finish_reason": "length"}]}
             yield f"data: {json.dumps(end)}\n\n"
@@ -225,25 +226,23 @@ def chats(app: FastAPI) -> None:
 
 
 @pytest.fixture(scope="module")
-def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Browser, FastAPI]]:
+def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Browser, Chat]]:
     if not browser.FOUND:
         pytest.skip("no chromium and chromedriver")
-    app = FastAPI()
-    page.mount(app, NAME)
-    chats(app)
+    chat = Chat()
     folder = tmp_path_factory.mktemp("page")
     (folder / "keys").write_text(KEY)
-    gate = gated(app, keys_file=str(folder / "keys"))
-    with listening(gate) as url, browsing(folder / "profile") as one:
-        one.open(url)
-        yield one, app
+    endpoint = Endpoint([*page.routes(NAME), *chat.routes], keys_file=str(folder / "keys"))
+    with listening(endpoint.app) as (host, port), browsing(folder / "profile") as one:
+        one.open(f"http://{host}:{port}")
+        yield one, chat
 
 
 ANSWERS = "document.querySelectorAll('.facts').length"
 
 
-def test_a_chat_in_a_browser(window: tuple[Browser, FastAPI]) -> None:
-    one, app = window
+def test_a_chat_in_a_browser(window: tuple[Browser, Chat]) -> None:
+    one, chat = window
     # without the key nothing is lost, and the field for it comes up
     one.until("document.activeElement.id === 'key'")
     one.keys("#question", "hello\ue007")
@@ -255,9 +254,9 @@ def test_a_chat_in_a_browser(window: tuple[Browser, FastAPI]) -> None:
     one.keys("[name=temperature]", "0.6")
     one.keys("#question", "\ue007")
     one.until(f"{ANSWERS} === 1 && document.querySelector('.answer > .text mfrac')")
-    assert app.state.asked[-1]["max_thinking_tokens"] == 50
-    assert app.state.asked[-1]["temperature"] == 0.6
-    assert "min_thinking_tokens" not in app.state.asked[-1]
+    assert chat.asked[-1]["max_thinking_tokens"] == 50
+    assert chat.asked[-1]["temperature"] == 0.6
+    assert "min_thinking_tokens" not in chat.asked[-1]
     # thinking is folded away, and its formulas are set when it is opened
     assert not one.run("return document.querySelector('.think').open")
     one.click(".think summary")
@@ -272,12 +271,12 @@ def test_a_chat_in_a_browser(window: tuple[Browser, FastAPI]) -> None:
     # the next turn has the answer without the thinking
     one.keys("#question", "again\ue007")
     one.until(f"{ANSWERS} === 2")
-    turns = app.state.asked[-1]["messages"]
+    turns = chat.asked[-1]["messages"]
     assert [turn["role"] for turn in turns] == ["user", "assistant", "user"]
     assert turns[1]["content"].startswith("Then ")
 
 
-def test_stop_and_a_broken_stream_in_a_browser(window: tuple[Browser, FastAPI]) -> None:
+def test_stop_and_a_broken_stream_in_a_browser(window: tuple[Browser, Chat]) -> None:
     one, _ = window
     one.until("document.activeElement.id === 'question' || document.activeElement.id === 'key'")
     if one.run("return document.querySelector('#key').value") == "":
@@ -300,7 +299,7 @@ def test_stop_and_a_broken_stream_in_a_browser(window: tuple[Browser, FastAPI]) 
     assert one.run("return document.querySelector('#send').hidden") is False
 
 
-def test_the_page_fits_a_telephone_and_breaks_no_policy(window: tuple[Browser, FastAPI]) -> None:
+def test_the_page_fits_a_telephone_and_breaks_no_policy(window: tuple[Browser, Chat]) -> None:
     one, _ = window
     one.size(320, 640)
     wide = "document.documentElement.scrollWidth <= innerWidth"

@@ -7,11 +7,17 @@ from typing import Any
 
 import pytest
 
-from limo_ray.serve.openai_extensions import Call
-from limo_ray.serve.replica import ACCEPTED, Head, Part, Replica, Tail
+from limo_ray.serve.openai_extensions import ReplicaRequest
+from limo_ray.serve.replica import (
+    ACCEPTED,
+    EngineReplica,
+    ResponseChunk,
+    ResponseEnd,
+    ResponseStart,
+)
 
 EVENTS = "text/event-stream"
-CALL = Call("POST", "/v1/chat/completions", b'{"stream": true}', " ", stream=True)
+REQUEST = ReplicaRequest("POST", "/v1/chat/completions", b'{"stream": true}', " ", stream=True)
 START = {
     "type": "http.response.start", "status": 200,
     "headers": [(b"Content-Type", EVENTS.encode())],
@@ -23,17 +29,17 @@ def body(text: bytes, more: bool) -> dict[str, Any]:
     return {"type": "http.response.body", "body": text, "more_body": more}
 
 
-def replica(app: App) -> Replica:
-    made = object.__new__(Replica)
+def replica(app: App) -> EngineReplica:
+    made = object.__new__(EngineReplica)
     made.config, made.app, made.running = SimpleNamespace(stream_tokens=8), app, 0  # type: ignore[assignment]
     return made
 
 
-async def _parts(made: Replica, pause: float = 0) -> list[Part]:
-    found: list[Part] = []
+async def _chunks(made: EngineReplica, pause: float = 0) -> list[ResponseChunk]:
+    found: list[ResponseChunk] = []
     async with asyncio.timeout(5):  # a hang is what these tests are about
-        async for part in made.answer(CALL):
-            found.append(part)
+        async for chunk in made.answer(REQUEST):
+            found.append(chunk)
             await asyncio.sleep(pause)
     return found
 
@@ -51,11 +57,11 @@ def test_an_answer_in_pieces(at_once: bool) -> None:
                 await asyncio.sleep(0.01)
 
     made = replica(app)
-    found = asyncio.run(_parts(made))
+    found = asyncio.run(_chunks(made))
     if at_once:
-        assert found == [ACCEPTED, Head(200, EVENTS, b"ab", True, (3, 2))]
+        assert found == [ACCEPTED, ResponseStart(200, EVENTS, b"ab", True, (3, 2))]
     else:
-        assert found == [ACCEPTED, Head(200, EVENTS, b"a"), b"b", Tail((3, 2))]
+        assert found == [ACCEPTED, ResponseStart(200, EVENTS, b"a"), b"b", ResponseEnd((3, 2))]
     assert made.running == 0
 
 
@@ -68,7 +74,11 @@ def test_an_application_that_stops_in_its_answer_ends_it(at_once: bool) -> None:
             await asyncio.sleep(0.01)
 
     made = replica(app)
-    assert asyncio.run(_parts(made)) == [ACCEPTED, Head(200, EVENTS, b"a"), Tail(None)]
+    assert asyncio.run(_chunks(made)) == [
+        ACCEPTED,
+        ResponseStart(200, EVENTS, b"a"),
+        ResponseEnd(None),
+    ]
     assert made.running == 0
 
 
@@ -79,8 +89,8 @@ def test_an_application_that_stops_while_nobody_listens_ends_it_too() -> None:
         await asyncio.sleep(0.05)
         await send(body(b"b", True))
 
-    found = asyncio.run(_parts(replica(app), pause=0.1))
-    assert found == [ACCEPTED, Head(200, EVENTS, b"a"), b"b", Tail(None)]
+    found = asyncio.run(_chunks(replica(app), pause=0.1))
+    assert found == [ACCEPTED, ResponseStart(200, EVENTS, b"a"), b"b", ResponseEnd(None)]
 
 
 @pytest.mark.parametrize("begun", [True, False])
@@ -93,7 +103,7 @@ def test_an_application_that_fails_is_the_callers_error(begun: bool) -> None:
 
     made = replica(app)
     with pytest.raises(RuntimeError, match="out of luck"):
-        asyncio.run(_parts(made))
+        asyncio.run(_chunks(made))
     assert made.running == 0
 
 
@@ -111,8 +121,11 @@ def test_closing_the_answer_stops_the_application() -> None:
             raise
 
     async def leave() -> None:
-        answer = replica(app).answer(CALL)
-        assert [await anext(answer), await anext(answer)] == [ACCEPTED, Head(200, EVENTS, b"a")]
+        answer = replica(app).answer(REQUEST)
+        assert [await anext(answer), await anext(answer)] == [
+            ACCEPTED,
+            ResponseStart(200, EVENTS, b"a"),
+        ]
         await answer.aclose()
 
     asyncio.run(leave())
