@@ -2,25 +2,25 @@ r"""Budget forcing (s1, arXiv 2501.19393): a least and a most thinking, and "Wai
 
 A completion is thinking, then answer. Thinking ends where the model writes the `end` mark
 (`</think>`) or ends its turn. Then, while waits are left or too little was thought, the end is
-taken back and "Wait" is put in, and the model thinks on. Where thinking has used up its budget it
-is closed: the `close` mark, if the model had opened its thinking, and "Final Answer:" are put in,
+taken back and "Wait" is inserted, and the model thinks on. Where thinking has used up its budget it
+is closed: the `close` mark, if the model had opened its thinking, and "Final Answer:" are inserted,
 and the answer has what is left of max_tokens. This covers models with tags and plain chains of
 thought, which open nothing and whose thinking ends with the turn.
 
 What counts:
-- Every token that the model sampled or that was put in counts once: in the completion's tokens, in
-  max_tokens, and, up to the end of thinking, in the thinking budget. An end taken back was
-  sampled, so it counts, though the text does not show it.
-- A "Wait" is put in only where the model can think at least one more token after it.
+- Every token, sampled or inserted, counts once: in the completion's tokens, in max_tokens, and, up
+  to the end of thinking, in the thinking budget. An end taken back was sampled, so it counts,
+  though the text does not show it.
+- A "Wait" is inserted only where the model can think at least one more token after it.
 - Thinking leaves room to close it and to answer within max_tokens, if there is any to leave.
 - A budget that ends inside a character drops its bytes from what the model reads on.
 
-No engine here: `force` asks an async `generate` for one stretch of tokens after another.
+No engine here: `force` asks an async `generate` for one segment of tokens after another.
 """
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 
@@ -31,13 +31,13 @@ class Style:
     end: str = "</think>"
     """What ends it; empty where only the end of the turn does."""
     begin: str = ""
-    """Put in before the first token where the prompt does not open thinking; empty for nothing."""
+    """Inserted before the first token where the prompt does not open thinking, if not empty."""
     wait: str = "\n\nWait"
-    """Put in where thinking shall go on."""
+    """Inserted where thinking shall go on."""
     close: str = "\n</think>\n\n"
-    """Put in at the end of the budget, if thinking was opened."""
+    """Inserted at the end of the budget, if thinking was opened."""
     final: str = "Final Answer:"
-    """Put in after it, whether thinking was opened or not."""
+    """Inserted after it, whether thinking was opened or not."""
     answer_tokens: int = 64
     """Tokens that a budget near max_tokens leaves for the answer, or half of what there is."""
 
@@ -56,11 +56,6 @@ class Budget:
     most: int | None = None
     waits: int = 0
 
-    @property
-    def idle(self) -> bool:
-        """Whether it changes nothing."""
-        return self.least == 0 and self.most is None and self.waits == 0
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -74,8 +69,8 @@ class Limits:
 
 
 @dataclass(slots=True)
-class Stretch:
-    """One uninterrupted piece of work for the engine. `number` counts them from 0."""
+class GenerationSegment:
+    """One request to the engine. `number` counts those of a completion from 0."""
 
     number: int
     prompt: list[int]
@@ -86,7 +81,7 @@ class Stretch:
 
 
 @dataclass(slots=True)
-class Piece:
+class CompletionChunk:
     """Some tokens of a completion; `finish` (stop, length, ...) is on the last one only.
 
     `text` is what of them can be shown: less than `ids` say where a stop string may be under way, a
@@ -97,11 +92,13 @@ class Piece:
     ids: list[int]
     finish: str | None = None
     stop: int | str | None = None
-    put_in: bool = False
+    inserted: bool = False  # not sampled
     extra: Any = None  # whatever the engine adds to these ids: log probabilities
 
 
-Generate = Callable[[Stretch], AsyncGenerator[Piece, None]]
+Chunks = AsyncGenerator[CompletionChunk, None]
+Generate = Callable[[GenerationSegment], Chunks]
+Phase = Callable[[], Chunks]
 
 
 class Codec(Protocol):
@@ -121,22 +118,12 @@ class Codec(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _State:
-    context: list[int]  # what the model reads: the prompt and what stands of the completion
-    start: int  # of the completion in it
-    used: int = 0  # tokens of the completion, sampled or put in
-    stretches: int = 0
-    tail: str = ""  # the last characters shown
-    last: list[int] = field(default_factory=list)  # ids of the stretch that just ended
-    finish: str = ""
-    stop: int | str | None = None
-
-
+# vLLM's own `thinking_token_budget` cannot take over the most: it knows only thinking between two
+# marks of token ids, needs them at the engine's start, and neither inserts text nor leaves room.
 async def force(
     budget: Budget, style: Style, limits: Limits, prompt: list[int], codec: Codec,
     generate: Generate,
-) -> AsyncGenerator[Piece, None]:  # fmt: skip
+) -> Chunks:  # fmt: skip
     """One completion, forced.
 
     Args:
@@ -145,82 +132,210 @@ async def force(
         limits: of the whole completion; max_tokens is at least 1 and fits the context.
         prompt: token ids.
         codec: the tokenizer.
-        generate: draws one stretch; closing its iterator aborts it.
+        generate: samples one segment; closing its iterator aborts it.
 
     Yields:
-        Pieces, of which the last has `finish`.
+        Chunks, of which the last has `finish`.
     """
-    state = _State(context=list(prompt), start=len(prompt))
-    total = limits.max_tokens
-    mark = codec.encode(style.end) if style.end else []
-    # A mark of special tokens is in no text: its first token is what stops, as in s1's own code.
-    by_id = mark[:1] if len(mark) == 1 or (mark and mark[0] in codec.special) else []
-    by_text = [style.end] if mark and not by_id else []
-    closing = codec.encode(style.close + style.final)
-    most = _clipped(budget.most, total, len(closing), style.answer_tokens)
-    waits = budget.waits
+    completion = _ForcedCompletion(budget, style, limits, prompt, codec, generate)
+    phase: Phase | None = completion.begin
+    while phase is not None:
+        async with aclosing(phase()) as chunks:
+            async for chunk in chunks:
+                yield chunk
+        phase = completion.next_phase
 
-    if style.begin and not _opened(state, style, codec):
-        async for piece in _put(state, style.begin, limits, codec):
-            yield piece
-        if state.finish:
-            return
-    while True:
-        room = total - state.used if most is None else min(total, most) - state.used
+
+class _ForcedCompletion:
+    """A completion under way. Each phase yields its chunks and sets the phase after it."""
+
+    def __init__(
+        self, budget: Budget, style: Style, limits: Limits, prompt: list[int], codec: Codec,
+        generate: Generate,
+    ) -> None:  # fmt: skip
+        self.style = style
+        self.limits = limits
+        self.codec = codec
+        self.generate = generate
+        self.next_phase: Phase | None = None
+        self.least = budget.least
+        self.waits = budget.waits
+        self.total = limits.max_tokens
+        closing = len(codec.encode(style.close + style.final))
+        self.most = _clipped(budget.most, self.total, closing, style.answer_tokens)
+        mark = codec.encode(style.end) if style.end else []
+        # A mark of special tokens is in no text: its first token is what stops, as in s1's code.
+        single = len(mark) == 1 or (bool(mark) and mark[0] in codec.special)
+        self.end_ids = mark[:1] if single else []
+        self.end_texts = [style.end] if mark and not single else []
+
+        self.context = list(
+            prompt
+        )  # what the model reads: prompt and what stands of the completion
+        self.start = len(prompt)  # of the completion in it
+        self.used = 0  # tokens of the completion, sampled or inserted
+        self.segments = 0
+        self.tail = ""  # the last characters shown
+        self.last: list[int] = []  # ids of the segment that just ended
+        self.finish = ""  # how the last segment or insertion ended, and what stopped it
+        self.stop: int | str | None = None
+
+    # ---- phases
+
+    async def begin(self) -> Chunks:
+        """Opens thinking where the prompt does not."""
+        if self.style.begin and not self._is_open():
+            yield self._insert(self.style.begin)
+        self.next_phase = None if self.finish else self.think
+
+    async def think(self) -> Chunks:
+        """One segment of thinking."""
+        room = self._thinking_room()
         if room > 0:
-            forced = state.stretches > 0
-            async with aclosing(
-                _draw(state, room, forced, limits, by_text, by_id, generate)
-            ) as pieces:
-                async for piece in pieces:
-                    yield piece
-            by_mark = state.finish == "stop" and state.stop in (*by_text, *by_id)
-            by_turn = state.finish == "stop" and (state.stop is None or state.stop in codec.ends)
+            async with aclosing(self._sample(room, thinking=True)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
         else:
-            state.finish, by_mark, by_turn = "length", False, False
-        if by_mark or by_turn:
-            wait = codec.encode(style.wait)
-            left = (total if most is None else min(total, most)) - state.used
-            if (waits > 0 or state.used < budget.least) and len(wait) < left:
-                waits = max(0, waits - 1)
-                _take_back(state, style, codec, by_text=state.stop in by_text)
-                async for piece in _put(state, style.wait, limits, codec):
-                    yield piece
-                if state.finish:
-                    return
-                continue
-            if by_turn:
-                yield Piece("", [], "stop", state.stop if isinstance(state.stop, int) else None)
+            self.finish = "length"
+        self.next_phase = self._after_thinking()
+
+    async def wait(self) -> Chunks:
+        """Takes back the end of thinking; the model thinks on after a "Wait"."""
+        self.waits = max(0, self.waits - 1)
+        if self.stop in self.end_texts:
+            keep, rest, _ = _split(self.last, self.style.end, self.codec)
+            self.context[len(self.context) - len(self.last) :] = [*self.last[:keep], *rest]
+        elif self.last and (self.last[-1] in self.codec.ends or self.last[-1] == self.stop):
+            self.context.pop()
+        self._drop_incomplete()
+        yield self._insert(self.style.wait)
+        self.next_phase = None if self.finish else self.think
+
+    async def accept_end(self) -> Chunks:
+        """The model's own end of thinking stands: its text was held back until now."""
+        if self.end_ids:
+            text = self.codec.shown(self.last[-1:])
+        else:
+            text = _split(self.last, self.style.end, self.codec)[2]
+        self.tail += text
+        yield CompletionChunk(text, [])
+        self.next_phase = self.answer
+
+    async def close(self) -> Chunks:
+        """The budget is used up: ends thinking, if there is room for that."""
+        self._drop_incomplete()
+        opening = self.style.close if self._is_open() else "\n\n" if self.used else ""
+        text = opening + self.style.final
+        if self.used + len(self.codec.encode(text)) >= self.total:
+            yield CompletionChunk("", [], "length")
+            self.next_phase = None
+        else:
+            yield self._insert(text)
+            self.next_phase = None if self.finish else self.answer
+
+    async def answer(self) -> Chunks:
+        """All that is left of max_tokens."""
+        self.finish, self.stop = "length", None
+        if self.used < self.total:
+            async with aclosing(self._sample(self.total - self.used, thinking=False)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        self.next_phase = self.end
+
+    async def end(self) -> Chunks:
+        yield CompletionChunk("", [], self.finish, self.stop)
+        self.next_phase = None
+
+    # ---- what the phases share
+
+    def _after_thinking(self) -> Phase:
+        stopped = self.finish == "stop"
+        by_turn = stopped and (self.stop is None or self.stop in self.codec.ends)
+        if by_turn or (stopped and self.stop in (*self.end_texts, *self.end_ids)):
+            room = self._thinking_room() - len(self.codec.encode(self.style.wait))
+            if (self.waits > 0 or self.used < self.least) and room > 0:
+                return self.wait
+            if by_turn or self.stop in (*self.limits.stop, *self.limits.stop_ids):
+                return self.end
+            return self.accept_end
+        if self.finish != "length" or self.used >= self.total or self.most is None:
+            return self.end
+        return self.close
+
+    def _thinking_room(self) -> int:
+        """Tokens that thinking may still use."""
+        return (self.total if self.most is None else min(self.total, self.most)) - self.used
+
+    async def _sample(self, room: int, *, thinking: bool) -> Chunks:
+        """One segment; leaves in `finish`, `stop` and `last` how it ended."""
+        limits = self.limits
+        before, text = self.tail, ""
+        self.last = []
+        self.finish, self.stop = "", None
+        # after a "Wait" the model thinks at least one token: every wait gets nearer to the end
+        least = int(thinking and self.segments > 0)
+        segment = GenerationSegment(
+            number=self.segments,
+            prompt=list(self.context),
+            max_tokens=room,
+            min_tokens=min(room, max(least, limits.min_tokens - self.used)),
+            stop=[*limits.stop, *(self.end_texts if thinking else [])],
+            stop_ids=[*limits.stop_ids, *(self.end_ids if thinking else [])],
+        )
+        self.segments += 1
+        async with aclosing(self.generate(segment)) as chunks:
+            async for chunk in chunks:
+                self.used += len(chunk.ids)
+                self.last += chunk.ids
+                self.context += chunk.ids
+                if self.used > limits.min_tokens:
+                    found, keep = _missed_stop(before, text, chunk.text, limits)
+                    if found:
+                        self.finish, self.stop = "stop", found
+                        yield CompletionChunk(chunk.text[:keep], chunk.ids, extra=chunk.extra)
+                        return
+                text += chunk.text
+                shown = chunk.text
+                if chunk.finish:
+                    self.finish, self.stop = chunk.finish, chunk.stop
+                    if limits.include_stop and chunk.stop in limits.stop:
+                        shown += str(chunk.stop)
+                self.tail = (self.tail + shown)[-256:]
+                yield CompletionChunk(shown, chunk.ids, extra=chunk.extra)
+        assert self.finish, "a segment must end with a reason"
+
+    def _insert(self, text: str) -> CompletionChunk:
+        """Inserts text, up to the request's own stop string if it makes one."""
+        self.finish, self.stop = "", None
+        whole = self.tail + text
+        for stop in self.limits.stop:
+            at = whole.find(stop, max(0, len(self.tail) - len(stop) + 1))
+            if at >= 0:
+                text = whole[len(self.tail) : at] + (stop if self.limits.include_stop else "")
+                self.finish, self.stop = "stop", stop
+                break
+        ids = self.codec.encode(text) if text else []
+        self.used += len(ids)
+        self.context += ids
+        shown = self.codec.shown(ids)
+        self.tail = (self.tail + shown)[-256:]
+        return CompletionChunk(shown, ids, self.finish or None, self.stop, inserted=True)
+
+    def _drop_incomplete(self) -> None:
+        """Drops the bytes of a character that was cut, at most three."""
+        for _ in range(3):
+            tail = self.context[self.start :][-4:]
+            if not tail or not self.codec.decode(tail).endswith("\ufffd"):
                 return
-            if state.stop in (*limits.stop, *limits.stop_ids):
-                yield Piece("", [], "stop", state.stop)
-                return
-            # the model's own end stands: its text was held back until now
-            text = codec.shown(state.last[-1:]) if by_id else _after(state, style, codec)
-            state.tail += text
-            yield Piece(text, [])
-            break
-        if state.finish != "length" or state.used >= total or most is None:
-            yield Piece("", [], state.finish, state.stop)
-            return
-        _drop_incomplete(state, codec)
-        opened = _opened(state, style, codec)
-        text = (style.close if opened else "\n\n" if state.used else "") + style.final
-        if state.used + len(codec.encode(text)) >= total:
-            yield Piece("", [], "length")
-            return
-        async for piece in _put(state, text, limits, codec):
-            yield piece
-        if state.finish:
-            return
-        break
-    if state.used >= total:
-        yield Piece("", [], "length")
-        return
-    async with aclosing(_draw(state, total - state.used, False, limits, [], [], generate)) as rest:
-        async for piece in rest:
-            yield piece
-    yield Piece("", [], state.finish, state.stop)
+            self.context.pop()
+
+    def _is_open(self) -> bool:
+        """Whether thinking is open: the opening mark was last seen after the last end mark."""
+        style = self.style
+        if not style.open:
+            return False
+        text = self.codec.decode(self.context[max(0, self.start - 32) :])
+        return text.rfind(style.open) > (text.rfind(style.end) if style.end else -1)
 
 
 def _clipped(most: int | None, total: int, closing: int, answer: int) -> int | None:
@@ -230,96 +345,21 @@ def _clipped(most: int | None, total: int, closing: int, answer: int) -> int | N
     return min(most, max(total - closing - answer, (total - closing) // 2))
 
 
-async def _draw(
-    state: _State, room: int, forced: bool, limits: Limits, by_text: list[str], by_id: list[int],
-    generate: Generate,
-) -> AsyncGenerator[Piece, None]:  # fmt: skip
-    """One stretch; leaves in the state how it ended."""
-    before = state.tail
-    text = ""
-    state.last = []
-    state.finish, state.stop = "", None
-    stretch = Stretch(
-        number=state.stretches, prompt=list(state.context), max_tokens=room,
-        # after a "Wait" the model thinks at least one token: every wait gets nearer to the end
-        min_tokens=min(room, max(int(forced), limits.min_tokens - state.used)),
-        stop=[*limits.stop, *by_text], stop_ids=[*limits.stop_ids, *by_id],
-    )  # fmt: skip
-    state.stretches += 1
-    async with aclosing(generate(stretch)) as pieces:
-        async for piece in pieces:
-            state.used += len(piece.ids)
-            state.last += piece.ids
-            state.context += piece.ids
-            if state.used > limits.min_tokens:
-                found, keep = _missed(before, text, piece.text, limits.stop, limits.include_stop)
-                if found:
-                    state.finish, state.stop = "stop", found
-                    yield Piece(piece.text[:keep], piece.ids, extra=piece.extra)
-                    return
-            text += piece.text
-            shown = piece.text
-            if piece.finish:
-                state.finish, state.stop = piece.finish, piece.stop
-                if limits.include_stop and piece.stop in limits.stop:
-                    shown += str(piece.stop)
-            state.tail = (state.tail + shown)[-256:]
-            yield Piece(shown, piece.ids, extra=piece.extra)
-    assert state.finish, "a stretch must end with a reason"
+def _missed_stop(before: str, text: str, new: str, limits: Limits) -> tuple[str, int]:
+    """A stop string that the engine did not see at a segment's start; how much of `new` to show.
 
-
-def _missed(
-    before: str, text: str, new: str, stop: tuple[str, ...], include: bool
-) -> tuple[str, int]:
-    """A stop string that the engine did not see at a stretch's begin, and what of `new` is shown.
-
-    It sees none that begins in what was shown before the stretch, nor any in the tokens that it may
+    It sees none that begins in what was shown before the segment, nor any in the tokens that it may
     not stop at.
     """
-    for one in stop:
-        if len(text) >= 2 * len(one):
+    for stop in limits.stop:
+        if len(text) >= 2 * len(stop):
             continue
-        edge = before[-(len(one) - 1) :] if len(one) > 1 else ""
-        at = (edge + text + new).find(one)
+        edge = before[-(len(stop) - 1) :] if len(stop) > 1 else ""
+        at = (edge + text + new).find(stop)
         if at >= 0:
-            until = at + (len(one) if include else 0)
-            return one, max(0, until - len(edge) - len(text))
+            until = at + (len(stop) if limits.include_stop else 0)
+            return stop, max(0, until - len(edge) - len(text))
     return "", 0
-
-
-async def _put(
-    state: _State, text: str, limits: Limits, codec: Codec
-) -> AsyncGenerator[Piece, None]:
-    """Puts text in, up to the request's own stop string if it makes one."""
-    state.finish, state.stop = "", None
-    whole = state.tail + text
-    for one in limits.stop:
-        at = whole.find(one, max(0, len(state.tail) - len(one) + 1))
-        if at >= 0:
-            text = whole[len(state.tail) : at] + (one if limits.include_stop else "")
-            state.finish, state.stop = "stop", one
-            break
-    ids = codec.encode(text) if text else []
-    state.used += len(ids)
-    state.context += ids
-    shown = codec.shown(ids)
-    state.tail = (state.tail + shown)[-256:]
-    yield Piece(shown, ids, state.finish or None, state.stop, put_in=True)
-
-
-def _take_back(state: _State, style: Style, codec: Codec, *, by_text: bool) -> None:
-    """Takes the end of thinking out of what the model reads."""
-    if by_text:
-        keep, rest, _ = _split(state.last, style.end, codec)
-        state.context[len(state.context) - len(state.last) :] = [*state.last[:keep], *rest]
-    elif state.last and (state.last[-1] in codec.ends or state.last[-1] == state.stop):
-        state.context.pop()
-    _drop_incomplete(state, codec)
-
-
-def _after(state: _State, style: Style, codec: Codec) -> str:
-    """The end mark and what its last token brought with it, as text."""
-    return _split(state.last, style.end, codec)[2]
 
 
 def _split(ids: list[int], mark: str, codec: Codec) -> tuple[int, list[int], str]:
@@ -333,20 +373,3 @@ def _split(ids: list[int], mark: str, codec: Codec) -> tuple[int, list[int], str
         keep -= 1
     rest = whole[len(codec.decode(ids[:keep])) : at]
     return keep, codec.encode(rest) if rest else [], whole[at:]
-
-
-def _drop_incomplete(state: _State, codec: Codec) -> None:
-    """Drops the bytes of a character that was cut, at most three."""
-    for _ in range(3):
-        tail = state.context[state.start :][-4:]
-        if not tail or not codec.decode(tail).endswith("\ufffd"):
-            return
-        state.context.pop()
-
-
-def _opened(state: _State, style: Style, codec: Codec) -> bool:
-    """Whether thinking is open: the opening mark was last seen after the last end mark."""
-    if not style.open:
-        return False
-    text = codec.decode(state.context[max(0, state.start - 32) :])
-    return text.rfind(style.open) > (text.rfind(style.end) if style.end else -1)

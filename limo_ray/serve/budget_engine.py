@@ -19,7 +19,7 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 from limo_ray.engines.base import EngineConfig
 from limo_ray.engines.vllm import VllmEngine
 from limo_ray.engines.vllm_internals import AsyncLLM
-from limo_ray.serve.budget import Budget, Limits, Piece, Stretch, Style, force
+from limo_ray.serve.budget import Budget, CompletionChunk, GenerationSegment, Limits, Style, force
 from limo_ray.serve.openai_extensions import THINKING
 
 SEED_STEP = 1_000_003  # stretches of one completion must not draw the same numbers again
@@ -67,10 +67,10 @@ class _Whole:
     def __init__(self, prompt: list[int], name: str, n: int) -> None:
         self.prompt = prompt
         self.name = name
-        self.pieces = [Piece("", []) for _ in range(n)]
+        self.pieces = [CompletionChunk("", []) for _ in range(n)]
         self.first: RequestOutput | None = None  # of the engine: it knows the prompt's logprobs
 
-    def add(self, index: int, piece: Piece) -> None:
+    def add(self, index: int, piece: CompletionChunk) -> None:
         sum_ = self.pieces[index]
         sum_.text += piece.text
         sum_.ids += piece.ids
@@ -107,7 +107,7 @@ class _Run:
         self.whole = whole
         self.codec = _codec(llm, params)
 
-    async def pieces(self, budget: Budget) -> AsyncGenerator[Piece, None]:
+    async def pieces(self, budget: Budget) -> AsyncGenerator[CompletionChunk, None]:
         params = self.params
         limits = Limits(
             max_tokens=params.max_tokens or 1,
@@ -125,7 +125,7 @@ class _Run:
                     piece.extra = [self._certain(token) for token in piece.ids]
                 yield piece
 
-    async def _draw(self, stretch: Stretch) -> AsyncGenerator[Piece, None]:
+    async def _draw(self, stretch: GenerationSegment) -> AsyncGenerator[CompletionChunk, None]:
         params = self._params(stretch)
         prompt: Any = {**self.prompt, "prompt_token_ids": stretch.prompt}
         prompt.pop("prompt", None)
@@ -137,12 +137,12 @@ class _Run:
                     self.whole.first = output
                 for one in output.outputs:
                     logprobs = None if one.logprobs is None else list(one.logprobs)
-                    yield Piece(
+                    yield CompletionChunk(
                         one.text, list(one.token_ids), one.finish_reason, one.stop_reason,
                         extra=logprobs,
                     )  # fmt: skip
 
-    def _params(self, stretch: Stretch) -> SamplingParams:
+    def _params(self, stretch: GenerationSegment) -> SamplingParams:
         """The request's parameters with the stretch's limits."""
         params = copy.copy(self.params)
         params.n = 1
@@ -193,7 +193,7 @@ def _codec(llm: ForcingLLM, params: SamplingParams) -> _Codec:
     return _Codec(tokenizer, frozenset(ends - {None}), params.skip_special_tokens)
 
 
-def _completion(index: int, piece: Piece) -> CompletionOutput:
+def _completion(index: int, piece: CompletionChunk) -> CompletionOutput:
     return CompletionOutput(
         index=index,
         text=piece.text,
@@ -206,15 +206,15 @@ def _completion(index: int, piece: Piece) -> CompletionOutput:
 
 
 async def _together(
-    runs: list[AsyncGenerator[Piece, None]],
-) -> AsyncGenerator[tuple[int, Piece], None]:
+    runs: list[AsyncGenerator[CompletionChunk, None]],
+) -> AsyncGenerator[tuple[int, CompletionChunk], None]:
     """The pieces of several completions as they come. Closing it closes them all."""
     if len(runs) == 1:
         async with aclosing(runs[0]):
             async for only in runs[0]:
                 yield 0, only
         return
-    queue: asyncio.Queue[tuple[int, Piece | None]] = asyncio.Queue()
+    queue: asyncio.Queue[tuple[int, CompletionChunk | None]] = asyncio.Queue()
 
     async def drain(index: int) -> None:
         async with aclosing(runs[index]):

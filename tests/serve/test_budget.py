@@ -1,4 +1,4 @@
-"""Budget forcing with a scripted engine whose tokens are bytes, tags and a few longer pieces."""
+"""Budget forcing with a scripted engine whose tokens are bytes, tags and a few longer tokens."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limo_ray.serve.budget import Budget, Limits, Piece, Stretch, Style, force
+from limo_ray.serve.budget import Budget, CompletionChunk, GenerationSegment, Limits, Style, force
 
 END, OPEN, CLOSE = 256, 257, 258  # of a turn; <think>; </think>
 LONG = {300: b"k>\n\n", 301: b"Wait, ", 302: b"42.", 303: b"x</thin"}
@@ -51,27 +51,27 @@ class Bytes:
 
 
 class Script:
-    """An engine that says what it is told to, and obeys a stretch's limits as vLLM does."""
+    """An engine that generates its script, and obeys a segment's limits as vLLM does."""
 
     def __init__(self, tokens: list[int], codec: Bytes) -> None:
         self.tokens = list(tokens)
         self.codec = codec
-        self.stretches: list[Stretch] = []
+        self.segments: list[GenerationSegment] = []
         self.sampled: list[int] = []
         self.closed_early = 0
 
-    async def generate(self, stretch: Stretch) -> AsyncGenerator[Piece, None]:
-        assert stretch.max_tokens >= 1
-        assert 0 <= stretch.min_tokens <= stretch.max_tokens
-        self.stretches.append(stretch)
+    async def generate(self, segment: GenerationSegment) -> AsyncGenerator[CompletionChunk, None]:
+        assert segment.max_tokens >= 1
+        assert 0 <= segment.min_tokens <= segment.max_tokens
+        self.segments.append(segment)
         ids: list[int] = []
         shown = ""
-        hold = max((len(one) for one in stretch.stop), default=1) - 1
+        hold = max((len(one) for one in segment.stop), default=1) - 1
         try:
             while True:
                 token = self.tokens.pop(0) if self.tokens else END
-                free = len(ids) < stretch.min_tokens
-                if free and (token in self.codec.ends or token in stretch.stop_ids):
+                free = len(ids) < segment.min_tokens
+                if free and (token in self.codec.ends or token in segment.stop_ids):
                     token = ord(".")
                 ids.append(token)
                 self.sampled.append(token)
@@ -80,20 +80,20 @@ class Script:
                 if not free:
                     if token in self.codec.ends:
                         finish = "stop"
-                    elif token in stretch.stop_ids:
+                    elif token in segment.stop_ids:
                         finish, stop = "stop", token
                         text = self.codec.shown(ids[:-1])
                     else:
-                        for one in stretch.stop:
+                        for one in segment.stop:
                             at = text.find(one)
                             if at >= 0:
                                 finish, stop, text = "stop", one, text[:at]
                                 break
-                if finish is None and len(ids) >= stretch.max_tokens:
+                if finish is None and len(ids) >= segment.max_tokens:
                     finish = "length"
                 until = len(text) if finish else max(len(shown), len(text) - hold)
                 new, shown = text[len(shown) : until], text[:until]
-                yield Piece(new, [token], finish, stop)
+                yield CompletionChunk(new, [token], finish, stop)
                 if finish:
                     return
         except GeneratorExit:
@@ -104,34 +104,34 @@ class Script:
 def run(
     said: list[int] | str, budget: Budget, style: Style = PLAIN, prompt: str = "Q",
     tags: bool = True, **limits: object,
-) -> tuple[str, str | None, int, Script, list[Piece]]:  # fmt: skip
-    """Text, finish reason, tokens counted, the engine, all pieces."""
+) -> tuple[str, str | None, int, Script, list[CompletionChunk]]:  # fmt: skip
+    """Text, finish reason, tokens counted, the engine, all chunks."""
     codec = Bytes(tags)
     engine = Script(codec.encode(said) if isinstance(said, str) else said, codec)
     bounds = Limits(**({"max_tokens": 200} | limits))
 
-    async def draw() -> list[Piece]:
+    async def draw() -> list[CompletionChunk]:
         forced = force(budget, style, bounds, codec.encode(prompt), codec, engine.generate)
-        return [piece async for piece in forced]
+        return [chunk async for chunk in forced]
 
-    pieces = asyncio.run(draw())
-    assert [bool(piece.finish) for piece in pieces] == [False] * (len(pieces) - 1) + [True]
-    text = "".join(piece.text for piece in pieces)
-    return text, pieces[-1].finish, sum(len(piece.ids) for piece in pieces), engine, pieces
+    chunks = asyncio.run(draw())
+    assert [bool(chunk.finish) for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+    text = "".join(chunk.text for chunk in chunks)
+    return text, chunks[-1].finish, sum(len(chunk.ids) for chunk in chunks), engine, chunks
 
 
-def ids(*parts: str | int) -> list[int]:
+def ids(*texts: str | int) -> list[int]:
     codec = Bytes()
     return [
         token
-        for part in parts
-        for token in ([part] if isinstance(part, int) else codec.encode(part))
+        for text in texts
+        for token in ([text] if isinstance(text, int) else codec.encode(text))
     ]
 
 
 def test_without_a_budget_the_completion_is_the_models_own() -> None:
     text, finish, used, engine, _ = run(ids("abc", END), Budget())
-    assert (text, finish, used, len(engine.stretches)) == ("abc", "stop", 4, 1)
+    assert (text, finish, used, len(engine.segments)) == ("abc", "stop", 4, 1)
     text, finish, used, _, _ = run(ids("a", CLOSE, "b", END), Budget(), TAGS)
     assert (text, finish, used) == ("a</think>b", "stop", 4)
 
@@ -141,9 +141,9 @@ def test_an_end_becomes_a_wait_as_often_as_asked() -> None:
     assert (text, finish) == ("a|W|b|W|c", "stop")
     assert used == len(engine.sampled) + 2 * len("|W|")
     # the end that was taken back is counted, and not read by the model
-    assert engine.stretches[1].prompt == ids("Q", "a|W|")
-    assert engine.stretches[2].prompt == ids("Q", "a|W|b|W|")
-    assert [stretch.min_tokens for stretch in engine.stretches] == [0, 1, 1]
+    assert engine.segments[1].prompt == ids("Q", "a|W|")
+    assert engine.segments[2].prompt == ids("Q", "a|W|b|W|")
+    assert [segment.min_tokens for segment in engine.segments] == [0, 1, 1]
 
 
 def test_a_tag_is_taken_back_and_the_last_one_stands() -> None:
@@ -151,47 +151,47 @@ def test_a_tag_is_taken_back_and_the_last_one_stands() -> None:
     text, finish, used, engine, _ = run(said, Budget(waits=1), TAGS)
     assert (text, finish) == ("<think>a|W|b</think>ans", "stop")
     assert used == len(said) + 3
-    assert engine.stretches[1].prompt == ids("Q", OPEN, "a|W|")
-    assert engine.stretches[2].prompt == ids("Q", OPEN, "a|W|b", CLOSE)
+    assert engine.segments[1].prompt == ids("Q", OPEN, "a|W|")
+    assert engine.segments[2].prompt == ids("Q", OPEN, "a|W|b", CLOSE)
 
 
 def test_a_tag_of_several_tokens_that_ends_inside_one() -> None:
     said = ids("ab</thin", 300, "cd</thin", 300, "ans", END)  # token 300 is "k>\n\n"
     text, finish, used, engine, _ = run(said, Budget(waits=1), WORDS, "Q<th", tags=False)
     assert (text, finish, used) == ("ab|W|cd</think>\n\nans", "stop", len(said) + 3)
-    assert engine.codec.decode(engine.stretches[1].prompt) == "Q<thab|W|"
-    assert engine.codec.decode(engine.stretches[2].prompt) == "Q<thab|W|cd</think>\n\n"
+    assert engine.codec.decode(engine.segments[1].prompt) == "Q<thab|W|"
+    assert engine.codec.decode(engine.segments[2].prompt) == "Q<thab|W|cd</think>\n\n"
 
 
 def test_a_tag_that_begins_inside_a_token() -> None:
     said = ids("ab", 303, 300, "cd", 303, 300, "ans", END)  # "x</thin" and "k>\n\n"
     text, _, used, engine, _ = run(said, Budget(waits=1), WORDS, "Q<th", tags=False)
     assert (text, used) == ("abx|W|cdx</think>\n\nans", len(said) + 3)
-    assert engine.codec.decode(engine.stretches[1].prompt) == "Q<thabx|W|"
+    assert engine.codec.decode(engine.segments[1].prompt) == "Q<thabx|W|"
 
 
 def test_an_end_of_thinking_that_the_request_stops_at() -> None:
     said = ids("a", CLOSE, "b", CLOSE, "c", END)
     text, finish, _, engine, _ = run(said, Budget(waits=1), TAGS, stop_ids=(CLOSE,))
-    assert (text, finish, len(engine.stretches)) == ("a|W|b", "stop", 2)
+    assert (text, finish, len(engine.segments)) == ("a|W|b", "stop", 2)
 
 
 def test_a_second_end_of_turn_that_the_engine_names() -> None:
-    async def named(stretch: Stretch) -> AsyncGenerator[Piece, None]:
-        yield Piece("a", [97, END], "stop", END)
+    async def named(segment: GenerationSegment) -> AsyncGenerator[CompletionChunk, None]:
+        yield CompletionChunk("a", [97, END], "stop", END)
 
-    async def draw() -> list[Piece]:
+    async def draw() -> list[CompletionChunk]:
         forced = force(Budget(waits=1), PLAIN, Limits(50), [1], Bytes(), named)
-        return [piece async for piece in forced]
+        return [chunk async for chunk in forced]
 
-    assert "".join(piece.text for piece in asyncio.run(draw())) == "a|W|a"
+    assert "".join(chunk.text for chunk in asyncio.run(draw())) == "a|W|a"
 
 
 def test_the_least_thinking_is_reached_by_waits() -> None:
     said = ids("a", END, "b", END, "c", END, "d" * 20, END)
     text, finish, used, engine, _ = run(said, Budget(least=13))
     assert (text, finish) == ("a|W|b|W|c|W|" + "d" * 20, "stop")
-    assert [len(s.prompt) for s in engine.stretches] == [1, 5, 9, 13]
+    assert [len(s.prompt) for s in engine.segments] == [1, 5, 9, 13]
     assert used == len(said) + 9
 
 
@@ -199,7 +199,7 @@ def test_at_most_so_much_is_thought_then_comes_the_answer() -> None:
     text, finish, used, engine, _ = run(ids("x" * 50, END), Budget(most=10))
     assert text == "x" * 10 + "\n\nFA:" + "x" * 40
     assert (finish, used) == ("stop", 51 + 5)
-    assert engine.stretches[0].max_tokens == 10
+    assert engine.segments[0].max_tokens == 10
     opened, _, _, _, _ = run(ids("x" * 50, END), Budget(most=10), TAGS, "Q<think>")
     assert opened == "x" * 10 + "</think>FA:" + "x" * 40
     itself, _, _, _, _ = run(ids(OPEN, "x" * 50, END), Budget(most=10), TAGS)
@@ -209,7 +209,7 @@ def test_at_most_so_much_is_thought_then_comes_the_answer() -> None:
 def test_no_thinking_at_all() -> None:
     text, finish, used, engine, _ = run(ids("7", END), Budget(most=0))
     assert (text, finish, used) == ("FA:7", "stop", 5)
-    assert len(engine.stretches) == 1
+    assert len(engine.segments) == 1
     text, _, _, _, _ = run(ids("7", END), Budget(most=0, waits=3), TAGS, "Q<think>")
     assert text == "</think>FA:7"
 
@@ -252,20 +252,20 @@ def test_a_budget_that_ends_inside_a_character() -> None:
         text, _, used, engine, _ = run("ab🧮cd", Budget(most=2 + cut))
         expected = "ab" if cut < 4 else "ab🧮"
         assert text.startswith(f"{expected}\n\nFA:"), text
-        assert engine.codec.decode(engine.stretches[1].prompt) == f"Q{expected}\n\nFA:"
+        assert engine.codec.decode(engine.segments[1].prompt) == f"Q{expected}\n\nFA:"
         assert used == len(engine.sampled) + 5
 
 
 def test_stop_strings_of_the_request() -> None:
-    text, finish, _, engine, pieces = run("abcdef", Budget(waits=2), stop=("cd",))
-    assert (text, finish, pieces[-1].stop, len(engine.stretches)) == ("ab", "stop", "cd", 1)
+    text, finish, _, engine, chunks = run("abcdef", Budget(waits=2), stop=("cd",))
+    assert (text, finish, chunks[-1].stop, len(engine.segments)) == ("ab", "stop", "cd", 1)
     # in what is put in, and over its borders
-    text, finish, _, _, pieces = run(ids("ab", END, "c"), Budget(waits=1), stop=("b|W",))
-    assert (text, finish, pieces[-1].stop) == ("ab", "stop", "b|W")
-    text, finish, _, engine, pieces = run(
+    text, finish, _, _, chunks = run(ids("ab", END, "c"), Budget(waits=1), stop=("b|W",))
+    assert (text, finish, chunks[-1].stop) == ("ab", "stop", "b|W")
+    text, finish, _, engine, chunks = run(
         ids("ab", END, "cdefghijk"), Budget(waits=1), stop=("W|c",)
     )
-    assert (text, finish, pieces[-1].stop) == ("ab|W|", "stop", "W|c")
+    assert (text, finish, chunks[-1].stop) == ("ab|W|", "stop", "W|c")
     assert engine.closed_early == 1
     text, _, _, _, _ = run("abcdef", Budget(waits=2), stop=("cd",), include_stop=True)
     assert text == "abcd"
@@ -278,23 +278,23 @@ def test_a_begin_that_the_prompt_lacks() -> None:
     style = Style(begin="<think>", wait="|W|", close="</think>", final="FA:")
     text, _, used, engine, _ = run(ids("a", CLOSE, "b", END), Budget(most=50), style)
     assert (text, used) == ("<think>a</think>b", 5)
-    assert engine.stretches[0].prompt == ids("Q", OPEN)
+    assert engine.segments[0].prompt == ids("Q", OPEN)
     text, _, _, _, _ = run(ids("a", CLOSE, "b", END), Budget(most=50), style, "Q<think>")
     assert text == "a</think>b"
 
 
 def test_what_the_engine_ends_otherwise_is_passed_on() -> None:
-    async def broken(_: Stretch) -> AsyncGenerator[Piece, None]:
-        yield Piece("a", [97], "abort")
+    async def broken(_: GenerationSegment) -> AsyncGenerator[CompletionChunk, None]:
+        yield CompletionChunk("a", [97], "abort")
 
-    async def draw() -> list[Piece]:
+    async def draw() -> list[CompletionChunk]:
         forced = force(Budget(waits=3), PLAIN, Limits(10), [1], Bytes(), broken)
-        return [piece async for piece in forced]
+        return [chunk async for chunk in forced]
 
     assert asyncio.run(draw())[-1].finish == "abort"
 
 
-def test_closing_the_completion_closes_the_engines_stretch() -> None:
+def test_closing_the_completion_closes_the_engines_segment() -> None:
     codec = Bytes()
     engine = Script(ids("a" * 50), codec)
 
@@ -337,25 +337,25 @@ def test_it_holds_whatever_the_model_says(
 ) -> None:  # fmt: skip
     if most is not None:
         least = min(least, most)
-    text, finish, used, engine, pieces = run(
+    text, finish, used, engine, chunks = run(
         said, Budget(least, most, waits), style, prompt, tags,
         max_tokens=total, min_tokens=min(min_tokens, total), stop=tuple(stop),
     )  # fmt: skip
-    put_in = [piece for piece in pieces if piece.put_in]
-    own = [token for piece in pieces if not piece.put_in for token in piece.ids]
+    inserted = [chunk for chunk in chunks if chunk.inserted]
+    own = [token for chunk in chunks if not chunk.inserted for token in chunk.ids]
     assert own == engine.sampled  # every sampled token once, in order
-    assert used == len(own) + sum(len(piece.ids) for piece in put_in) <= total
+    assert used == len(own) + sum(len(chunk.ids) for chunk in inserted) <= total
     assert finish in ("stop", "length")
     # thinking is what comes before the close or the standing end
-    closes = [i for i, piece in enumerate(pieces) if piece.put_in and style.final in piece.text]
+    closes = [i for i, chunk in enumerate(chunks) if chunk.inserted and style.final in chunk.text]
     assert len(closes) <= 1
     if most is not None and closes:
-        thought = sum(len(piece.ids) for piece in pieces[: closes[0]])
+        thought = sum(len(chunk.ids) for chunk in chunks[: closes[0]])
         assert thought <= most
-    forced = sum("|W|" in piece.text for piece in put_in)
+    forced = sum("|W|" in chunk.text for chunk in inserted)
     assert forced <= waits + least  # each wait of the least brings at least a token
     for one in stop:
         assert min_tokens or one not in text.replace("</think>", "\0"), text
-    for stretch in engine.stretches[1:]:
-        assert len(stretch.prompt) >= 1
-        assert END not in stretch.prompt[1:]
+    for segment in engine.segments[1:]:
+        assert len(segment.prompt) >= 1
+        assert END not in segment.prompt[1:]
