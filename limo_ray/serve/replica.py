@@ -9,12 +9,12 @@ import asyncio
 import json
 import logging
 import os
-from argparse import Namespace
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
+from limo_ray.serve import vllm_internals
 from limo_ray.serve.config import ServeConfig
 from limo_ray.serve.openai_extensions import FIELDS, ReplicaRequest
 from limo_ray.storage import model_files
@@ -53,46 +53,16 @@ class EngineReplica:
     """The engine of one replica. Started late, on its worker; a dead engine ends the replica."""
 
     async def __init__(self, config: ServeConfig) -> None:  # type: ignore[misc]
-        from fastapi import FastAPI
-        from vllm.entrypoints.openai.chat_completion import api_router as chat
-        from vllm.entrypoints.openai.completion import api_router as completion
-        from vllm.entrypoints.openai.models import api_router as listing
-        from vllm.entrypoints.serve.exception_handling.register import init_exception_handler
-
         from limo_ray.serve.budget_engine import ServedEngine
 
         self.config = config
         self.engine = ServedEngine(config.engine, config.budget.style)
         await self.engine.start()
-        self.app = FastAPI(title="limo_ray", docs_url=None, redoc_url=None)
-        for routes in (chat, completion, listing):
-            routes.attach_router(self.app)
-        init_exception_handler(self.app)
-        await self._serving_state()
+        self.app = await vllm_internals.openai_app(
+            self.engine.llm, model_files.resolve(config.model), config.model_name,
+            config.reasoning_parser,
+        )  # fmt: skip
         self.running = 0
-
-    async def _serving_state(self) -> None:
-        """vLLM's own serving objects, made from the flags of its command line."""
-        from vllm.entrypoints.launchers.api_server.app_state import init_app_state
-        from vllm.entrypoints.launchers.cli_args import make_arg_parser
-        from vllm.utils.argparse_utils import FlexibleArgumentParser
-
-        config, llm = self.config, self.engine.llm
-        flags = [
-            "--model",
-            model_files.resolve(config.model),
-            "--served-model-name",
-            config.model_name,
-        ]
-        args: Namespace = make_arg_parser(FlexibleArgumentParser()).parse_args(flags)
-        args.structured_outputs_config = llm.vllm_config.structured_outputs_config
-        if config.reasoning_parser:
-            args.structured_outputs_config.reasoning_parser = config.reasoning_parser
-        args.log_error_stack = False
-        state = self.app.state
-        await init_app_state(llm, state, args, await llm.get_supported_tasks())
-        # vLLM's error handlers tell its server to stop when the engine is dead
-        state.server = SimpleNamespace(should_exit=False)
 
     async def answer(self, call: ReplicaRequest) -> AsyncGenerator[ResponseChunk, None]:
         """One request's answer; closing the generator or cancelling it aborts it in the engine.
@@ -101,71 +71,39 @@ class EngineReplica:
             ACCEPTED, ResponseStart, further bytes of the body, ResponseEnd.
         """
         yield ACCEPTED
-        sent: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
-        gone = asyncio.Event()
-        pending = [{"type": "http.request", "body": call.body, "more_body": False}]
-
-        async def receive() -> dict[str, Any]:
-            if pending:
-                return pending.pop()
-            await gone.wait()
-            return {"type": "http.disconnect"}
-
-        async def send(message: Any) -> None:
-            sent.put_nowait(message)
-
+        interval = max(1, min(self.config.stream_tokens, self.running // LIGHT_LOAD))
+        body = _with_interval(call.body, interval) if call.stream and interval > 1 else call.body
         scope = _scope(call)
-        stride = max(1, min(self.config.stream_tokens, self.running // LIGHT_LOAD))
-        if stride > 1 and call.stream:
-            call.body = _strided(call.body, stride)
-            pending[0]["body"] = call.body
-        task = asyncio.create_task(self.app(scope, receive, send))
-        task.add_done_callback(lambda _: sent.put_nowait(None))
+        status, content_type, started = 0, "", False
         self.running += 1
-        status, kind = 0, ""
         try:
-            while (message := await sent.get()) is not None:
-                if message["type"] == "http.response.start":
-                    status = message["status"]
-                    headers = {key.lower(): value for key, value in message["headers"]}
-                    kind = headers.get(b"content-type", b"").decode("latin-1")
-                    continue
-                body = message.get("body", b"")
-                while not sent.empty():
-                    more = sent.get_nowait()
-                    if more is None:  # the application is at its end: also of this loop's
-                        sent.put_nowait(None)
-                        break
-                    body += more.get("body", b"")
-                    message = more
-                if status >= 500 and self._dead():
-                    self._end()
-                whole = not message.get("more_body", False)
-                if whole:
-                    await task
-                if kind and whole:
-                    yield ResponseStart(status, kind, body, True, _usage(scope))
-                    return
-                if kind:
-                    yield ResponseStart(status, kind, body)
-                    kind = ""
-                elif body:
-                    yield body
-                if whole:
-                    break
-            await task
-            yield ResponseEnd(_usage(scope))
+            async with aclosing(_messages(self.app, scope, body)) as messages:
+                async for message in messages:
+                    if message["type"] == "http.response.start":
+                        status = message["status"]
+                        headers = {key.lower(): value for key, value in message["headers"]}
+                        content_type = headers.get(b"content-type", b"").decode("latin-1")
+                        continue
+                    if status >= 500 and self._dead():
+                        self._end()
+                    whole = not message["more_body"]
+                    if started:
+                        if message["body"]:
+                            yield message["body"]
+                        continue
+                    started = True
+                    usage = vllm_internals.response_usage(scope) if whole else None
+                    yield ResponseStart(status, content_type, message["body"], whole, usage)
+                    if whole:
+                        return
+            yield ResponseEnd(vllm_internals.response_usage(scope))
         finally:
             self.running -= 1
-            gone.set()
-            if not task.done():
-                task.cancel()
-                await asyncio.wait([task])
 
     async def load(self) -> dict[str, int]:
         """Requests in this replica, and sequences in its engine."""
-        unfinished = self.engine.llm.output_processor.get_num_unfinished_requests()
-        return {"requests": self.running, "sequences": unfinished}
+        sequences = vllm_internals.unfinished_requests(self.engine.llm)
+        return {"requests": self.running, "sequences": sequences}
 
     async def schema(self) -> dict[str, Any]:
         """OpenAPI of what is offered, with the fields of the thinking budget."""
@@ -182,7 +120,7 @@ class EngineReplica:
         return json.loads(json.dumps(found))
 
     def check_health(self) -> None:
-        """Asked by Serve: raising replaces the replica."""
+        """Called by Serve: raising replaces the replica."""
         if self._dead():
             self._end()
 
@@ -190,7 +128,7 @@ class EngineReplica:
         return self.engine.llm.errored or not self.engine.llm.is_running
 
     def _end(self) -> None:
-        """Without its engine a replica is nothing: its requests fail over, Serve starts another."""
+        """Ends a replica without an engine: its requests fail over, Serve starts another."""
         log.error("the engine died: ending this replica")
         self.engine.shutdown()
         os._exit(1)
@@ -212,15 +150,50 @@ def _scope(call: ReplicaRequest) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _strided(body: bytes, stride: int) -> bytes:
+def _with_interval(body: bytes, tokens: int) -> bytes:
     """The request with so many tokens to an event of its stream, unless it says how many itself."""
     request = json.loads(body)
-    if "stream_interval" not in request:
-        request["stream_interval"] = stride
+    request.setdefault("stream_interval", tokens)
     return json.dumps(request).encode()
 
 
-def _usage(scope: dict[str, Any]) -> Usage:
-    """What vLLM counted, which a stream does not tell its client unless asked to."""
-    told = getattr(scope["state"].get("request_metadata"), "final_usage_info", None)
-    return None if told is None else (told.prompt_tokens, told.completion_tokens or 0)
+async def _messages(
+    app: Any, scope: dict[str, Any], body: bytes
+) -> AsyncGenerator[dict[str, Any], None]:
+    """What an ASGI application sends, bodies that are there at once as one message.
+
+    Raises what the application raises; closing the generator cancels the application.
+    """
+    sent: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+    closed = asyncio.Event()
+    received = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive() -> dict[str, Any]:
+        if received:
+            return received.pop()
+        await closed.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.put_nowait({"body": b"", "more_body": False} | message)
+
+    task = asyncio.create_task(app(scope, receive, send))
+    task.add_done_callback(lambda _: sent.put_nowait(None))
+    try:
+        while (message := await sent.get()) is not None:
+            if message["type"] == "http.response.body":
+                while not sent.empty():
+                    more = sent.get_nowait()
+                    if more is None:  # the end: also of this generator's own loop
+                        sent.put_nowait(None)
+                        break
+                    message = more | {"body": message["body"] + more["body"]}
+                if not message["more_body"]:
+                    await task
+            yield message
+        await task
+    finally:
+        closed.set()
+        if not task.done():
+            task.cancel()
+            await asyncio.wait([task])
