@@ -4,34 +4,32 @@ A gold answer is JSON: {"stdin": [[input, expected output], ...]}, or
 {"tests": ["assert f(1) == 2", ...], "entry_point": null}, where the tests may use `candidate` for
 the entry point ("add", "Solution().twoSum").
 
-The walls keep a program from doing harm. They do not keep one that sets out to cheat, in the same
-process as its tests, from passing them.
+A program's output is compared outside the sandbox, and so is the value of a call where a test is
+`assert f(1) == 2` or the like (`limo_ray.verify.code_tests`): the expected values never come near
+the program. Tests of another form (loops, helper functions) run inside, next to the program: one
+that sets out to cheat can pass those.
 """
 
 import ast
-import contextlib
 import json
-import os
+import logging
 import re
 import secrets
-import select
-import signal
-import struct
-import subprocess
-import sys
-import tempfile
 import time
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from limo_ray.core.records import Verdict
-from limo_ray.verify import sandbox
+from limo_ray.verify import code_tests, program_runner
+from limo_ray.verify.code_tests import Failed, Step
 from limo_ray.verify.extract import region
+from limo_ray.verify.program_runner import CodeConfig, Sandbox
+from limo_ray.verify.sandbox import NOT_RUN
+from limo_ray.verify.walls.values import decode
+
+log = logging.getLogger(__name__)
 
 SECONDS = 10.0  # all tests of one program together; the Verifier's limit may be shorter
-MEMORY_MB = 1024
-FILE_MB = 16
-OUTPUT = 8 * 2**20  # bytes of output of one test, beyond which the program is ended
 LONGEST = 200_000  # characters of a program
 
 _FENCE = re.compile(r"^[ \t]*```[ \t]*(\w*)[^\n]*\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE)
@@ -45,6 +43,7 @@ class Tests(NamedTuple):
     tests: tuple[str, ...]
     entry_point: str | None
     stdin: tuple[tuple[str, str], ...]
+    steps: tuple[Step, ...] = ()
 
 
 @lru_cache(maxsize=512)
@@ -55,8 +54,7 @@ def gold(answer: str) -> Tests:
         tests = tuple(row.get("tests") or ())
         stdin = tuple((case[0], case[1]) for case in row.get("stdin") or ())
         entry_point = row.get("entry_point") or None
-        for test in tests:
-            ast.parse(test)
+        steps = code_tests.steps(tests, entry_point)
         if entry_point is not None:
             ast.parse(entry_point, mode="eval")
     except (AttributeError, LookupError, TypeError, SyntaxError, ValueError, RecursionError) as e:
@@ -65,7 +63,7 @@ def gold(answer: str) -> Tests:
         raise ValueError("no tests")
     if not all(isinstance(text, str) for case in stdin for text in case):
         raise ValueError("malformed tests: stdin must be pairs of text")
-    return Tests(tests, entry_point, stdin)
+    return Tests(tests, entry_point, stdin, steps)
 
 
 def extract(completion: str, *, complete: bool = True) -> str | None:
@@ -84,36 +82,87 @@ def extract(completion: str, *, complete: bool = True) -> str | None:
 
 
 def verify(answer: str, extracted: str, seconds: float = SECONDS) -> Verdict:
-    """CORRECT when the program passes every test, WRONG when not, TIMEOUT past `seconds`."""
+    """CORRECT when the program passes every test, WRONG when not, TIMEOUT past `seconds`.
+
+    ERROR when the sandbox itself failed.
+
+    Raises:
+        VerificationError: where the walls that `use` asks for are missing.
+    """
     tests = gold(answer)
+    _checked(_config.without_kernel_walls)
     deadline = time.monotonic() + seconds
-    runs: list[tuple[str | None, str]] = list(tests.stdin) or [(None, "")]
-    for given, expected in runs:
-        token = secrets.token_hex(16)
-        spec = {
-            "code": extracted,
-            "tests": tests.tests,
-            "entry_point": tests.entry_point,
-            "seconds": int(seconds) + 1,
-            "memory_mb": MEMORY_MB,
-            "file_mb": FILE_MB,
-            "token": token,
-        }
-        description = json.dumps(spec).encode()
-        message = struct.pack(">I", len(description)) + description + (given or "").encode()
-        done = _run(message, deadline)
-        if done is None:
-            return Verdict.TIMEOUT
-        output, passed = done[0], done[1].endswith(token.encode())
-        if given is None and not passed:
-            return Verdict.WRONG
-        if given is not None and (not _ended_well(done) or not _same(output, expected)):
-            return Verdict.WRONG
-    return Verdict.CORRECT
+    description = {
+        "code": extracted,
+        "seconds": int(seconds) + 1,
+        "required": () if _config.without_kernel_walls else program_runner.REQUIRED,
+    }
+    try:
+        with program_runner.borrowed() as sandbox:
+            if not tests.stdin:
+                return _passes(sandbox, description, tests, deadline)
+            for given, expected in tests.stdin:
+                verdict = _prints(sandbox, description, given, expected, deadline)
+                if verdict is not Verdict.CORRECT:
+                    return verdict
+            return Verdict.CORRECT
+    except program_runner.SandboxBroken as error:
+        log.warning("a program was not judged: %s", error)
+        return Verdict.ERROR
 
 
-def _ended_well(done: tuple[bytes, bytes, int]) -> bool:
-    return done[2] == 0
+def _prints(
+    sandbox: Sandbox, description: dict[str, Any], given: str, expected: str, deadline: float
+) -> Verdict:
+    """Whether a program prints the expected output for an input, and ends well."""
+    ended = sandbox.run(description, given.encode(), deadline, lambda _: True)
+    if ended is None:
+        return Verdict.TIMEOUT
+    if ended.code == NOT_RUN:
+        return Verdict.ERROR
+    right = ended.code == 0 and not ended.cut and _same(ended.output, expected)
+    return Verdict.CORRECT if right else Verdict.WRONG
+
+
+def _passes(
+    sandbox: Sandbox, description: dict[str, Any], tests: Tests, deadline: float
+) -> Verdict:
+    """Whether all steps of the tests hold."""
+    token = secrets.token_hex(16)
+    description = description | {
+        "steps": [(step.inside, step.condition is not None) for step in tests.steps],
+        "entry_point": tests.entry_point,
+        "token": token,
+    }
+    passed = -1  # the first line says which walls stand
+
+    def each_line(line: bytes) -> bool:
+        nonlocal passed
+        if passed >= 0 and not _holds(tests.steps[passed], line, token):
+            return False
+        passed += 1
+        return passed < len(tests.steps)
+
+    ended = sandbox.run(description, b"", deadline, each_line)
+    if passed == len(tests.steps):
+        return Verdict.CORRECT
+    if ended is None:
+        return Verdict.TIMEOUT
+    return Verdict.ERROR if ended.code == NOT_RUN else Verdict.WRONG
+
+
+def _holds(step: Step, line: bytes, token: str) -> bool:
+    """Whether a step's condition holds of the values that a line of the report describes."""
+    try:
+        message = json.loads(line)
+        if step.condition is None:
+            return bool(message == token)
+        if not isinstance(message, list) or len(message) != len(step.inside):
+            return False
+        values = [Failed() if value is None else decode(*value) for value in message]
+    except (RecursionError, TypeError, ValueError):
+        return False
+    return code_tests.holds(step.condition, values)
 
 
 def _same(output: bytes, expected: str) -> bool:
@@ -122,73 +171,23 @@ def _same(output: bytes, expected: str) -> bool:
     return [line.rstrip() for line in said] == [e.rstrip() for e in expected.rstrip().split("\n")]
 
 
-def _run(message: bytes, deadline: float) -> tuple[bytes, bytes, int] | None:
-    """Output, error output and exit code of one run in the sandbox; None past the deadline."""
-    with tempfile.TemporaryDirectory(prefix="verify-") as folder:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-X", "utf8", sandbox.__file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=folder,
-            env={"PATH": os.defpath, "HOME": folder, "TMPDIR": folder, "PYTHONHASHSEED": "0"},
-            start_new_session=True,
-        )
-        try:
-            return _talk(process, message, deadline)
-        finally:
-            _end(process)
+_config = CodeConfig()
 
 
-def _talk(
-    process: subprocess.Popen[bytes], message: bytes, deadline: float
-) -> tuple[bytes, bytes, int] | None:
-    """Feed standard input and collect both outputs until they close."""
-    assert process.stdin and process.stdout and process.stderr
-    out, err, inp = process.stdout.fileno(), process.stderr.fileno(), process.stdin.fileno()
-    os.set_blocking(inp, False)
-    got = {out: bytearray(), err: bytearray()}
-    poll = select.poll()
-    for fd in got:
-        poll.register(fd, select.POLLIN)
-    poll.register(inp, select.POLLOUT)
-    still_open = set(got)
-    while still_open:
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return None
-        for fd, event in poll.poll(left * 1000):
-            if fd == inp:
-                try:
-                    message = message[os.write(inp, message[:65536]) :] if event & 4 else b""
-                except BrokenPipeError:
-                    message = b""
-                if not message:
-                    poll.unregister(inp)
-                    process.stdin.close()
-                continue
-            data = os.read(fd, 65536)
-            got[fd] += data
-            if not data:
-                poll.unregister(fd)
-                still_open.discard(fd)
-            elif len(got[fd]) > OUTPUT:
-                return bytes(got[out]), b"", -1
-    try:
-        code = process.wait(max(0.01, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        return None
-    return bytes(got[out]), bytes(got[err]), code
+def use(config: CodeConfig) -> None:
+    """How programs are run from now on in this process."""
+    global _config
+    _config = config
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the program with all it started, close the pipes, reap it."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    for pipe in (process.stdin, process.stdout, process.stderr):
-        if pipe is not None and not pipe.closed:
-            pipe.close()
+@cache
+def _checked(without_kernel_walls: bool) -> tuple[str, ...]:
+    return program_runner.check(CodeConfig(without_kernel_walls=without_kernel_walls))
+
+
+def check(config: CodeConfig) -> None:
+    """VerificationError where the walls that a config asks for are missing; looked at once."""
+    _checked(config.without_kernel_walls)
 
 
 def unverifiable(answer: str) -> str | None:

@@ -1,19 +1,46 @@
-"""Walls around code that a model wrote. Run as a script, it is the process that runs such code.
+"""A process that runs code which a model wrote, with walls around each program.
 
-Two kinds of walls. The kernel's, each where it allows it without privileges: its own network and
-user namespaces, Landlock (files), seccomp (no processes, sockets, signals), limits of memory, time,
-file size. And Python's audit hook, which refuses the same everywhere, macOS too, and says what it
-refused. Needs the standard library only: it is started with `python -I -S`.
+Started as `python -I -S sandbox.py WALLS SOCKET SETTINGS` it is a fork server: for each request on
+the socket it forks a process that raises the walls (`limo_ray.verify.walls`) and runs one program.
+`limo_ray.verify.program_runner` is the other end. Needs the standard library only.
+
+A message has five bytes: a letter and a number. From the runner: R, run a program, with the
+descriptors of its input, its description, its output and its report; K, kill it. To the runner: W,
+which namespaces there are (1 or 0); L, with the descriptor on which threads ask to be started; X,
+a program's exit code. The description is JSON: code, required (walls without which it must not
+run), seconds (of CPU), and, unless the program is to be judged by its output, steps and a token.
+The report is JSON lines: the walls that stand; then for each step the values of its expressions,
+or, for a statement, the token.
 """
 
+import atexit
 import contextlib
 import ctypes
+import fcntl
+import gc
+import importlib.util
 import json
 import os
 import resource
+import select
 import signal
+import socket
 import struct
 import sys
+import types
+from collections.abc import Callable
+from typing import Any, NamedTuple, NoReturn
+
+if __name__ == "__main__":  # without site-packages: the walls come from the folder that is named
+    _init = os.path.join(sys.argv[1], "__init__.py")
+    _spec = importlib.util.spec_from_file_location(
+        "walls", _init, submodule_search_locations=[sys.argv[1]]
+    )
+    assert _spec is not None
+    sys.modules["walls"] = importlib.util.module_from_spec(_spec)
+    from walls import audit, files, landlock, namespaces, seccomp, values
+else:
+    from limo_ray.verify.walls import audit, files, landlock, namespaces, seccomp, values
 
 _PRELUDE = """
 import bisect, collections, functools, heapq, itertools, math, operator, random, re, string, sys
@@ -26,46 +53,30 @@ from math import *
 from typing import *
 """
 
-_REFUSED = (
-    "ctypes.",
-    "ftplib.",
-    "gc.get_",
-    "http.",
-    "imaplib.",
-    "mmap.",
-    "os.chmod",
-    "os.chown",
-    "os.exec",
-    "os.fork",
-    "os.kill",
-    "os.posix_spawn",
-    "os.setxattr",
-    "os.spawn",
-    "os.startfile",
-    "os.system",
-    "pty.",
-    "resource.",
-    "shutil.chown",
-    "signal.pthread_kill",
-    "smtplib.",
-    "socket.",
-    "subprocess.",
-    "syslog.",
-    "urllib.",
-    "webbrowser.",
-)
-_PATHS = {  # events that name a path to be changed
-    "os.link": (0, 1),
-    "os.mkdir": (0,),
-    "os.remove": (0,),
-    "os.rename": (0, 1),
-    "os.rmdir": (0,),
-    "os.symlink": (0, 1),
-    "os.truncate": (0,),
-    "os.utime": (0,),
-    "shutil.rmtree": (0,),
-}
-_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+forbid = audit.forbid
+NOT_RUN = 112  # exit code of a process that could not raise the walls
+_REPORT, _KEPT = 3, 4
+_LOOK_EVERY_MS = 50
+
+
+class Settings(NamedTuple):
+    """What a program may use, and, for tests, the walls that are left out."""
+
+    memory_mb: int = 1024
+    file_mb: int = 16
+    disk_mb: int = 64
+    files: int = 2_000
+    open_files: int = 64
+    without: tuple[str, ...] = ()
+
+
+class Job(NamedTuple):
+    """What a fork needs to run one program: the server's socket, descriptors, the folder."""
+
+    control: socket.socket
+    given: list[int]
+    folder: str
+    isolated: bool
 
 
 def die_with_parent() -> None:
@@ -74,156 +85,283 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
-def forbid(folder: str | None) -> None:
-    """Refuse from now on, in this process, sockets, processes, and writing outside `folder`."""
-    home = None if folder is None else os.path.join(os.path.realpath(folder), "")
-
-    def inside(path: object) -> bool:
-        if home is None or not isinstance(path, str | bytes | os.PathLike):
-            return False
-        return os.path.join(os.path.realpath(os.fsdecode(path)), "").startswith(home)
-
-    def hook(event: str, args: tuple[object, ...]) -> None:
-        if event == "open":
-            path, _mode, flags = args
-            writes = isinstance(flags, int) and flags & _WRITES
-            if writes and path != os.devnull and not isinstance(path, int) and not inside(path):
-                raise PermissionError(f"not allowed here: open {path!r} for writing")
-        elif event in _PATHS:
-            if not all(inside(args[i]) for i in _PATHS[event]):
-                raise PermissionError(f"not allowed here: {event}")
-        elif event.startswith(_REFUSED):
-            raise PermissionError(f"not allowed here: {event}")
-
-    sys.addaudithook(hook)
-
-
-def limit(seconds: int, memory_mb: int, file_mb: int) -> None:
-    """Limits of CPU seconds, address space, file size, open files, processes; no core file."""
+def limit(seconds: int, settings: Settings) -> None:
+    """Limits of CPU seconds, address space, file size, open files, locks, queues; no core file."""
     limits = [
-        (resource.RLIMIT_CPU, seconds),
-        (resource.RLIMIT_AS, memory_mb * 2**20),
-        (resource.RLIMIT_FSIZE, file_mb * 2**20),
-        (resource.RLIMIT_NOFILE, 64),
-        (resource.RLIMIT_NPROC, 0),
-        (resource.RLIMIT_CORE, 0),
+        ("CPU", seconds),
+        ("AS", settings.memory_mb * 2**20),
+        ("FSIZE", settings.file_mb * 2**20),
+        ("NOFILE", settings.open_files),
+        ("CORE", 0),
+        ("MEMLOCK", 0),
+        ("MSGQUEUE", 0),
+        ("NICE", 0),
+        ("RTPRIO", 0),
     ]
-    for which, value in limits:
-        with contextlib.suppress(ValueError, OSError):  # macOS has no limit of address space
-            resource.setrlimit(which, (value, value))
+    for name, value in limits:
+        which = getattr(resource, f"RLIMIT_{name}", None)  # macOS has not all of them
+        if which is not None:
+            with contextlib.suppress(ValueError, OSError):  # nor a limit of address space
+                resource.setrlimit(which, (value, value))
 
 
-def isolate(folder: str) -> None:
-    """Put up the kernel's walls, each where it allows it: namespaces, Landlock, seccomp."""
+def isolate(folder: str, without: tuple[str, ...], hand_over: Callable[[int], None]) -> list[str]:
+    """Raise the kernel's walls around this process; the names of those that stand now."""
+    standing: list[str] = []
     if sys.platform != "linux":
-        return
-    libc = ctypes.CDLL(None, use_errno=True)
-    # New user, network and IPC namespaces; where user namespaces are switched off, what root may.
-    if libc.unshare(0x10000000 | 0x40000000 | 0x08000000) != 0:
-        libc.unshare(0x40000000)
-    libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS, which the next two need
-    _landlock(libc, folder)
-    _seccomp(libc)
+        return standing
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")  # of all processes, the first to go when memory is short
+    ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS, which the next ones need
+    if "landlock" not in without:
+        with contextlib.suppress(seccomp.Unsupported):
+            landlock.raise_wall(folder)
+            standing.append("landlock")
+    namespaces.drop_capabilities()
+    die_with_parent()
+    if "seccomp" not in without:
+        with contextlib.suppress(seccomp.Unsupported):
+            seccomp.raise_wall(hand_over)
+            standing.append("seccomp")
+    return standing
 
 
-def _landlock(libc: ctypes.CDLL, folder: str) -> None:
-    """Read only what Python itself needs, write only in `folder`, execute nothing."""
-    version = libc.syscall(444, None, 0, 1)
-    if version < 1:
-        return
-    # Rights of the first version, then REFER, TRUNCATE; 2 WRITE_FILE, 4 READ_FILE, 8 READ_DIR.
-    handled = (1 << 13) - 1
-    handled |= (1 << 13 if version >= 2 else 0) | (1 << 14 if version >= 3 else 0)
-    attribute = struct.pack("<QQ", handled, 3 if version >= 4 else 0)  # no TCP bind, connect
-    rules = libc.syscall(444, attribute, len(attribute) if version >= 4 else 8, 0)
-    if rules < 0:
-        return
-    reading = {sys.prefix, sys.base_prefix, "/usr", "/lib", "/lib64", "/etc/ld.so.cache"}
-    reading |= {"/dev/urandom", os.path.dirname(os.__file__)}
-    for path, rights in [*((p, 4 | 8) for p in reading), (folder, handled & ~1), ("/dev/null", 6)]:
+# ---------------------------------------------------------------- the server
+
+
+def serve(control: socket.socket, settings: Settings, isolated: bool) -> Job:
+    """Answer requests until the runner is gone. Returns in the fork that is to run a program."""
+    wakeup, woken = os.pipe()
+    os.set_blocking(woken, False)
+    os.set_blocking(wakeup, False)
+    signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    folder = namespaces.scratch() if isolated else ""
+    _say(control, b"W", isolated)
+    while True:
+        if isolated:
+            namespaces.mount(folder, settings.disk_mb, settings.files)
+        message, given, _, _ = socket.recv_fds(control, 5, 4)
+        while message[:1] == b"K":  # for a program that had ended
+            message, given, _, _ = socket.recv_fds(control, 5, 4)
+        if not message:
+            os._exit(0)
+        if not isolated:
+            folder = f"{_temporary()}/verify-{os.getppid()}-{os.urandom(8).hex()}"
+            os.mkdir(folder, 0o700)
+        pid = os.fork()
+        if pid == 0:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            return Job(control, given, folder, isolated)
+        for fd in given:
+            os.close(fd)
+        code = _watch(pid, control, wakeup, None if isolated else folder, settings)
+        if isolated:
+            namespaces.unmount(folder)
+        else:
+            files.remove(folder)
+        if code is None:
+            os._exit(0)
+        _say(control, b"X", code)
+
+
+def _temporary() -> str:
+    return os.environ["TMPDIR"]
+
+
+def _say(control: socket.socket, letter: bytes, number: int) -> None:
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the runner is gone
+        control.sendall(letter + struct.pack(">i", number))
+
+
+def _watch(
+    pid: int, control: socket.socket, wakeup: int, folder: str | None, settings: Settings
+) -> int | None:
+    """Wait for a program's end, or bring it about; its exit code, None when the runner is gone."""
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    poll.register(wakeup, select.POLLIN)
+    there = True
+    while True:
+        ready = dict(poll.poll(_LOOK_EVERY_MS if folder else None))
+        if control.fileno() in ready and there:
+            there = bool(control.recv(5))
+            os.kill(pid, signal.SIGKILL)
+            if not there:
+                poll.unregister(control)
+        if wakeup in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(wakeup, 512)
+        if folder and files.too_much(folder, pid, settings.disk_mb, settings.files):
+            os.kill(pid, signal.SIGKILL)
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status) if there else None
+
+
+def start(control: socket.socket, settings: Settings) -> Job:
+    """Fork the server into namespaces of its own where they are allowed, and wait for its end.
+
+    Returns in the forks that are to run programs only.
+    """
+    isolated = "namespaces" not in settings.without and _can_be_isolated(settings)
+    if isolated:
+        namespaces.enter()
+    guardian = os.getpid()
+    pid = os.fork()  # in the new PID namespace it is the first process, whose death ends all others
+    if pid == 0:
+        die_with_parent()
+        if not isolated and os.getppid() != guardian:
+            os._exit(1)
+        return serve(control, settings, isolated)
+    control.close()
+    os.waitpid(pid, 0)
+    for name in os.listdir(_temporary()):  # of a server that was killed
+        if name.startswith(f"verify-{guardian}-"):
+            files.remove(f"{_temporary()}/{name}")
+    os._exit(0)
+
+
+def _can_be_isolated(settings: Settings) -> bool:
+    """Try it in a fork, for a process cannot leave a namespace again."""
+    if sys.platform != "linux":
+        return False
+    pid = os.fork()
+    if pid == 0:
         try:
-            fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        except FileNotFoundError:
-            continue
-        if not os.path.isdir(path):
-            rights &= 2 | 4 | 1 << 14
-        libc.syscall(445, rules, 1, struct.pack("<Qi", rights, fd), 0)
-        os.close(fd)
-    libc.syscall(446, rules, 0)
-    os.close(rules)
+            namespaces.enter()
+            namespaces.mount(namespaces.scratch(), settings.disk_mb, settings.files)
+            child = os.fork()
+            if child == 0:
+                os._exit(0)
+            os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        except OSError:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-# System calls that a program for a problem never needs, by machine: x86_64, aarch64.
-_CALLS = {
-    "x86_64": (
-        0xC000003E,
-        56,
-        435,
-        # socket, socketpair, ptrace, fork, vfork, execve, kill, tkill, tgkill, execveat, mount,
-        # unshare, setns, prlimit64, pidfd_send_signal, io_uring_setup, process_vm_writev, bpf,
-        # keyctl
-        (41, 53, 101, 57, 58, 59, 62, 200, 234, 322, 165, 272, 308, 302, 424, 425, 311, 321, 250),
-    ),
-    "aarch64": (
-        0xC00000B7,
-        220,
-        435,
-        (198, 199, 117, 221, 129, 130, 131, 281, 40, 97, 268, 261, 424, 425, 271, 280, 219),
-    ),
-}
+# ---------------------------------------------------------------- one program
 
 
-def _seccomp(libc: ctypes.CDLL) -> None:
-    """Refuse (EPERM) new processes, sockets, signals and the like; threads stay allowed."""
-    known = _CALLS.get(os.uname().machine)
-    if known is None:
-        return
-    arch, clone, clone3, calls = known
-    allow, refuse, missing = 0x7FFF0000, 0x00050001, 0x00050026  # EPERM, ENOSYS
-    load, equal, above, bits, give = 0x20, 0x15, 0x35, 0x45, 0x06
-    # Each line: code, jump if true, jump if false, value. The data: nr at 0, arch at 4, args at 16.
-    program = [(load, 0, 0, 4), (equal, 1, 0, arch), (give, 0, 0, refuse), (load, 0, 0, 0)]
-    program += [(above, 0, 1, 0x40000000), (give, 0, 0, refuse)]  # x86_64's second set of calls
-    program += [(equal, 0, 1, clone3), (give, 0, 0, missing)]
-    for call in calls:
-        program += [(equal, 0, 1, call), (give, 0, 0, refuse)]
-    # A clone with CLONE_THREAD is a thread.
-    program += [(equal, 0, 3, clone), (load, 0, 0, 16), (bits, 1, 0, 0x10000), (give, 0, 0, refuse)]
-    program += [(give, 0, 0, allow)]
-    code = ctypes.create_string_buffer(b"".join(struct.pack("<HBBI", *line) for line in program))
-    filter_ = struct.pack("<HxxxxxxQ", len(program), ctypes.addressof(code))
-    libc.prctl(22, 2, filter_, 0, 0)
+def run(job: Job, settings: Settings, prelude: dict[str, object]) -> None:
+    """Run the program described on a descriptor, behind the walls, in this process."""
+    control = _take(job)
+    with open(_KEPT, "rb") as file:
+        spec = json.load(file)
+    folder = job.folder
+    os.chdir(folder)
+    os.environ.update(HOME=folder, TMPDIR=folder)
+    limit(spec["seconds"], settings)
+
+    def hand_over(listener: int) -> None:
+        socket.send_fds(control, [b"L" + bytes(4)], [listener])
+
+    standing = isolate(folder, settings.without, hand_over)
+    control.close()
+    standing += ["namespaces"] if job.isolated else []
+    report = _Report(_REPORT)
+    report.write({"walls": standing, "landlock": landlock.version()})
+    if set(spec["required"]) - set(standing):
+        os._exit(NOT_RUN)
+    sys.setrecursionlimit(20_000)
+    module = types.ModuleType("__main__")
+    space = module.__dict__
+    space.update(prelude)
+    sys.modules["__main__"] = module
+    del sys.argv[1:]
+    forbid = _no_hook if "hook" in settings.without else audit.forbid
+    forbid(folder)
+    code = compile(spec["code"], "<answer>", "exec")
+    if "steps" in spec:
+        exec(code, space)
+        _test(spec, space, report)
+    _print(code, space)
+
+
+def _no_hook(folder: str) -> None:
+    """For tests: the kernel's walls alone."""
+
+
+def _take(job: Job) -> socket.socket:
+    """Put the descriptors where they belong and close all others."""
+    # Above all that is to be overwritten, and out of each other's way.
+    high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 20) for fd in (*job.given, job.control.fileno())]
+    program_input, description, output, report, control = high
+    null = os.open(os.devnull, os.O_WRONLY)
+    for fd, number in ((program_input, 0), (output, 1), (null, 2), (report, _REPORT)):
+        os.dup2(fd, number)
+    os.dup2(description, _KEPT, inheritable=False)
+    kept = os.dup2(control, _KEPT + 1, inheritable=False)
+    os.closerange(kept + 1, 256)  # the server has opened few
+    job.control.detach()
+    return socket.socket(fileno=kept)
+
+
+def _print(code: types.CodeType, space: dict[str, Any]) -> NoReturn:
+    """Run a program for its output, and end as an interpreter does, but for its slow clean-up."""
+    leave = os._exit
+    try:
+        exec(code, space)
+    except SystemExit as error:
+        if error.code not in (None, 0, False):
+            leave(1)
+    if "threading" in sys.modules:
+        sys.modules["threading"]._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    space.clear()  # files that the program left open are written
+    gc.collect()
+    sys.stdout.flush()
+    leave(0)
+
+
+class _Report:
+    """What a program's values are written to."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def write(self, message: object) -> None:
+        line = values.dumps(message)
+        while line:
+            line = line[os.write(self.fd, line) :]
+
+
+def _test(spec: dict[str, Any], space: dict[str, Any], report: _Report) -> NoReturn:
+    """Take the steps of the tests; the runner judges, and kills at the first that fails."""
+    leave = os._exit
+    if spec["entry_point"]:
+        space["candidate"] = eval(spec["entry_point"], space)
+    for inside, is_condition in spec["steps"]:
+        if is_condition:
+            report.write([_valued(expression, space) for expression in inside])
+        else:
+            exec(compile(inside[0], "<test>", "exec"), space)
+            report.write(spec["token"])
+    leave(0)
+
+
+def _valued(expression: str, space: dict[str, Any]) -> Any:
+    """The description of an expression's value in a list, or null when it raised."""
+    try:
+        return [values.encode(eval(compile(expression, "<test>", "eval"), space))]
+    except BaseException:  # whatever the program raised, it is no value
+        return None
 
 
 def main() -> None:
-    """Run the program described on standard input, in the current folder.
-
-    The description is JSON after 4 bytes of length; what follows it is the program's own input.
-    Its keys: code, tests (list of statements), entry_point (expression or
-    null), seconds, memory_mb, file_mb, token. After the last test the token goes to standard error:
-    a program that ends early, however politely, has not passed.
-    """
-    size, description = struct.unpack(">I", os.read(0, 4))[0], b""
-    while len(description) < size:
-        description += os.read(0, size - len(description))
-    spec = json.loads(description)
-    folder = os.getcwd()
-    die_with_parent()
+    """Serve, and in each fork run its program."""
+    settings = Settings(**json.loads(sys.argv[3]))
     sys.dont_write_bytecode = True
-    sys.setrecursionlimit(20_000)
-    limit(spec["seconds"], spec["memory_mb"], spec["file_mb"])
-    space: dict[str, object] = {"__name__": "__main__", "__builtins__": __builtins__}
-    exec(compile(_PRELUDE, "<prelude>", "exec"), space)
-    isolate(folder)
-    forbid(folder)
-    report = sys.stderr
-    exec(compile(spec["code"], "<answer>", "exec"), space)
-    if spec["entry_point"]:
-        space["candidate"] = eval(spec["entry_point"], space)
-    for test in spec["tests"]:
-        exec(compile(test, "<test>", "exec"), space)
-    report.write("\n" + spec["token"])
-    report.flush()
+    prelude: dict[str, object] = {}
+    exec(compile(_PRELUDE, "<prelude>", "exec"), prelude)
+    gc.freeze()  # what a fork does not touch it shares
+    job = start(socket.socket(fileno=int(sys.argv[2])), settings)
+    try:
+        run(job, settings, prelude)
+    except BaseException:
+        os._exit(1)  # of an exception, only that it happened counts
 
 
 if __name__ == "__main__":
