@@ -20,23 +20,57 @@ from limo_ray.core.text import first_line
 S3_ATTEMPTS = 10  # of one request, with a growing pause between: half a minute in all
 GCS_PATIENCE_S = 60
 
-_SECRET = re.compile(r"(?<=://)[^/\s@:'\",]*(?::[^\s@'\",]*)?@")
+# user:password@ of a URI: a password may hold any character but white space, and an @ before the
+# first slash that follows one
+_IN_URI = re.compile(r"(?<=://)[^/\s@:]*(?::[^\s@]*(?:@[^\s@/?#]*(?=@))*)?@")
+_NAME = (
+    r"(?:[\w-]*[-_])?(?:api[-_]?key|access[-_]?key(?:[-_]?id)?|secret(?:[-_]?(?:access[-_]?)?key)?|"
+    r"private[-_]?key|password|passwd|passphrase|credentials?|authorization|cookie|"
+    r"(?:(?:auth|access|api|bearer|client|hf|hub|id|refresh|secret|session)[-_]?)?token)"
+)
+_SECRET_NAME = re.compile(_NAME, re.IGNORECASE)
+# name=value and name: value, on command lines and in queries, headers and JSON
+_ASSIGNED = re.compile(
+    rf"(?<![\w-])({_NAME}[\"']?\s?(?:=|:(?=\s?[\"'])|(?<=authorization):|(?<=password):)\s?[\"']?"
+    r"(?:(?:bearer|basic|token)\s)?)(?!\*\*\*)[^\s\"'&,;}\])]+",
+    re.IGNORECASE,
+)
+_OPTION = re.compile(rf"(--{_NAME}\s+)(?!-)\S+", re.IGNORECASE)
+# keys that say themselves that they are one: OpenAI, Hugging Face, Amazon, GitHub
+_KNOWN = re.compile(
+    r"\b(?:sk-[\w-]{16,}|hf_\w{20,}|(?:AKIA|ASIA)[A-Z0-9]{16}|gh[pousr]_\w{30,}|"
+    r"(?<=Bearer )[\w.~+/-]{8,}=*)"
+)
 
 
 def redact(text: str) -> str:
-    """A text with `***` in place of what stands before the @ of its URIs."""
-    return _SECRET.sub("***@", text)
+    """A text with `***` in place of credentials: in URIs, behind secret names, of known forms."""
+    text = _IN_URI.sub("***@", text)
+    text = _OPTION.sub(r"\1***", _ASSIGNED.sub(r"\1***", text))
+    return _KNOWN.sub("***", text)
 
 
 def redacted(value: Any) -> Any:
-    """Plain values (dicts, lists, texts) with every text redacted."""
+    """Plain values (dicts, lists, texts) with every text redacted.
+
+    Of a dict, texts under names such as `api_key` or `password`, and all values under `headers`,
+    are masked whole.
+    """
     if isinstance(value, str):
         return redact(value)
     if isinstance(value, dict):
-        return {key: redacted(each) for key, each in value.items()}
+        return {key: _redacted_value(str(key), each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [redacted(each) for each in value]
     return value
+
+
+def _redacted_value(name: str, value: Any) -> Any:
+    if isinstance(value, str) and value and _SECRET_NAME.fullmatch(name):
+        return "***"
+    if isinstance(value, dict) and name.lower().endswith("headers"):
+        return dict.fromkeys(value, "***")
+    return redacted(value)
 
 
 def split(uri: str) -> tuple[str, str]:
@@ -55,7 +89,7 @@ def open_uri(uri: str) -> tuple[pafs.FileSystem, str]:
         return pafs.FileSystem.from_uri(uri)
     bare, query = split(uri)
     scheme, _, rest = bare.partition("://")
-    secret = _SECRET.match(bare, len(scheme) + 3)
+    secret = _IN_URI.match(bare, len(scheme) + 3)
     who = secret[0] if secret else ""
     bucket, _, path = rest.removeprefix(who).partition("/")
     who = who.replace("/", "%2F")  # Amazon's keys have them

@@ -209,6 +209,22 @@ SHOWN = {
     "store=gs://user@bucket/x?y=1 http://host:80/v1": "store=gs://***@bucket/x?y=1 http://host:80/v1",
     "['s3://K:S@one', 's3://K:S@two']": "['s3://***@one', 's3://***@two']",
     "me@example.org": "me@example.org",
+    "s3://KEY:PA@SS@bucket/x": "s3://***@bucket/x",
+    "s3://KEY:P'A\",SS@bucket/x": "s3://***@bucket/x",
+    "https://host/v1?api-key=abc123&x=1": "https://host/v1?api-key=***&x=1",
+    "judge.api_key=abc seed=3": "judge.api_key=*** seed=3",
+    "x.hf_token=abc max_tokens=3 keys_file=/k": "x.hf_token=*** max_tokens=3 keys_file=/k",
+    "tool --api-key abc --seed 3": "tool --api-key *** --seed 3",
+    "password: hunter2": "password: ***",
+    "client.key_variable=OPENAI_API_KEY": "client.key_variable=OPENAI_API_KEY",
+    "AWS_SECRET_ACCESS_KEY=abc/d+e": "AWS_SECRET_ACCESS_KEY=***",
+    "Authorization: Bearer abcdefghijk": "Authorization: Bearer ***",
+    "{'Authorization': 'Basic Zm9v', 'b': 1}": "{'Authorization': 'Basic ***', 'b': 1}",
+    '{"api_key": "zzz", "b": 1}': '{"api_key": "***", "b": 1}',
+    "the key sk-abcdefghijklmnop1234 is refused": "the key *** is refused",
+    "RAY_AUTH_MODE: token, but there is no token: set it": (
+        "RAY_AUTH_MODE: token, but there is no token: set it"
+    ),
 }
 
 
@@ -216,6 +232,19 @@ SHOWN = {
 def test_credentials_are_not_shown(text: str) -> None:
     assert redact(text) == SHOWN[text]
     assert redacted({"a": [text, 1, None]}) == {"a": [SHOWN[text], 1, None]}
+
+
+def test_values_under_secret_names_and_headers_are_masked_whole() -> None:
+    given = {
+        "api_key": "x", "password": "y", "hf_token": "z", "token": "",
+        "extra_headers": {"X-Team": "blue"}, "max_tokens": 3, "tokens": "5",
+        "nested": [{"secret": "s", "key_variable": "OPENAI_API_KEY"}],
+    }  # fmt: skip
+    assert redacted(given) == {
+        "api_key": "***", "password": "***", "hf_token": "***", "token": "",
+        "extra_headers": {"X-Team": "***"}, "max_tokens": 3, "tokens": "5",
+        "nested": [{"secret": "***", "key_variable": "OPENAI_API_KEY"}],
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
