@@ -38,11 +38,12 @@ from limo_ray.storage import model_files
 from limo_ray.storage.store import Store
 from limo_ray.train import memory, results, tracking
 from limo_ray.train import model as models
+from limo_ray.train.checkpoints import check_resumable
 from limo_ray.train.config import TrainConfig
 from limo_ray.train.loop import train_loop
 from limo_ray.train.table import TrainingData, batch_layout, demand, prepare, table
 from limo_ray.train.tokens import Encoder
-from limo_ray.train.worker import FACTS, TrainingJob, refuse_other_shape
+from limo_ray.train.worker import TrainingJob
 
 log = logging.getLogger(__name__)
 
@@ -148,15 +149,6 @@ def load_data(config: TrainConfig) -> tuple[str, TrainingData]:
     encoder = Encoder(tokenizer, _template(config), config.rows.turns)
     rows = chats.chats(config.data, config.rows)
     return model, prepare(rows, encoder, config.rows, config.seed)
-
-
-def check_resumable(config: TrainConfig, checkpoints: Store) -> None:
-    """TrainingError when other workers made the newest checkpoint: told before any starts."""
-    snapshot = checkpoints.read_json("checkpoint_manager_snapshot.json") or {}
-    newest = (snapshot.get("latest_checkpoint_result") or {}).get("checkpoint_dir_name")
-    if newest:
-        facts = checkpoints.read_json(f"{newest}/{FACTS}")
-        refuse_other_shape(facts["made_by"], config, f"{checkpoints.shown}/{newest}")
 
 
 def run_key(config: TrainConfig, data: TrainingData) -> str:

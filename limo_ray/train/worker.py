@@ -8,8 +8,8 @@ import sys
 import tempfile
 import time
 import warnings
-from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +22,14 @@ from torch import Tensor
 from limo_ray.core.errors import TrainingError
 from limo_ray.storage import model_files
 from limo_ray.storage.store import Store
+from limo_ray.train import checkpoints
 from limo_ray.train import model as models
 from limo_ray.train.config import TrainConfig
 from limo_ray.train.deepspeed import deepspeed_config
 from limo_ray.train.table import Layout
 from limo_ray.train.tokens import Tokens
 
-TAG = "state"  # folder of DeepSpeed's files in a checkpoint
-FACTS = "limo_ray.json"  # what made it, and the history up to it
+log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True)
@@ -129,49 +129,52 @@ class Worker:
     def save(self, metrics: dict[str, Any]) -> None:
         """A checkpoint: each worker its shard, merged in the storage by Ray Train."""
         folder = Path(tempfile.mkdtemp(prefix="limo_ray-checkpoint-"))
-        self.engine.save_checkpoint(str(folder), tag=TAG)
-        if self.first:
-            facts = {"made_by": _shape(self.job.config), "history": self.history,
-                     "held_out_before": self.held_out_before}  # fmt: skip
-            (folder / FACTS).write_text(json.dumps(facts))
-        dist.barrier()
-        checkpoint = Checkpoint.from_directory(folder)
-        name = f"step_{len(self.history):06d}"
-        upload = None if self.job.store.local else self._upload
-        ray.train.report(
-            metrics, checkpoint=checkpoint, checkpoint_dir_name=name, checkpoint_upload_fn=upload
-        )
-        shutil.rmtree(folder, ignore_errors=True)
-
-    def _upload(self, checkpoint: Checkpoint, name: str) -> Checkpoint:
-        """Copies a checkpoint into an object store, in place of Ray Train.
-
-        Ray does it with Arrow's copy_files, which goes on in silence when a store does not take a
-        file: a checkpoint would lack it.
-        """
-        storage = ray.train.get_context().get_storage()
-        path = storage.build_checkpoint_path_from_name(name)
-        store = self.job.store
-        inside = path.removeprefix(store.path("") + "/")
-        for file in sorted(Path(checkpoint.path).rglob("*")):
-            if file.is_file():
-                store.copy_in(file, f"{inside}/{file.relative_to(checkpoint.path)}")
-        return Checkpoint(path=path, filesystem=storage.storage_filesystem)
+        try:
+            self.engine.save_checkpoint(str(folder), tag=checkpoints.TAG)
+            if self.first:
+                facts = {"made_by": checkpoints.shard_layout(self.job.config),
+                         "history": self.history,
+                         "held_out_before": self.held_out_before}  # fmt: skip
+                checkpoints.write_facts(folder, facts)
+            checkpoints.write_file_list(folder, dist.get_rank())
+            dist.barrier()
+            upload = partial(checkpoints.upload, self.job.store)
+            ray.train.report(
+                metrics,
+                checkpoint=Checkpoint.from_directory(folder),
+                checkpoint_dir_name=f"step_{len(self.history):06d}",
+                checkpoint_upload_fn=None if self.job.store.local else upload,
+            )
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def restore(self) -> None:
-        """Goes back to the newest checkpoint, if there is one.
+        """Goes back to the newest sound checkpoint, if there is any.
 
-        Raises TrainingError when another number of workers or another ZeRO stage made it.
+        Raises TrainingError when another number of workers or another ZeRO stage made it, or when
+        there are checkpoints and none is sound.
         """
-        checkpoint = ray.train.get_checkpoint()
-        if checkpoint is None:
+        newest = ray.train.get_checkpoint()
+        if newest is None:
             return
-        with _local(checkpoint) as folder:
-            facts = json.loads((folder / FACTS).read_text())
-            refuse_other_shape(facts["made_by"], self.job.config, checkpoint.path)
-            self.engine.load_checkpoint(str(folder), tag=TAG)
-        self.history = facts["history"]
-        self.held_out_before = facts["held_out_before"]
+        rank, workers = dist.get_rank(), dist.get_world_size()
+        for checkpoint in checkpoints.newest_first(newest):
+            with checkpoints.local_copy(checkpoint) as copy:
+                found: list[str] = [""] * workers
+                dist.all_gather_object(found, checkpoints.damage(copy, rank))
+                if problem := next(filter(None, found), ""):
+                    if self.first:
+                        log.warning("checkpoint %s is damaged (%s): going back to the one before",
+                                    checkpoint.path, problem)  # fmt: skip
+                    continue
+                facts = json.loads((copy / checkpoints.FACTS).read_text())
+                checkpoints.refuse_other_layout(facts["made_by"], self.job.config, checkpoint.path)
+                self.engine.load_checkpoint(str(copy), tag=checkpoints.TAG)
+            self.history = facts["history"]
+            self.held_out_before = facts.get("held_out_before")
+            return
+        folder = newest.path.rpartition("/")[0]
+        raise TrainingError(f"every checkpoint in {folder} is damaged: delete it to start anew")
 
     def publish(self, folder: str) -> None:
         """Writes the weights as a Hugging Face folder `<store>/<folder>`; a collective call.
@@ -223,33 +226,6 @@ def merged(weights: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
             value = (value.float() + scale * (up.float() @ down.float())).to(value.dtype)
         plain[own] = value
     return plain
-
-
-@contextmanager
-def _local(checkpoint: Checkpoint) -> Any:
-    with checkpoint.as_directory() as folder:
-        yield Path(folder)
-
-
-def _shape(config: TrainConfig) -> dict[str, Any]:
-    """What DeepSpeed's shards are cut by."""
-    zero = config.zero
-    return {"workers": config.workers.count, "stage": zero.stage, "offload": zero.offload_optimizer}
-
-
-def refuse_other_shape(made_by: dict[str, Any], config: TrainConfig, checkpoint: str) -> None:
-    """TrainingError unless a checkpoint's shards are those of this config's workers."""
-    if made_by != _shape(config):
-        made, have = _describe(made_by), _describe(_shape(config))
-        raise TrainingError(
-            f"the checkpoint {checkpoint} was made with {made} and cannot be continued with {have}:"
-            " give the same, or another `name` to start anew"
-        )
-
-
-def _describe(shape: dict[str, Any]) -> str:
-    offload = ", offload" if shape["offload"] else ""
-    return f"{shape['workers']} worker(s) at ZeRO stage {shape['stage']}{offload}"
 
 
 def start(job: TrainingJob) -> Worker:

@@ -15,8 +15,9 @@ import pytest
 from limo_ray.core import config as configs
 from limo_ray.core.errors import TrainingError
 from limo_ray.storage.store import Store
+from limo_ray.train.checkpoints import check_resumable
 from limo_ray.train.config import TrainConfig
-from limo_ray.train.sft import check_resumable, stop_message, train
+from limo_ray.train.sft import stop_message, train
 from tests import processes
 from tests.train import tiny
 
