@@ -40,7 +40,8 @@ from limo_ray.curate import difficulty
 from limo_ray.curate.config import CurateConfig, DifficultyConfig, StageConfig
 from limo_ray.engines.base import EngineConfig, SamplingConfig
 from limo_ray.sampling import ray_data_settings
-from limo_ray.sampling.sampler import SamplerConfig, sample, start_coordinator
+from limo_ray.sampling.config import SamplerConfig
+from limo_ray.sampling.ray_stage import sample, start_coordinator
 from limo_ray.sampling.stages import Stage
 from limo_ray.sampling.stop_rule import StopRule
 from limo_ray.storage.store import Store

@@ -29,8 +29,9 @@ from limo_ray.core.prompts import SYSTEM, question_messages
 from limo_ray.core.records import SAMPLED, Problem, problem_id
 from limo_ray.engines.base import Engine, EngineConfig, Request, SamplingConfig, create
 from limo_ray.problems import gym
+from limo_ray.sampling.config import SamplerConfig
 from limo_ray.sampling.coordinator import Coordinator
-from limo_ray.sampling.sampler import Sampler, SamplerConfig
+from limo_ray.sampling.sampler import Sampler
 from limo_ray.sampling.stages import Stage
 from limo_ray.sampling.stop_rule import StopRule
 from limo_ray.storage import model_files
@@ -130,31 +131,32 @@ class Ours:
         )
 
     def run(self, pool: list[Problem]) -> float:
-        """Tokens/s between the first draw and the last verdict: not the wait for the next part."""
+        """Tokens/s between the first request and the last verdict, without the last flush."""
         sampler = self.sampler
-        before = sampler.tokens[0]["completion"]
+        totals = sampler.totals.stages[0]
+        before = totals.tokens["completion"]
         rows = [
             {name: getattr(problem, name) for name in problem.__dataclass_fields__}
-            | {"file": "", "line": 0, "order": place, "alive": True, "outcomes": "[]"}
+            | {"file": "", "line": 0, "order": number, "alive": True, "outcomes": "[]"}
             # another id each round: the log must not know the problem
             | {"id": problem_id(f"{self.rounds} {problem.question}")}
-            for place, problem in enumerate(pool)
+            for number, problem in enumerate(pool)
         ]
         batches = [
-            pa.Table.from_pylist(rows[place : place + 8], schema=SAMPLED)
-            for place in range(0, len(rows), 8)
+            pa.Table.from_pylist(rows[start : start + 8], schema=SAMPLED)
+            for start in range(0, len(rows), 8)
         ]
         started = time.perf_counter()
         threads = [threading.Thread(target=sampler, args=(batch,)) for batch in batches]
         for thread in threads:
             thread.start()
-        while sampler.verdicts[0].total() < (self.rounds + 1) * len(pool):
+        while totals.verdicts.total() < (self.rounds + 1) * len(pool):
             time.sleep(0.05)
         spent = time.perf_counter() - started
         for thread in threads:
             thread.join()
         self.rounds += 1
-        return (sampler.tokens[0]["completion"] - before) / spent
+        return (totals.tokens["completion"] - before) / spent
 
 
 def main() -> None:

@@ -37,8 +37,9 @@ from limo_ray.curate.config import CurateConfig
 from limo_ray.engines.base import EngineConfig, SamplingConfig
 from limo_ray.problems.sources import open_sources, work_items
 from limo_ray.problems.sources import rows as rows_of
+from limo_ray.sampling.config import SamplerConfig
 from limo_ray.sampling.coordinator import Coordinator
-from limo_ray.sampling.sampler import SamplerConfig, sample
+from limo_ray.sampling.ray_stage import sample
 from limo_ray.sampling.stages import Stage
 from limo_ray.sampling.stop_rule import StopRule
 from limo_ray.storage import model_files

@@ -10,7 +10,7 @@ from limo_ray.engines.base import EngineConfig, SamplingConfig
 from limo_ray.problems.decontaminate import DecontaminateConfig
 from limo_ray.problems.near_duplicates import NearConfig
 from limo_ray.problems.sources import SourceConfig
-from limo_ray.sampling.sampler import SamplerConfig
+from limo_ray.sampling.config import SamplerConfig
 from limo_ray.sampling.stop_rule import StopRule
 
 

@@ -27,8 +27,8 @@ from limo_ray.curate.records import KeptProblem
 from limo_ray.engines.base import SamplingConfig, identity
 from limo_ray.sampling.passes import Pass, engine_seconds, resolve, warn_missing_gpus
 from limo_ray.sampling.progress import Progress
+from limo_ray.sampling.ray_stage import sample, start_coordinator
 from limo_ray.sampling.reverify import reverify
-from limo_ray.sampling.sampler import sample, start_coordinator
 from limo_ray.sampling.stages import Stage, sampling_fingerprint
 from limo_ray.sampling.stop_rule import StopRule
 from limo_ray.sampling.target import Target, Yield, buckets, extrapolate
@@ -72,7 +72,7 @@ class Sampled:
 
     passes: list[Pass]
     stats: dict[str, Any]
-    """Running totals of the samplers, by stage name (see Sampler._stats)."""
+    """Running totals of the samplers, by stage name (see limo_ray.sampling.totals)."""
     seconds: float
     engines: dict[str, dict[str, Any]]
     """By engine name: `replicas` that sampled, and the `seconds` that they did so, added up."""

@@ -24,8 +24,8 @@ from limo_ray.evaluate.config import EvaluateConfig
 from limo_ray.evaluate.items import Items
 from limo_ray.evaluate.models import Contestant
 from limo_ray.sampling.progress import Progress
+from limo_ray.sampling.ray_stage import sample, start_coordinator
 from limo_ray.sampling.reverify import Answers, reverify_here
-from limo_ray.sampling.sampler import sample, start_coordinator
 from limo_ray.sampling.stages import Stage
 from limo_ray.sampling.stop_rule import StopRule
 from limo_ray.storage.store import Store

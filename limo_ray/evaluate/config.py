@@ -8,7 +8,7 @@ from limo_ray.engines.base import EngineConfig, SamplingConfig
 from limo_ray.evaluate.endpoint import ClientConfig
 from limo_ray.problems.benchmarks import BENCHMARKS
 from limo_ray.problems.sources import SourceConfig
-from limo_ray.sampling.sampler import SamplerConfig
+from limo_ray.sampling.config import SamplerConfig
 
 
 @dataclass(kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""One sampler's side of the attempt log: what it knows of it, what it adds, what it cuts off."""
+"""One sampler's session with the attempt logs: what they know, what it adds, what it cuts off."""
 
 import asyncio
 import functools
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 GIVE_UP_S = 600.0  # a store that takes nothing for so long is down: the job stops
 
 
-def _insist(write: Callable[[], None], times: int = 4) -> OSError | None:
+def _write_with_retries(write: Callable[[], None], times: int = 4) -> OSError | None:
     """Tries a write several times, within a second or so; returns the error of the last."""
     failure = None
     for number in range(times):
@@ -37,10 +37,10 @@ def _insist(write: Callable[[], None], times: int = 4) -> OSError | None:
 
 
 class LogSession:
-    """The logs of a job's stages. `place` is a stage's place among them.
+    """The attempt logs of a job's stages; methods name one by the stage's index.
 
-    What a log holds is known from the state that the driver folded at the job's start and the
-    parts that came since: `refresh` reads those. Attempts are written every `flush_s` seconds.
+    What a log holds is known from the index that the driver read at the job's start and from the
+    parts that came since, which `refresh` reads. Attempts are written every `flush_s` seconds.
     """
 
     def __init__(
@@ -56,39 +56,39 @@ class LogSession:
         self._flushed = asyncio.Event()
         self._refreshing = threading.Lock()
         # at the job's start: arrays that all samplers of a node share; and what came since
-        self._then: list[AttemptIndex] = []
+        self._at_start: list[AttemptIndex] = []
         for stage in stages:
             offered = ray.get(coordinator.index.remote(stage.fingerprint))
-            self._then.append(ray.get(offered[0]) if offered else merge_indexes([]))
-        self._since = [merge_indexes([], index.parts) for index in self._then]
+            self._at_start.append(ray.get(offered[0]) if offered else merge_indexes([]))
+        self._since = [merge_indexes([], index.parts) for index in self._at_start]
         self.refresh()
 
     def refresh(self) -> None:
-        """Takes in what others logged meanwhile, this process's predecessors among them."""
+        """Reads what others logged meanwhile, this process's predecessors among them."""
         with self._refreshing:
-            for place, each in enumerate(self.logs):
-                since = self._since[place]
-                self._since[place] = since.with_rows_of(each.read_index(skip=since.parts))
-                self.partials[place].load()
+            for stage_index, each in enumerate(self.logs):
+                since = self._since[stage_index]
+                self._since[stage_index] = since.with_rows_of(each.read_index(skip=since.parts))
+                self.partials[stage_index].load()
 
     def __len__(self) -> int:
-        return sum(map(len, [*self._then, *self._since]))
+        return sum(map(len, [*self._at_start, *self._since]))
 
-    def known(self, place: int, problem_id: str, judge: str) -> KnownAttempts:
-        """What the log knows of a problem. Of a draw that is there twice the earlier row counts."""
+    def known(self, stage_index: int, problem_id: str, judge: str) -> KnownAttempts:
+        """What the log knows of a problem. The earlier row of an attempt counts, but for errors."""
         verdicts: dict[int, Verdict] = {}
         stale: set[int] = set()
-        for index in (self._then[place], self._since[place]):
-            prior = index.known(problem_id, judge)
-            stale |= prior.stale
-            for draw, verdict in prior.verdicts.items():
-                if verdicts.get(draw, Verdict.ERROR) is Verdict.ERROR:
-                    verdicts[draw] = verdict
-        sound = {draw for draw, verdict in verdicts.items() if verdict is not Verdict.ERROR}
+        for index in (self._at_start[stage_index], self._since[stage_index]):
+            known = index.known(problem_id, judge)
+            stale |= known.stale
+            for attempt_index, verdict in known.verdicts.items():
+                if verdicts.get(attempt_index, Verdict.ERROR) is Verdict.ERROR:
+                    verdicts[attempt_index] = verdict
+        sound = {number for number, verdict in verdicts.items() if verdict is not Verdict.ERROR}
         return KnownAttempts(verdicts, stale - sound)
 
-    def append(self, place: int, attempt: Attempt) -> None:
-        self.writers[place].append(attempt)
+    def append(self, stage_index: int, attempt: Attempt) -> None:
+        self.writers[stage_index].append(attempt)
         self.logged += 1
 
     def flush(self) -> None:
@@ -102,17 +102,17 @@ class LogSession:
         if failure:
             raise failure
 
-    def flush_at_last(self) -> None:
-        """The same where nothing is left to do about a failure: it is told, not raised."""
-        if error := _insist(self.flush):
+    def final_flush(self) -> None:
+        """Tries several times to write what is pending; a failure is logged, not raised."""
+        if error := _write_with_retries(self.flush):
             lost = sum(len(writer.pending) for writer in self.writers)
             log.warning("attempt log not written (%s): %d attempts are lost", error, lost)
 
     def save_cut(self, cut: Sequence[tuple[int, Partial]]) -> None:
-        """Writes the completions that were cut off, for whoever draws them next."""
-        for place, partials in enumerate(self.partials):
-            mine = [partial for where, partial in cut if where == place]
-            if error := _insist(functools.partial(partials.save, mine)):
+        """Writes completions that were cut off, by stage index, to be continued later."""
+        for stage_index, partials in enumerate(self.partials):
+            mine = [partial for cut_index, partial in cut if cut_index == stage_index]
+            if error := _write_with_retries(functools.partial(partials.save, mine)):
                 log.warning("%d partial completions not written: %s", len(mine), error)
 
     async def keep_flushing(self) -> None:
@@ -131,7 +131,7 @@ class LogSession:
                 continue
             failing = 0.0
             self.durable, self.written_at = logged, begun
-            self._tell()
+            self._wake()
 
     def lag(self) -> float:
         """Seconds since everything was in the log, 0 while it is."""
@@ -146,8 +146,8 @@ class LogSession:
     def fail(self, error: BaseException) -> None:
         """Ends the waiting for what will not be written."""
         self.failed = error
-        self._tell()
+        self._wake()
 
-    def _tell(self) -> None:
+    def _wake(self) -> None:
         self._flushed.set()
         self._flushed = asyncio.Event()

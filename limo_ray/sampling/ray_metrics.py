@@ -1,4 +1,4 @@
-"""What a job's samplers do, as Ray metrics: every node's metrics agent offers them to Prometheus.
+"""Ray metrics of a job's samplers: every node's metrics agent offers them to Prometheus.
 
 Ray puts `ray_` before each name. `cluster/grafana.json` is a dashboard of them.
 """
@@ -11,8 +11,8 @@ from ray.util.metrics import Counter, Gauge, Metric
 SILENT_S = 8.0  # samplers report every second: one that is silent for this long has ended
 
 COUNTERS = {
-    "limo_ray_attempts_total": ("Attempts drawn and judged.", ("stage", "verdict")),
-    "limo_ray_reused_total": ("Attempts taken from the log, not drawn.", ("stage",)),
+    "limo_ray_attempts_total": ("Attempts made and verified.", ("stage", "verdict")),
+    "limo_ray_reused_total": ("Attempts taken from the log.", ("stage",)),
     "limo_ray_tokens_total": ("Tokens of prompts and completions.", ("stage", "kind")),
     "limo_ray_decided_total": ("Problems decided by a stage.", ("stage", "decision")),
     "limo_ray_verified_total": ("Answers checked by the verifier.", ()),
@@ -26,16 +26,16 @@ GAUGES = {
 }
 
 
-class Metrics:
+class RayMetrics:
     """Ray metrics of one job, kept by its coordinator."""
 
     def __init__(self) -> None:
         self.made: dict[str, Metric] = {}
-        self.told = 0.0
-        for name, (told, tags) in COUNTERS.items():
-            self.made[name] = Counter(name, description=told, tag_keys=tags)
-        for name, told in GAUGES.items():
-            self.made[name] = Gauge(name, description=told)
+        self.gauges_set_at = 0.0
+        for name, (description, tags) in COUNTERS.items():
+            self.made[name] = Counter(name, description=description, tag_keys=tags)
+        for name, description in GAUGES.items():
+            self.made[name] = Gauge(name, description=description)
 
     def update(
         self,
@@ -43,15 +43,15 @@ class Metrics:
         after: dict[str, Any],
         workers: dict[str, dict[str, Any]],
     ) -> None:
-        """Takes one sampler's new totals and its last ones, and what all `workers` told last."""
+        """Adds what one sampler's totals have grown by; `workers` has the totals of all."""
         was = counts(before) if before else {}
         for (name, tags), value in counts(after).items():
             grown = value - was.get((name, tags), 0)
             if grown > 0:
                 self._counter(name).inc(grown, dict(tags))
         now = time.time()
-        if now - self.told >= 1.0:  # they look at all samplers
-            self.told = now
+        if now - self.gauges_set_at >= 1.0:  # they look at all samplers
+            self.gauges_set_at = now
             for name, value in levels(workers, now).items():
                 self._gauge(name).set(value)
 
@@ -90,11 +90,13 @@ def counts(stats: dict[str, Any]) -> dict[tuple[str, Tags], float]:
 
 def levels(workers: dict[str, dict[str, Any]], now: float) -> dict[str, float]:
     """The gauges over all samplers that still report."""
-    alive = [one for one in workers.values() if one["at"] > now - SILENT_S]
-    running = [one for one in alive if one["engine"]]
+    alive = [worker for worker in workers.values() if worker["at"] > now - SILENT_S]
+    running = [worker for worker in alive if worker["engine"]]
     return {
         "limo_ray_engines": len(running),
-        "limo_ray_slots": sum(one.get("slots", 0) for one in running),
-        "limo_ray_slots_open": sum(one["open"] for one in running),
-        "limo_ray_flush_lag_seconds": max((one.get("lag", 0.0) for one in alive), default=0.0),
+        "limo_ray_slots": sum(worker.get("slots", 0) for worker in running),
+        "limo_ray_slots_open": sum(worker["open"] for worker in running),
+        "limo_ray_flush_lag_seconds": max(
+            (worker.get("lag", 0.0) for worker in alive), default=0.0
+        ),
     }

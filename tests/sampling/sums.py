@@ -6,7 +6,7 @@ from limo_ray.core.records import SAMPLED, order, problem_id
 
 
 def pool(count: int) -> pa.Table:
-    """So many sums, as `limo_ray.sampling.sampler.sample` takes problems."""
+    """So many sums, as `limo_ray.sampling.ray_stage.sample` takes problems."""
     rows = []
     for number in range(count):
         question = f"What is {number} + {number}?"

@@ -67,7 +67,7 @@ def test_refresh_reads_what_others_logged_since(log_session: LogSession, monkeyp
     assert len(read) == 1, "a part that is known was read again"
 
 
-def test_the_earlier_row_of_a_draw_counts_but_for_errors(log_session: LogSession) -> None:
+def test_the_earlier_row_of_an_attempt_counts_but_for_errors(log_session: LogSession) -> None:
     for index, verdict in ((0, Verdict.CORRECT), (0, Verdict.WRONG), (1, Verdict.ERROR)):
         other = LogWriter(log_session.logs[0])
         other.append(attempt(index, verdict))
@@ -80,7 +80,7 @@ def test_the_earlier_row_of_a_draw_counts_but_for_errors(log_session: LogSession
 def test_what_the_store_does_not_take_is_written_later(
     log_session: LogSession, monkeypatch
 ) -> None:
-    """Nobody is told that it was written before it was."""
+    """No attempt counts as written before it is."""
     full = [True]
     plain = Store.write_bytes
 
@@ -117,7 +117,7 @@ def test_a_failed_job_does_not_wait_for_a_store_that_is_down(
         log_session.append(0, attempt(0))
         waiting = asyncio.create_task(log_session.written())
         await asyncio.sleep(0)
-        log_session.flush_at_last()  # tells of the loss, raises nothing
+        log_session.final_flush()  # logs the loss, raises nothing
         log_session.fail(RuntimeError("engine"))
         await asyncio.wait_for(waiting, timeout=10)
 

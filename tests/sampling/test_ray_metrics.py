@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from limo_ray.sampling.config import SamplerConfig
 from limo_ray.sampling.coordinator import Coordinator
 from limo_ray.sampling.ray_metrics import COUNTERS, GAUGES, counts, levels
-from limo_ray.sampling.sampler import SamplerConfig, sample
+from limo_ray.sampling.ray_stage import sample
 from limo_ray.storage.store import Store
 from tests.sampling.test_sampler import ENGINE, pool, stage
 

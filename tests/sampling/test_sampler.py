@@ -16,8 +16,10 @@ from limo_ray.core.errors import EngineError
 from limo_ray.engines.base import EngineConfig, SamplingConfig
 from limo_ray.engines.scripted import ScriptedEngine
 from limo_ray.sampling.batching import batch_sizes
+from limo_ray.sampling.config import SamplerConfig
 from limo_ray.sampling.coordinator import Coordinator
-from limo_ray.sampling.sampler import Sampler, SamplerConfig, sample
+from limo_ray.sampling.ray_stage import sample
+from limo_ray.sampling.sampler import Sampler
 from limo_ray.sampling.stages import Stage
 from limo_ray.sampling.stop_rule import StopRule
 from limo_ray.storage.store import Store
@@ -222,7 +224,7 @@ def test_a_batch_that_is_sent_again_is_not_drawn_again(local_ray, tmp_path):
         make = threads.submit(Sampler, SLOW, [stage()], store, "", coordinator, settings)
         sampler = make.result()
         first = threads.submit(sampler, rows)
-        while not sampler.waiting:
+        while not sampler.pending:
             time.sleep(0.01)
         again = [threads.submit(sampler, rows), threads.submit(sampler, rows)]
         found = [each.result().to_pylist() for each in (first, *again)]
@@ -231,7 +233,7 @@ def test_a_batch_that_is_sent_again_is_not_drawn_again(local_ray, tmp_path):
     assert all(kept({row["id"]: row for row in each}) == wanted for each in found)
     attempts = logged(store)
     assert len(attempts) == len(set(attempts)) == draws
-    assert not sampler.waiting
+    assert not sampler.pending
     local_ray.kill(coordinator)
 
 
