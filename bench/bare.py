@@ -1,4 +1,4 @@
-"""The engine alone: what benches compare with, and what draws their samples."""
+"""The engine alone: what benches compare with, and what makes their completions."""
 
 import asyncio
 import time

@@ -2,13 +2,13 @@
 
     python bench/sampling.py [--problems 48] [--budget 8] [--keep-max 2] [--skip-engine]
 
-Part 1 replays draws: a scripted engine with a U-shaped pass rate, Beta(0.6, 0.3), budget 32, keep
+Part 1 is a scripted engine with a U-shaped pass rate, Beta(0.6, 0.3), budget 32, keep
 1 to 3. Part 2 runs the packaged model on problems of the laptop pool:
   bare    every problem's whole budget, as requests to AsyncLLM and nothing else
   full    the same, through our sampler
   ray     the same attempts through ray.data.llm, one row per attempt
-  ours    the stop rule, its own draws; attempts beside what one-by-one sampling of them needs
-  replay  the stop rule on the draws of `full`: its kept set must be that of the full budget
+  ours    the stop rule; its attempts beside what one-by-one sampling of the same needs
+  replay  the stop rule on the attempts of `full`: its kept set must be that of the full budget
 """
 
 import argparse
@@ -76,7 +76,7 @@ def run(
 
 
 def outcomes(rows: list[dict[str, Any]], folder: str) -> dict[str, dict[int, bool]]:
-    """By problem and draw, whether it was correct."""
+    """By problem and attempt index, whether it was correct."""
     fold = AttemptLog(Store(folder), LOG).read_index()
     found = {}
     for row in rows:
@@ -85,17 +85,17 @@ def outcomes(rows: list[dict[str, Any]], folder: str) -> dict[str, dict[int, boo
     return found
 
 
-def kept_by_full_budget(draws: dict[str, dict[int, bool]], rule: StopRule) -> set[str]:
+def kept_by_full_budget(outcomes: dict[str, dict[int, bool]], rule: StopRule) -> set[str]:
     return {
-        name for name, known in draws.items()
+        name for name, known in outcomes.items()
         if rule.keep_min <= sum(known[i] for i in range(rule.budget)) <= rule.keep_max
     }  # fmt: skip
 
 
-def one_by_one(draws: dict[str, dict[int, bool]], rule: StopRule) -> int:
-    """Attempts that drawing in order, one at a time, needs until each problem is decided."""
+def one_by_one(outcomes: dict[str, dict[int, bool]], rule: StopRule) -> int:
+    """Attempts that sampling in order, one at a time, needs until each problem is decided."""
     total = 0
-    for known in draws.values():
+    for known in outcomes.values():
         finished = 0
         while rule.decide(sum(known[i] for i in range(finished)), finished) is None:
             finished += 1
@@ -123,7 +123,7 @@ def replayed(count: int, folder: str) -> None:
     full = run(rows, replace(rule, early=False), engine, sampling, f"{folder}/full")
     ours = run(rows, rule, engine, sampling, f"{folder}/ours", speculative_share=0)
     need = one_by_one(outcomes(rows, f"{folder}/full"), rule)
-    print(f"replayed draws: {count} problems, Beta(0.6, 0.3), budget 32, keep 1 to 3")
+    print(f"scripted engine: {count} problems, Beta(0.6, 0.3), budget 32, keep 1 to 3")
     print(f"  full budget   {full['attempts']:7,} attempts, {full['tokens']:9,} tokens")
     print(f"  one by one    {need:7,} attempts")
     print(
@@ -243,19 +243,19 @@ def real(arguments: argparse.Namespace, folder: str) -> None:
     ours = run(rows, rule, engine, sampling, f"{folder}/real-ours")
     show("ours", ours)
     need = one_by_one(outcomes(rows, f"{folder}/real-ours"), rule)
-    draws = outcomes(rows, f"{folder}/real-full")
-    theory = one_by_one(draws, rule)
-    print(f"  attempts: ours drew {ours['attempts'] / need:.3f} of what one-by-one sampling of the "
-          f"same draws needs ({need:,}); {ours['speculative']} were speculative")  # fmt: skip
+    sampled = outcomes(rows, f"{folder}/real-full")
+    theory = one_by_one(sampled, rule)
+    print(f"  attempts: ours made {ours['attempts'] / need:.3f} of what one-by-one sampling of the "
+          f"same attempts needs ({need:,}); {ours['speculative']} were speculative")  # fmt: skip
     print(f"  tokens: {full['tokens'] / ours['tokens']:.2f} times fewer than the full budget "
-          f"(attempts, on the draws of the full budget, in theory: "
+          f"(in theory, on the attempts of the full budget: "
           f"{full['attempts'] / theory:.2f} times fewer)")  # fmt: skip
     replay = replace(
         engine, kind="replay", script={"log": f"{folder}/real-full/attempts/{LOG}"}, num_cpus=0.5
     )
     again = run(rows, rule, replay, sampling, f"{folder}/real-replay", 0)
-    print(f"  replay of the full budget's draws: {again['attempts']:,} attempts, kept sets "
-          f"{_agree(again['kept'], kept_by_full_budget(draws, rule))}")  # fmt: skip
+    print(f"  replay of the full budget's attempts: {again['attempts']:,} attempts, kept sets "
+          f"{_agree(again['kept'], kept_by_full_budget(sampled, rule))}")  # fmt: skip
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """New verdicts for logged completions whose gold answer, verifier or judge has changed since.
 
-A completion costs a GPU, a verdict does not: attempts that were judged under another key
-(`judge_key`), or whose checker failed, are judged again and logged again, never drawn again. Where
+A completion costs a GPU, a verdict does not: attempts that were verified under another key
+(`judge_key`), or whose verifier failed, are verified and logged again, never sampled again. Where
 nothing changed this reads the pool's answers once and does nothing.
 """
 
@@ -28,14 +28,14 @@ Answers = dict[str, tuple[str, str, str]]  # by problem id: gold answer, domain,
 def reverify(
     pool: Store, attempt_log: AttemptLog, judge: JudgeConfig, index: AttemptIndex | None = None
 ) -> int:
-    """Judges the log's stale attempts at the pool's live problems; returns how many there were.
+    """Verifies the log's stale attempts at the pool's live problems; returns how many there were.
 
     Args:
         pool: folder of Parquet files with the columns id, answer, domain, reason;
-            with a judge also question.
+            and, with a judge, question.
         attempt_log: its parts are read by Ray tasks, which write new ones.
         judge: asked about answers in words, if it is on.
-        index: the log's state, if the caller has it already.
+        index: of the log, if the caller has it already.
     """
     index = attempt_log.read_index() if index is None else index
     if not len(index):
@@ -46,12 +46,12 @@ def reverify(
         stale |= _stale(batch.filter(pa.compute.is_null(batch["reason"])), index, judge)
     if not stale:
         return 0
-    log.info("judging the logged attempts at %d problems again", len(stale))
-    task = ray.remote(reverify_part).options(num_cpus=0.5)
+    log.info("verifying the logged attempts at %d problems again", len(stale))
+    remote = ray.remote(reverify_part).options(num_cpus=0.5)
     answers = ray.put(stale)
 
     def in_tasks(names: list[str]) -> list[Part[int] | Gone | Broken]:
-        return ray.get([task.remote(attempt_log, name, answers, judge) for name in names])
+        return ray.get([remote.remote(attempt_log, name, answers, judge) for name in names])
 
     return _reverified(attempt_log, in_tasks)
 
@@ -77,20 +77,20 @@ def _reverified(
 
 
 def _stale(live: pa.RecordBatch, index: AttemptIndex, judge: JudgeConfig) -> Answers:
-    """The problems of a batch whose attempts want a new verdict: answer, domain, question by id."""
+    """The problems of a batch whose attempts need a new verdict."""
     if not live.num_rows:
         return {}
     high = hex_to_uint64(live["id"], 2)[:, 0]
-    places = np.minimum(np.searchsorted(index.high, high), len(index) - 1)
-    live = live.filter(pa.array(index.high[places] == high))  # most of a pool was never drawn from
+    positions = np.minimum(np.searchsorted(index.high, high), len(index) - 1)
+    live = live.filter(pa.array(index.high[positions] == high))  # most of a pool was never sampled
     rows = sorted(live.to_pylist(), key=lambda row: row["id"])
     keys = [judge_key(row["answer"], row["domain"], judge) for row in rows]
     high = np.array([int(row["id"][:16], 16) for row in rows], np.uint64)
     maybe_stale = index.maybe_stale(high, np.array([int(key, 16) for key in keys], np.uint64))
     found = {}
-    for place in np.flatnonzero(maybe_stale).tolist():
-        row = rows[place]
-        if index.known(row["id"], keys[place]).stale:
+    for position in np.flatnonzero(maybe_stale).tolist():
+        row = rows[position]
+        if index.known(row["id"], keys[position]).stale:
             asks = judge.rules_on(row["answer"], row["domain"])
             found[row["id"]] = (row["answer"], row["domain"], row["question"] if asks else "")
     return found

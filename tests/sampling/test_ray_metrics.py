@@ -139,8 +139,8 @@ def test_its_panels_are_whole_and_do_not_overlap(dashboard: dict) -> None:
         assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
         refs = [target["refId"] for target in panel["targets"]]
         assert len(set(refs)) == len(refs) >= 1
-        place = panel["gridPos"]
-        assert place["x"] >= 0 and place["x"] + place["w"] <= 24
+        grid = panel["gridPos"]
+        assert grid["x"] >= 0 and grid["x"] + grid["w"] <= 24
         for target in panel["targets"]:
             named = re.findall(r"{{(\w+)}}", target["legendFormat"])
             assert all(tag in target["expr"] for tag in named)

@@ -1,4 +1,4 @@
-"""A changed gold answer gives new verdicts on old completions; nothing is drawn again."""
+"""A changed gold answer gives new verdicts on old completions; nothing is sampled again."""
 
 from pathlib import Path
 

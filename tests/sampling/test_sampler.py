@@ -59,12 +59,12 @@ def run(
 
 
 def expected(rows: pa.Table, rule: StopRule, engine=ENGINE) -> tuple[set[str], int]:
-    """The kept set of the full budget, and the draws of one-by-one sampling, on the same script."""
+    """The kept set of the full budget, and the attempts that sampling one by one needs."""
     from limo_ray.core.records import PROBLEM, Problem
     from limo_ray.engines.base import Request
 
     scripted = ScriptedEngine(engine)
-    kept, draws = set(), 0
+    kept, needed = set(), 0
     for row in rows.to_pylist():
         problem = Problem(**{name: row[name] for name in PROBLEM.names})
         outcomes = []
@@ -74,10 +74,10 @@ def expected(rows: pa.Table, rule: StopRule, engine=ENGINE) -> tuple[set[str], i
         correct = sum(outcomes)
         if rule.keep_min <= correct <= rule.keep_max:
             kept.add(problem.id)
-        draws += next(
+        needed += next(
             n for n in range(rule.budget + 1) if rule.decide(sum(outcomes[:n]), n) is not None
         )
-    return kept, draws
+    return kept, needed
 
 
 def kept(decided: dict) -> set[str]:
@@ -92,16 +92,16 @@ def logged(store: Store, fingerprint: str = "f" * 16) -> list[tuple[str, int]]:
 def test_kept_set_is_that_of_the_full_budget_and_no_attempt_is_needless(local_ray, tmp_path):
     rows, store = pool(120), Store(str(tmp_path))
     decided, _ = run(local_ray, rows, store, [stage()])
-    wanted, draws = expected(rows, RULE)
+    wanted, needed = expected(rows, RULE)
     assert len(decided) == 120
     assert kept(decided) == wanted
     assert 0 < len(wanted) < 120
     attempts = logged(store)
-    assert len(attempts) == len(set(attempts)) == draws
+    assert len(attempts) == len(set(attempts)) == needed
 
     again, stats = run(local_ray, rows, store, [stage()])
     assert kept(again) == wanted
-    assert logged(store) == attempts, "the log knows everything: nothing is drawn again"
+    assert logged(store) == attempts, "the log knows everything: nothing is sampled again"
     assert stats[0]["engine"] is False, "nor is an engine started"
 
     # a larger budget reuses every attempt
@@ -138,18 +138,18 @@ SLOW = EngineConfig(
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
 def test_an_ended_sampler_costs_at_most_what_was_not_flushed(local_ray, tmp_path, sent):
-    """SIGTERM is what a preempted node sends: then even that is written, and what is half drawn."""
+    """SIGTERM is what a preempted node sends: then even that is written, and what is unfinished."""
     rows, store = pool(100), Store(str(tmp_path))
     flush_s = 0.5 if sent == signal.SIGKILL else 4.0
     end = _end_the_sampler(local_ray, sent)
     decided, stats = run(
         local_ray, rows, store, [stage()], SLOW, end, flush_s=flush_s, partial_tokens=3
     )
-    wanted, draws = expected(rows, RULE, SLOW)
+    wanted, needed = expected(rows, RULE, SLOW)
     assert len(decided) == 100
     assert kept(decided) == wanted
     attempts = logged(store)
-    assert len(attempts) == len(set(attempts)) == draws, "a logged attempt was drawn again"
+    assert len(attempts) == len(set(attempts)) == needed, "a logged attempt was made again"
     parts = (tmp_path / "attempts" / ("f" * 16)).glob("*.parquet")
     writers = {path.name.rpartition("-")[0] for path in parts}
     assert len(writers) == 2, "the first sampler left no part"
@@ -175,10 +175,10 @@ def test_an_interrupted_job_goes_on_in_the_middle_of_its_completions(local_ray, 
     assert len(saved)
 
     decided, stats = run(local_ray, rows, store, [stage()], SLOW, **config)
-    wanted, draws = expected(rows, RULE, SLOW)
+    wanted, needed = expected(rows, RULE, SLOW)
     assert kept(decided) == wanted
     attempts = logged(store)
-    assert len(attempts) == len(set(attempts)) == draws
+    assert len(attempts) == len(set(attempts)) == needed
     assert sum(worker["stages"]["strong"]["continued"] for worker in stats) == len(saved)
 
 
@@ -215,7 +215,7 @@ def test_a_pool_of_gpu_engines_can_be_planned(local_ray, tmp_path):
     local_ray.kill(coordinator)
 
 
-def test_a_batch_that_is_sent_again_is_not_drawn_again(local_ray, tmp_path):
+def test_a_batch_that_is_sent_again_is_not_sampled_again(local_ray, tmp_path):
     """As Ray does when a connection broke: while the process has it, and afterwards."""
     rows, store = pool(12), Store(str(tmp_path))
     coordinator = local_ray.remote(Coordinator).options(num_cpus=0).remote()
@@ -229,10 +229,10 @@ def test_a_batch_that_is_sent_again_is_not_drawn_again(local_ray, tmp_path):
         again = [threads.submit(sampler, rows), threads.submit(sampler, rows)]
         found = [each.result().to_pylist() for each in (first, *again)]
         found.append(sampler(rows).to_pylist())
-    wanted, draws = expected(rows, RULE, SLOW)
+    wanted, needed = expected(rows, RULE, SLOW)
     assert all(kept({row["id"]: row for row in each}) == wanted for each in found)
     attempts = logged(store)
-    assert len(attempts) == len(set(attempts)) == draws
+    assert len(attempts) == len(set(attempts)) == needed
     assert not sampler.pending
     local_ray.kill(coordinator)
 
@@ -249,13 +249,13 @@ def test_a_batch_that_is_sent_again_is_not_drawn_again(local_ray, tmp_path):
         (256, (1, 64), 5000, 20, 26),  # two a slot, since more replicas may come
     ],
 )
-def test_problems_are_portioned_by_slots_and_replicas(slots, replicas, total, batch, in_flight):
+def test_batches_depend_on_slots_and_replicas(slots, replicas, total, batch, in_flight):
     assert batch_sizes(slots, *replicas, total) == (batch, in_flight)
 
 
-def test_where_all_draws_are_needed_few_problems_fill_an_engine():
+def test_where_all_attempts_are_needed_few_problems_fill_an_engine():
     exam = StopRule(budget=32, keep_min=0, keep_max=32, early=False)
-    assert batch_sizes(256, 1, 8, 30, [exam]) == (1, 8)  # 8 x 32 draws: four engines share them
+    assert batch_sizes(256, 1, 8, 30, [exam]) == (1, 8)  # 8 x 32 attempts: four engines share them
     assert batch_sizes(256, 1, 8, 30, [exam, RULE]) == (1, 30)
 
 
