@@ -5,8 +5,10 @@ not after a crash: its content may not have reached the disk, or its name. So th
 before it is renamed, and its folder after that.
 """
 
+import contextlib
 import errno
 import os
+import shutil
 from pathlib import Path
 
 NO_SYNC = (errno.EINVAL, errno.ENOTSUP)  # what file systems answer that cannot sync a folder
@@ -24,13 +26,22 @@ def publish(finished: str, path: str) -> None:
 
 
 def publish_folder(finished: Path, path: Path) -> None:
-    """The same for a folder and all that is in it; `path` must not exist or be empty."""
+    """The same for a folder and all that is in it, by one process at a time.
+
+    A folder that has the name is moved aside first and deleted at last: for a moment, or after a
+    crash in it, there is none, but never one with files of both.
+    """
     for folder, _, files in os.walk(finished):
         for name in files:
             _sync(os.path.join(folder, name))
         sync_folder(folder)
+    old = path.with_name(f"{path.name}.old")
+    shutil.rmtree(old, ignore_errors=True)  # of a publication that was killed
+    with contextlib.suppress(FileNotFoundError):
+        os.replace(path, old)
     os.replace(finished, path)
     sync_folder(str(path.parent))
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def make_folder(path: str) -> None:

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -165,6 +166,27 @@ class Store:
         with file.open("rb") as source, self._whole(name) as stream:
             while chunk := source.read(COPIED):
                 stream.write(chunk)
+
+    def copy_folder_in(self, source: Path, name: str, last: str) -> None:
+        """Copies a local folder into the store, in place of what has the name: no mix of both.
+
+        Args:
+            last: a file without which a folder is not finished. Object stores have no rename: there
+                it is deleted before anything is replaced, and uploaded last.
+        """
+        if self.local:
+            path = Path(self.path(name))
+            durable.make_folder(str(path.parent))
+            made = path.with_name(f"{path.name}.new")
+            shutil.rmtree(made, ignore_errors=True)  # of a copy that was killed
+            shutil.copytree(source, made)
+            durable.publish_folder(made, path)
+            return
+        self.delete(f"{name}/{last}")
+        self.delete(name)
+        files = [file for file in sorted(source.rglob("*")) if file.is_file()]
+        for file in sorted(files, key=lambda file: file == source / last):
+            self.copy_in(file, f"{name}/{file.relative_to(source)}")
 
     def copy_out(self, name: str, file: Path) -> None:
         """Copies one of its files to a local one."""

@@ -192,9 +192,7 @@ class Worker:
             models.save_folder(
                 Path(made), self.engine.module, weights, tokenizer, self.job.template
             )
-            for file in sorted(Path(made).rglob("*")):
-                if file.is_file():
-                    store.copy_in(file, f"{folder}/{file.relative_to(made)}")
+            store.copy_folder_in(Path(made), folder, last="config.json")
 
     def _weights(self) -> dict[str, Tensor] | None:
         if self.engine.zero_optimization_partition_weights():

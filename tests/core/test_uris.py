@@ -135,6 +135,24 @@ def test_a_writer_killed_in_an_upload_publishes_nothing(s3: S3, tmp_path: Path) 
     assert store.files("", "") == ["weights"]
 
 
+def test_a_folder_is_finished_with_its_last_file(s3: S3, tmp_path: Path, impatient: None) -> None:
+    store = Store(s3.uri("models"))
+    for version in ("1", "2"):
+        folder = tmp_path / version
+        folder.mkdir()
+        for name in ("config.json", "weights", f"z-only-{version}"):
+            (folder / name).write_text(version)
+    store.copy_folder_in(tmp_path / "1", "a", last="config.json")
+    assert store.files("a", "") == ["config.json", "weights", "z-only-1"]
+    s3.control(fails="PUT .*z-only-2")
+    with pytest.raises(OSError):
+        store.copy_folder_in(tmp_path / "2", "a", last="config.json")
+    s3.control()
+    assert store.files("a", "") == ["weights"], "half a folder must not look finished"
+    store.copy_folder_in(tmp_path / "2", "a", last="config.json")
+    assert store.files("a", "") == ["config.json", "weights", "z-only-2"]
+
+
 def test_a_server_that_fails_now_and_then_is_asked_again(s3: S3) -> None:
     log = AttemptLog(Store(s3.uri("flaky")), "f" * 16)
     s3.control(fail_share=0.15)

@@ -90,7 +90,8 @@ class Recorder:
         self._patch = pytest.MonkeyPatch()
 
     def __enter__(self) -> Self:
-        fsync, replace, mkdir, delete = os.fsync, os.replace, os.mkdir, Store.delete
+        fsync, replace, mkdir = os.fsync, os.replace, os.mkdir
+        rmtree, delete = shutil.rmtree, Store.delete
 
         def record_fsync(descriptor: int) -> None:
             fsync(descriptor)
@@ -123,6 +124,14 @@ class Recorder:
             if existed:
                 self._record("delete", path, None)
 
+        def record_rmtree(tree: Any, *rest: Any, **named: Any) -> None:
+            inside = sorted(Path(tree).rglob("*"), reverse=True)
+            gone = [self._inside(path) for path in [*inside, tree] if Path(path).exists()]
+            rmtree(tree, *rest, **named)
+            for path in filter(None, gone):
+                self._record("delete", path, None)
+
+        self._patch.setattr(shutil, "rmtree", record_rmtree)
         for function in (record_fsync, record_replace, record_mkdir):
             self._patch.setattr(os, function.__name__.removeprefix("record_"), function)
         self._patch.setattr(Store, "delete", record_delete)

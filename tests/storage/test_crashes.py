@@ -1,6 +1,5 @@
 """Whole files survive a crash of the machine, at every moment of their writing."""
 
-import json
 import logging
 from pathlib import Path
 
@@ -48,20 +47,41 @@ def test_json_that_cannot_be_read_counts_as_absent(
     assert f"{tmp_path}/manifest.json is not readable" in caplog.text
 
 
-def test_a_folder_is_there_with_all_of_its_files(tmp_path: Path) -> None:
-    root = tmp_path / "cache"
+def folder_of(path: Path, version: str) -> Path:
+    path.mkdir()
+    for name in ("config.json", "weights", f"only-{version}"):
+        (path / name).write_text(version)
+    return path
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
+    """Readers and crashes find all files of one version, or no folder while it is replaced."""
+    root = tmp_path / "models"
     root.mkdir()
     with Recorder(root) as recorder:
-        made = root / "model.1"
-        made.mkdir()
-        for name in ("config.json", "weights"):
-            (made / name).write_text(json.dumps(name))
-        publish_folder(made, root / "model")
-        recorder.promise("model")
+        for version in ("1", "2"):
+            publish_folder(folder_of(root / f"model.{version}", version), root / "model")
+            recorder.promise(version)
+    outcomes = set()
     for crash in recorder.crashes():
         crash.restore(tmp_path / "after")
         model = tmp_path / "after" / "model"
-        assert model.is_dir() or not crash.promises
-        if model.is_dir():
-            found = {path.name: json.loads(path.read_text()) for path in model.iterdir()}
-            assert found == {"config.json": "config.json", "weights": "weights"}
+        found = {path.name: path.read_text() for path in model.glob("*")}
+        version = found.get("config.json")
+        assert version is None or sorted(found) == ["config.json", f"only-{version}", "weights"]
+        assert set(found.values()) <= {version}
+        assert version == "2" or crash.promises != ["1", "2"]
+        outcomes.add(version)
+    assert outcomes == {None, "1", "2"}
+
+
+def test_a_folder_is_copied_in_place_of_another(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    for version in ("1", "2"):
+        source = folder_of(tmp_path / version, version)
+        (source / "sub").mkdir()
+        (source / "sub/file").write_text(version)
+        store.copy_folder_in(source, "models/a", last="config.json")
+        assert store.files("models/a", "") == ["config.json", f"only-{version}", "weights"]
+        assert store.read_text("models/a/sub/file") == version
+    assert [path.name for path in (tmp_path / "store/models").iterdir()] == ["a"]
