@@ -82,9 +82,7 @@ def test_status_counts_what_is_in_the_logs(store: Store) -> None:
 
 def test_a_curation_samples_nothing_again(local_ray, store: Store, tmp_path: Path) -> None:
     logs = {name: AttemptLog(store, each) for name, each in EXPECTED["fingerprints"].items()}
-    before = {
-        name: {(r["problem_id"], r["index"]) for r in rows(log)} for name, log in logs.items()
-    }
+    before = {name: attempts_of(log) for name, log in logs.items()}
     source = [{"path": str(OLD / "sums.jsonl"), "question": "question", "answer": "answer"}]
     arguments = [str(OLD / "curate.yaml"), f"sources={json.dumps(source)}", f"store={tmp_path}"]
     result = curate(config.load(CurateConfig, arguments), "cpu")
