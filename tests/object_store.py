@@ -85,7 +85,7 @@ class Faulty:
         self.app = app
         self.random = random.Random(0)
         self.orders: dict[str, Any] = {}
-        self.told: dict[str, Any] = {"requests": [], "failed": 0}
+        self.seen: dict[str, Any] = {"requests": [], "failed": 0}
 
     def __call__(self, environ: dict[str, Any], start: Any) -> Any:
         path, query = environ["PATH_INFO"], environ["QUERY_STRING"]
@@ -93,21 +93,21 @@ class Faulty:
         if path == CONTROL:
             length = int(environ["CONTENT_LENGTH"])
             self.orders = json.loads(environ["wsgi.input"].read(length))
-            told, self.told = self.told, {"requests": [], "failed": 0}
+            seen, self.seen = self.seen, {"requests": [], "failed": 0}
             start("200 OK", [("Content-Type", "application/json")])
-            return [json.dumps(told).encode()]
+            return [json.dumps(seen).encode()]
         if "at" in self.orders and re.search(self.orders["at"], asked):
             os.kill(self.orders.pop("kill"), signal.SIGKILL)
             del self.orders["at"]
         fails = self.orders.get("fails")
         share = self.orders.get("fail_share", 0.0)
         if (fails and re.search(fails, asked)) or self.random.random() < share:
-            self.told["failed"] += 1
+            self.seen["failed"] += 1
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             code = self.random.choice(["500 Internal Server Error", "503 Slow Down"])
             start(code, [("Content-Type", "text/plain"), ("Content-Length", "4")])
             return [b"busy"]
-        self.told["requests"].append(asked)
+        self.seen["requests"].append(asked)
         return self.app(environ, start)
 
 

@@ -105,8 +105,8 @@ def test_an_attempt_log_lives_there(store: Store, caplog: pytest.LogCaptureFixtu
     assert store.files(f"{log.folder}/broken") == ["part-0-bad.parquet"]
     assert len(known) == 29 and log.compact() == 22
     assert len(store.files(log.folder)) == 1
-    fold = log.read_index()
-    assert sorted(fold.known(problem_id("p"), JUDGE).verdicts) == list(range(9))
+    index = log.read_index()
+    assert sorted(index.known(problem_id("p"), JUDGE).verdicts) == list(range(9))
     assert len(log.attempts([problem_id("q")])) == 20
     assert not [name for name in os.listdir("/tmp") if name.startswith("limo_ray-upload-")]
 
@@ -266,20 +266,20 @@ def test_values_under_secret_names_and_headers_are_masked_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("uri", "told"),
+    ("uri", "message"),
     [
         ("s3://KEY:SECRET@bucket/x?speed=fast", "Unexpected query parameter in S3 URI: 'speed'"),
         ("gs://bucket/x?speed=fast", "Unexpected query parameter in GCS URI: 'speed'"),
     ],
 )
-def test_a_wrong_uri_is_told_without_its_credentials(uri: str, told: str) -> None:
+def test_a_wrong_uri_is_named_without_its_credentials(uri: str, message: str) -> None:
     with pytest.raises(ValueError) as error:
         open_uri(uri)
-    assert told in str(error.value) and "SEC" not in str(error.value)
+    assert message in str(error.value) and "SEC" not in str(error.value)
     assert "SEC" not in repr(Store(uri)) and "SEC" not in Store(uri).shown
 
 
-def test_files_of_a_wrong_bucket_are_told_in_one_line(s3: S3, impatient: None) -> None:
+def test_files_of_a_wrong_bucket_are_named_in_one_line(s3: S3, impatient: None) -> None:
     uri = s3.uri().replace(f"@{BUCKET}/", "@nowhere/x")
     with pytest.raises(OSError) as error:
         Store(uri).write_text("a", "b")
