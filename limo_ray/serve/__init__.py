@@ -1,1 +1,1 @@
-"""The endpoint: OpenAI-compatible, on Ray Serve and vLLM, with a gate in front and a page at /."""
+"""The endpoint: OpenAI-compatible, on Ray Serve and vLLM, with keys, limits and a page at /."""

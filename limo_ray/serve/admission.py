@@ -35,34 +35,31 @@ class AdmissionQueue:
         self._mean_s = 1.0  # moving average of a request's time in the engine
 
     @contextmanager
-    def request(self) -> Iterator[None]:
-        """One request, from its arrival to its end; `drain` waits for it."""
+    def request(self, *, has_body: bool) -> Iterator[None]:
+        """One request, from its arrival to its end; `drain` waits for it.
+
+        Those with a body are bounded, which bounds queue and memory.
+
+        Raises:
+            ApiError: 503 while draining; 429, the queue is full.
+        """
+        if self.draining:
+            raise ApiError(503, "the server is draining", code="draining", retry_after_s=5)
+        if has_body and self.with_body >= self.capacity:
+            raise ApiError(
+                429, "the server is busy and its queue is full", code="queue_full",
+                retry_after_s=self._wait_estimate_s(),
+            )  # fmt: skip
         self.open += 1
+        self.with_body += has_body
         self._idle.clear()
         try:
             yield
         finally:
             self.open -= 1
+            self.with_body -= has_body
             if self.open == 0:
                 self._idle.set()
-
-    @contextmanager
-    def body(self) -> Iterator[None]:
-        """One request with a body: this bounds queue and memory.
-
-        Raises:
-            ApiError: 429, the queue is full.
-        """
-        if self.with_body >= self.capacity:
-            raise ApiError(
-                429, "the server is busy and its queue is full", code="queue_full",
-                retry_after_s=self._wait_estimate_s(),
-            )  # fmt: skip
-        self.with_body += 1
-        try:
-            yield
-        finally:
-            self.with_body -= 1
 
     @asynccontextmanager
     async def slot(self, context: RequestContext) -> AsyncIterator[None]:
@@ -127,21 +124,19 @@ class Admission(HttpMiddleware):
         if context.is_open:
             await self.app(scope, receive, send)
             return
-        if self.queue.draining:
-            raise ApiError(503, "the server is draining", code="draining", retry_after_s=5)
-        with self.queue.request():
-            if context.method not in WITH_BODY:
+        has_body = context.method in WITH_BODY
+        with self.queue.request(has_body=has_body):
+            if not has_body:
                 await self.app(scope, receive, send)
                 return
-            with self.queue.body():
-                try:
-                    body = await request_body.read(context, receive, self.config)
-                except ClientDisconnected:
-                    context.disconnected = True
-                    return
-                context.body_bytes = len(body)
-                scope["state"]["json"] = await request_body.parse(context, body, self.config)
-                await self._run(context, scope, body, receive, send)
+            try:
+                body = await request_body.read(context, receive, self.config)
+            except ClientDisconnected:
+                context.disconnected = True
+                return
+            context.body_bytes = len(body)
+            scope["state"]["json"] = await request_body.parse(context, body, self.config)
+            await self._run(context, scope, body, receive, send)
 
     async def _run(
         self, context: RequestContext, scope: Scope, body: bytes, receive: Receive, send: Send

@@ -59,7 +59,7 @@ def parse(text: str, source: str) -> list[ApiKey]:
         if not line:
             continue
         if re.search(r"\stpm=\d+", line):
-            raise ValueError(f"{source}: entry {number}: tpm is gone (docs/operations.md)")
+            raise ValueError(f"{source}: entry {number}: tpm is not offered (docs/operations.md)")
         match = LINE.fullmatch(line)
         if match is None:
             raise ValueError(f"{source}: entry {number} is not `[name] secret [rpm=N]`")
@@ -126,8 +126,8 @@ class ApiKeys:
     def find(self, authorization: str | None) -> ApiKey | None:
         """The key in an `Authorization: Bearer` header, or None.
 
-        Every known hash is compared, each in constant time: the time tells neither the position in
-        the list nor a common beginning of two keys.
+        Every known hash is compared, each in constant time: the time depends neither on the
+        position in the list nor on a common beginning of two keys.
         """
         if not self.required:
             return ANONYMOUS

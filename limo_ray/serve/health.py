@@ -21,7 +21,7 @@ RETRY = {"retry-after": "5"}
 
 
 class Readiness:
-    """Whether the application can answer; asked once a second however often clients ask this."""
+    """Whether the application can answer; remembered for a second: clients may ask often."""
 
     def __init__(
         self, ask: Callable[[], Awaitable[bool]], clock: Callable[[], float] = time.monotonic

@@ -72,15 +72,15 @@ class Ingress:
 
     async def completions(self, request: Request) -> Response:
         context = request.state.context
-        call = await off_loop(
+        engine_request = await off_loop(
             context.body_bytes, replica_request,
             context.path, request.state.json, self.config, context.id,
         )  # fmt: skip
-        return await self._forward(call, context)
+        return await self._forward(engine_request, context)
 
     async def models(self, request: Request) -> Response:
-        call = ReplicaRequest("GET", "/v1/models", b"", " ")
-        return await self._forward(call, request.state.context)
+        engine_request = ReplicaRequest("GET", "/v1/models", b"", " ")
+        return await self._forward(engine_request, request.state.context)
 
     async def openapi(self, _: Request) -> Response:
         """The schema of requests and answers, as the engine has them."""
@@ -88,10 +88,10 @@ class Ingress:
             self._schema = await self.replicas.schema.remote()
         return JSONResponse(self._schema)
 
-    async def _forward(self, call: ReplicaRequest, context: RequestContext) -> Response:
+    async def _forward(self, engine_request: ReplicaRequest, context: RequestContext) -> Response:
         """The answer of a replica; of another one if the first died before it answered anything."""
         for retry in (True, False):
-            chunks = self._chunks(call)
+            chunks = self._chunks(engine_request)
             try:
                 start = await anext(chunks)
                 break
@@ -118,16 +118,16 @@ class Ingress:
             except LOST:
                 raise _unavailable("the replica died in the middle of its answer") from None
         if streams or start.status >= 400:
-            raise _error(start, b"".join(body), call, context)
+            raise _error(start, b"".join(body), engine_request, context)
         return Response(b"".join(body), start.status, media_type=start.content_type)
 
-    async def _chunks(self, call: ReplicaRequest) -> AsyncGenerator[ResponseChunk, None]:
+    async def _chunks(self, engine_request: ReplicaRequest) -> AsyncGenerator[ResponseChunk, None]:
         """What one replica yields, from the response's start on.
 
         Raises:
             ApiError: no replica took the request in time.
         """
-        stream = self.streams.answer.remote(call)
+        stream = self.streams.answer.remote(engine_request)
         try:
             async with asyncio.timeout(self.config.accept_s):
                 await anext(stream)
@@ -167,7 +167,7 @@ async def _events(
 
 
 def _error(
-    start: ResponseStart, body: bytes, call: ReplicaRequest, context: RequestContext
+    start: ResponseStart, body: bytes, engine_request: ReplicaRequest, context: RequestContext
 ) -> ApiError:
     """vLLM's error with OpenAI's type and code; also one with which a stream began."""
     status = start.status
@@ -181,7 +181,7 @@ def _error(
     except (ValueError, KeyError, TypeError, AttributeError):
         status = max(status, 500) if status < 400 else status
         message, param = f"error {status} of the engine, request {context.id}", None
-    if status == 500 and call.constrained:
+    if status == 500 and engine_request.constrained:
         # vLLM's grammar compilers fail in their own ways at schemas they cannot take
         return ApiError(400, "this schema or grammar cannot be used", code="invalid_value")
     code = {400: "invalid_value", 404: "model_not_found"}.get(status)

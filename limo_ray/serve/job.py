@@ -73,7 +73,7 @@ def serve(config: ServeConfig, device: str) -> Served:
 
 
 def _check_machine(config: ServeConfig) -> None:
-    """On a local Ray, which adds no nodes: refuses at once what would wait for ever."""
+    """On a local Ray, which adds no nodes: refuses at once what could never start."""
     if os.environ.get("RAY_ADDRESS"):
         return
     engine, there = config.engine, ray.cluster_resources()

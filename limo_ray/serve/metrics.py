@@ -20,7 +20,7 @@ class ServeMetrics:
     def __init__(self, running: Callable[[], float], waiting: Callable[[], float]) -> None:
         """
         Args:
-            running: how many requests the engines have, asked at each scrape.
+            running: how many requests the engines have; called at each scrape.
             waiting: how many wait.
         """
         self.registry = registry = CollectorRegistry()

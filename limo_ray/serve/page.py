@@ -2,9 +2,10 @@
 
     page.routes("limo-32b")     /, /page.css, /page.js and POST /render
 
-It works without a network: nothing is fetched but from the endpoint itself, and the browser is told
-to refuse anything else. Formulas become MathML on the server, by limo_ray/report/latex_html.py,
-which escapes all that it does not know; the browser puts nothing else into the page but as text.
+It works without a network: nothing is fetched but from the endpoint itself, and the page's policy
+lets the browser refuse anything else. Formulas become MathML on the server, by
+limo_ray/report/latex_html.py, which escapes all that it does not know; the browser puts nothing
+else into the page but as text.
 """
 
 import asyncio

@@ -64,7 +64,7 @@ class EngineReplica:
         )  # fmt: skip
         self.running = 0
 
-    async def answer(self, call: ReplicaRequest) -> AsyncGenerator[ResponseChunk, None]:
+    async def answer(self, request: ReplicaRequest) -> AsyncGenerator[ResponseChunk, None]:
         """One request's answer; closing the generator or cancelling it aborts it in the engine.
 
         Yields:
@@ -72,8 +72,10 @@ class EngineReplica:
         """
         yield ACCEPTED
         interval = max(1, min(self.config.stream_tokens, self.running // LIGHT_LOAD))
-        body = _with_interval(call.body, interval) if call.stream and interval > 1 else call.body
-        scope = _scope(call)
+        body = request.body
+        if request.stream and interval > 1:
+            body = _with_interval(body, interval)
+        scope = _scope(request)
         status, content_type, started = 0, "", False
         self.running += 1
         try:
@@ -138,13 +140,14 @@ class EngineReplica:
             self.engine.shutdown()
 
 
-def _scope(call: ReplicaRequest) -> dict[str, Any]:
+def _scope(request: ReplicaRequest) -> dict[str, Any]:
     headers = [(b"content-type", b"application/json")]
-    if call.request_id:
-        headers.append((b"x-request-id", call.request_id.encode("latin-1")))
+    if request.request_id:
+        headers.append((b"x-request-id", request.request_id.encode("latin-1")))
     return {
-        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": call.method,
-        "scheme": "http", "path": call.path, "raw_path": call.path.encode(), "query_string": b"",
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "scheme": "http",
+        "method": request.method, "path": request.path, "raw_path": request.path.encode(),
+        "query_string": b"",
         "root_path": "", "headers": headers, "client": ("127.0.0.1", 0),
         "server": ("127.0.0.1", 80), "state": {},
     }  # fmt: skip
