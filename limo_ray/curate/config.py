@@ -123,33 +123,25 @@ class CurateConfig:
             raise ValueError("sources: none given")
         if not self.name or "/" in self.name:
             raise ValueError(f"name: {self.name!r} must be a folder name")
-        used = {"difficulty.strong.engine": self.difficulty.strong.engine}
-        if self.difficulty.weak:
-            used["difficulty.weak.engine"] = self.difficulty.weak.engine
-        for index, teacher in enumerate(self.chains.teachers):
-            used[f"chains.teachers[{index}].engine"] = teacher.engine
-        for key, name in used.items():
+        for key, name, sampling in self._uses():
             if name not in self.engines:
                 known = ", ".join(self.engines) or "none"
-                raise ValueError(f"{key}: {name!r} is none of engines ({known})")
-        for key, sampling, engine in self._samplings():
-            longest = self.engines[engine].max_model_len
+                raise ValueError(f"{key}.engine: {name!r} is none of engines ({known})")
+            longest = self.engines[name].max_model_len
             if sampling.max_tokens > longest:
                 raise ValueError(
                     f"{key}.sampling.max_tokens: {sampling.max_tokens} is more than "
-                    f"engines.{engine}.max_model_len ({longest})"
+                    f"engines.{name}.max_model_len ({longest})"
                 )
 
     def samplings(self) -> list[tuple[EngineConfig, SamplingConfig]]:
-        """Every engine in use, with how it is asked."""
-        return [(self.engines[engine], sampling) for _, sampling, engine in self._samplings()]
+        """Every engine in use, with the sampling of its attempts."""
+        return [(self.engines[name], sampling) for _, name, sampling in self._uses()]
 
-    def _samplings(self) -> list[tuple[str, SamplingConfig, str]]:
-        found = [
-            ("difficulty.strong", self.difficulty.strong.sampling, self.difficulty.strong.engine)
-        ]
+    def _uses(self) -> list[tuple[str, str, SamplingConfig]]:
+        """Key in the config, name of an engine, sampling."""
+        stages = {"difficulty.strong": self.difficulty.strong}
         if weak := self.difficulty.weak:
-            found.append(("difficulty.weak", weak.sampling, weak.engine))
-        for index, teacher in enumerate(self.chains.teachers):
-            found.append((f"chains.teachers[{index}]", teacher.sampling, teacher.engine))
-        return found
+            stages["difficulty.weak"] = weak
+        teachers = {f"chains.teachers[{i}]": each for i, each in enumerate(self.chains.teachers)}
+        return [(key, each.engine, each.sampling) for key, each in (stages | teachers).items()]

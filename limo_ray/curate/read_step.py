@@ -65,6 +65,7 @@ def pool_settings(
     """The settings of a config, with its sources, found to exist, and the items to keep out."""
     room = config.filters.max_tokens or room_for_questions(config)
     model = config.engines[config.difficulty.strong.engine]
+    count = partial(count_tokens, model=model.model, revision=model.revision)
     return PoolSettings(
         sources=opened,
         filters=replace(config.filters, max_tokens=room),
@@ -72,7 +73,7 @@ def pool_settings(
         index=Index(items, config.decontaminate, config.near),
         gold_check=config.gold_check,
         seed=config.seed,
-        count=TokenCount(model.model, model.revision) if model.kind == "vllm" else None,
+        count=count if model.kind == "vllm" else None,
         buckets=buckets,
     )
 
@@ -118,14 +119,9 @@ def room_for_questions(config: CurateConfig) -> int:
     return max(1, min(rooms) - len(config.system) // 3 - 32)
 
 
-class TokenCount:
-    """Counts the tokens of a text as a model does; the tokenizer is loaded where it is used."""
-
-    def __init__(self, model: str, revision: str) -> None:
-        self.model, self.revision = model, revision
-
-    def __call__(self, text: str) -> int:
-        return len(_tokenizer(self.model, self.revision)(text)["input_ids"])
+def count_tokens(text: str, model: str, revision: str) -> int:
+    """Tokens of a text as a model counts them."""
+    return len(_tokenizer(model, revision)(text)["input_ids"])
 
 
 @cache

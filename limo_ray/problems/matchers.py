@@ -9,7 +9,7 @@ Each matcher looks only at questions that no earlier one matched. Pure: no Ray, 
 
 import re
 from bisect import bisect_left
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any, Protocol
 
@@ -39,19 +39,12 @@ class Match:
     benchmark: str
     item: int
     match: str
-    shared: str
     share: float
+    shared: str
 
     def evidence(self, question: str) -> dict[str, Any]:
         """What the ledger records."""
-        return {
-            "benchmark": self.benchmark,
-            "item": self.item,
-            "match": self.match,
-            "share": round(self.share, 4),
-            "shared": self.shared,
-            "question": question[:200],
-        }
+        return asdict(self) | {"share": round(self.share, 4), "question": question[:200]}
 
 
 @dataclass(kw_only=True, slots=True)
