@@ -34,7 +34,7 @@ KINDS = {
 HELD_OUT = {"aiw": 60, "leg_counting": 80, "time_intervals": 80, "dice": 60, "jugs": 40}
 HELD_OUT_LATEX, HELD_OUT_SHORT = 120, 80
 LATEX = 4000  # bases put together of LaTeX parts
-# Words that make a problem one that filters drop: it has no place in a pool that counts removals.
+# Words that make a problem one that filters drop: a pool that counts removals leaves it out.
 _UNFIT = re.compile(
     r"prove|proof|show that|https?:|\[asy\]|!\[|true or false|yes or no|\(A\)|\bA\)|\(a\)|\(i\)"
     r"|following statements|which of the following",

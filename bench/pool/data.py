@@ -263,7 +263,7 @@ def _rows(
 
 
 def _drawer(rng: random.Random, lane: int, pool: list[Base], taken: set[int]) -> Any:
-    """A function that draws a problem not drawn before: its base, its slots and a context."""
+    """A function that gives a problem not given before: its base, its slots and a context."""
     groups: dict[str, list[Base]] = {}
     for base in pool:
         groups.setdefault(base.group, []).append(base)

@@ -109,7 +109,7 @@ def ours(data: Path, store: Path, rows: int) -> dict[str, Any]:
         seconds = time.time() - started
     kept: list[str] = []
     reasons: dict[str, str] = {}
-    told: dict[str, int] = {}
+    counts: dict[str, int] = {}
     total = 0
     for batch in scan(pool, ["metadata", "reason"]):
         for text, reason in zip(
@@ -121,7 +121,7 @@ def ours(data: Path, store: Path, rows: int) -> dict[str, Any]:
                 kept.append(uid)
             else:
                 reasons[uid] = REASONS.get(reason, reason)
-                told[reason] = told.get(reason, 0) + 1
+                counts[reason] = counts.get(reason, 0) + 1
     if total != rows:
         raise SystemExit(f"{rows} rows went in, {total} came out")
     steps = {
@@ -129,7 +129,7 @@ def ours(data: Path, store: Path, rows: int) -> dict[str, Any]:
     }
     return {
         "seconds": seconds, "rows_per_s": rows / seconds, "steps": steps, "peak": watch.bytes,
-        "cpu_s": watch.cpu_s, "reasons": told,
+        "cpu_s": watch.cpu_s, "reasons": counts,
         "score": score(data, pa.array(kept, pa.string()), reasons),
     }  # fmt: skip
 

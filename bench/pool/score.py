@@ -133,6 +133,6 @@ def _contaminations(
     if reasons is not None:
         planted = pc.is_in(truth["kind"], value_set=pa.array(CONTAMINATIONS + SHORT))
         true = set(truth.filter(planted)["uid"].to_pylist())
-        told = [uid for uid, reason in reasons.items() if reason == "contamination"]
-        found["false_contaminations"] = sum(uid not in true for uid in told) / (total - rows)
+        named = [uid for uid, reason in reasons.items() if reason == "contamination"]
+        found["false_contaminations"] = sum(uid not in true for uid in named) / (total - rows)
     return found

@@ -279,10 +279,10 @@ _WORD = re.compile(r"(?<![\\\w])[A-Za-z]{3,}(?![\w{])")
 
 def reword(text: str, rng: random.Random) -> str:
     """One to three words replaced by others of the same meaning, or a phrase put in front."""
-    places = [found for found in _WORD.finditer(text) if found[0].lower() in _SYNONYMS]
-    if not places or rng.random() < 0.25:
+    words = [found for found in _WORD.finditer(text) if found[0].lower() in _SYNONYMS]
+    if not words or rng.random() < 0.25:
         return rng.choice(_PHRASES) + text
-    for found in sorted(rng.sample(places, min(len(places), rng.randint(1, 3))), key=_backwards):
+    for found in sorted(rng.sample(words, min(len(words), rng.randint(1, 3))), key=_backwards):
         other = _SYNONYMS[found[0].lower()]
         if found[0][0].isupper():
             other = other[0].upper() + other[1:]

@@ -96,22 +96,22 @@ BOXED = {
 }
 
 
-def _places(rng: random.Random, rows: int, broken: int) -> set[int]:
+def _broken_rows(rng: random.Random, rows: int, broken: int) -> set[int]:
     return set(rng.sample(range(rows), broken))
 
 
 def _plain(folder: Path, rng: random.Random) -> dict[tuple[str, int], tuple[str, str]]:
     file, found = str(folder / "plain.jsonl"), {}
-    places = _places(rng, 400, 40)
+    broken_rows = _broken_rows(rng, 400, 40)
     # Every kind twice, the giant one once: it is 9 MB.
     kinds = [kind for kind in PLAIN if kind != "giant"] * 3
-    order = ["giant", *kinds[: len(places) - 1]]
+    order = ["giant", *kinds[: len(broken_rows) - 1]]
     lines = [b"\xef\xbb\xbf"]  # a byte order mark and nothing else
     for i in range(400):
         if i % 50 == 7:
             lines.append(b" \t")  # blank lines are no rows, but lines
         question, answer = sum_of(rng, "plain", i)
-        if i in places:
+        if i in broken_rows:
             make, field, words = PLAIN[order.pop(0)]
             lines.append(make(question))
             found[file, len(lines)] = (field, words)
@@ -123,13 +123,13 @@ def _plain(folder: Path, rng: random.Random) -> dict[tuple[str, int], tuple[str,
 
 def _boxed(folder: Path, rng: random.Random) -> dict[tuple[str, int], tuple[str, str]]:
     file, found = str(folder / "boxed.jsonl.gz"), {}
-    places, kinds = _places(rng, 200, 20), list(BOXED.values()) * 7
+    broken_rows, kinds = _broken_rows(rng, 200, 20), list(BOXED.values()) * 7
     with gzip.open(file, "wb") as out:
         for i in range(200):
             question, answer = sum_of(rng, "boxed", i)
             counting = "Then they count. " * 6
             solution = f"A guess: \\boxed{{1}}. {counting}It is \\boxed{{{answer}}}."
-            if i in places:
+            if i in broken_rows:
                 solution, words = kinds.pop()
                 found[file, i + 1] = ("solution", words)
             out.write(_json(problem=question, solution=solution) + b"\n")
@@ -138,12 +138,12 @@ def _boxed(folder: Path, rng: random.Random) -> dict[tuple[str, int], tuple[str,
 
 def _hashes(folder: Path, rng: random.Random) -> dict[tuple[str, int], tuple[str, str]]:
     file, found = str(folder / "hashes.jsonl"), {}
-    places = _places(rng, 100, 10)
+    broken_rows = _broken_rows(rng, 100, 10)
     with open(file, "wb") as out:
         for i in range(100):
             question, answer = sum_of(rng, "hashes", i)
             solution = f"They have #{answer}.\n#### {answer}"
-            if i in places:
+            if i in broken_rows:
                 solution = f"They have {answer}." if i % 2 else "They have.\n#### "
                 words = "no ####" if i % 2 else "nothing after ####"
                 found[file, i + 1] = ("solution", words)
@@ -153,7 +153,7 @@ def _hashes(folder: Path, rng: random.Random) -> dict[tuple[str, int], tuple[str
 
 def _table(folder: Path, rng: random.Random) -> dict[tuple[str, int], tuple[str, str]]:
     file, found = str(folder / "table.csv"), {}
-    places = _places(rng, 150, 15)
+    broken_rows = _broken_rows(rng, 150, 15)
     kinds = [
         (lambda q: b'"' + q + b'"\n', "line", "1 fields, 3 in the header"),
         (lambda q: b'1,"' + q + b'",3,4\n', "line", "4 fields"),
@@ -167,7 +167,7 @@ def _table(folder: Path, rng: random.Random) -> dict[tuple[str, int], tuple[str,
         for i in range(150):
             question, answer = sum_of(rng, "table", i)
             raw = question.replace("Bob", 'Bob,\n"the" brother,').replace('"', '""').encode()
-            if i in places:
+            if i in broken_rows:
                 make, field, words = kinds.pop()
                 written = make(question.encode())
                 found[file, line] = (field, words)
@@ -182,7 +182,7 @@ def _table(folder: Path, rng: random.Random) -> dict[tuple[str, int], tuple[str,
 
 def _parquet(folder: Path, rng: random.Random) -> dict[tuple[str, int], tuple[str, str]]:
     file, found = str(folder / "rows.parquet"), {}
-    places = _places(rng, 150, 15)
+    broken_rows = _broken_rows(rng, 150, 15)
     kinds = [
         ("question", b"", "empty"),
         ("question", None, "null"),
@@ -196,7 +196,7 @@ def _parquet(folder: Path, rng: random.Random) -> dict[tuple[str, int], tuple[st
         question, answer = sum_of(rng, "rows", i)
         questions.append(question.encode())
         answers.append(answer)
-        if i in places:
+        if i in broken_rows:
             field, value, words = kinds.pop()
             (questions if field == "question" else answers)[-1] = value  # type: ignore[call-overload]
             found[file, i + 1] = ("line" if "UTF-8" in words else field, words)

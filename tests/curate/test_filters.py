@@ -66,8 +66,8 @@ def test_each_filter_drops_its_rows_and_no_others():
         else:
             assert (row["stage"], row["reason"]) == ("filters", expected), row
             assert json.loads(row["evidence"])
-            fate = {"stage": None, "reason": None, "evidence": None}
-            assert row | fate == before
+            none = {"stage": None, "reason": None, "evidence": None}
+            assert row | none == before
 
 
 def test_every_filter_can_be_switched_off():
@@ -238,8 +238,8 @@ text = st.lists(st.sampled_from(FRAGMENTS) | st.text(max_size=4), max_size=25).m
     ),
 )
 def test_the_screens_miss_nothing(rows, config):
-    told = mark_filtered(pool(rows), config).to_pylist()
-    for row, (question, answer, domain) in zip(told, rows, strict=True):
+    marked = mark_filtered(pool(rows), config).to_pylist()
+    for row, (question, answer, domain) in zip(marked, rows, strict=True):
         found = objection(question, answer, domain, config)
         assert row["reason"] == (found and found[0])
         if found:

@@ -1,4 +1,4 @@
-"""Languages of questions: foreign ones are told, English ones of every kind stay."""
+"""Languages of questions: foreign ones are found, English ones of every kind stay."""
 
 # ruff: noqa: RUF001
 import pytest
@@ -41,10 +41,10 @@ ENGLISH = [
 
 @pytest.mark.parametrize("language, question", FOREIGN)
 def test_foreign_questions(language, question):
-    told = foreign(question, ("en",))
-    assert told is not None
+    code = foreign(question, ("en",))
+    assert code is not None
     if len(question) > 40:
-        assert told == language
+        assert code == language
     assert foreign(question, ("en", language)) is None
 
 

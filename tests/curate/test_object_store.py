@@ -75,8 +75,8 @@ def test_a_killed_curation_in_a_bucket_goes_on(
 
     s3.control(fail_share=0.02)
     second = curate(s3)
-    told = second.communicate(timeout=200)[0]
-    assert second.returncode == 0, told
+    printed = second.communicate(timeout=200)[0]
+    assert second.returncode == 0, printed
     assert s3.control()["failed"] > 0
     after = logged(store)
     assert set(before) <= set(after) and len(after) == len(set(after))
@@ -85,7 +85,7 @@ def test_a_killed_curation_in_a_bucket_goes_on(
     assert manifest["counts"]["input"] == manifest["counts"]["sampled"] == 60
     examples = run.read_table("examples.parquet").to_pylist()
     assert len(examples) == manifest["counts"]["selected"] > 0
-    assert f"{store.shown}/runs/laptop/report.html" in told
+    assert f"{store.shown}/runs/laptop/report.html" in printed
 
     assert main([store.uri, "laptop"]) == 0
     shown = capsys.readouterr().out
@@ -96,7 +96,7 @@ def test_a_killed_curation_in_a_bucket_goes_on(
     assert third.returncode == 0 and "this run had ended before" in again
 
     hidden = [SECRET, SECRET.replace("/", "%2F"), "wJalr", KEY]
-    texts = {"what the job said": told + again + shown}
+    texts = {"what the job said": printed + again + shown}
     every = store.filesystem.get_file_info(pafs.FileSelector(store.path(""), recursive=True))
     for info in every:
         if info.is_file:

@@ -1,4 +1,4 @@
-"""Options in the text of a question: every style found, other lists left, the letter told."""
+"""Options in the text of a question: every style found, other lists left, the letter named."""
 
 import json
 

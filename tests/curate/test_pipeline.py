@@ -66,8 +66,8 @@ def logged(store: Path) -> list[tuple[str, str, int]]:
     found = []
     for folder in sorted((store / "attempts").iterdir()):
         table = read_table(Store(str(folder)), "", ["problem_id", "index"])
-        ids, draws = table["problem_id"].to_pylist(), table["index"].to_pylist()
-        found += [(folder.name, *each) for each in zip(ids, draws, strict=True)]
+        ids, numbers = table["problem_id"].to_pylist(), table["index"].to_pylist()
+        found += [(folder.name, *each) for each in zip(ids, numbers, strict=True)]
     return sorted(found)
 
 
@@ -235,7 +235,7 @@ def wait_for_parts(job: subprocess.Popen, store: Path, count: int) -> None:
 
 @pytest.fixture(scope="module")
 def reference(local_ray, sums: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the killed runs must come to: the same draws, undisturbed."""
+    """What the killed runs must come to: the same attempts, undisturbed."""
     store = tmp_path_factory.mktemp("reference")
     run(sums, store, *SLOW)
     return store
@@ -260,7 +260,7 @@ def test_kill_9_costs_nothing_that_was_logged(
 
     run(sums, tmp_path, *SLOW)
     after = logged(tmp_path)
-    assert len(after) == len(set(after)), "a logged attempt was drawn again"
+    assert len(after) == len(set(after)), "a logged attempt was sampled again"
     assert set(before) <= set(after)
     assert [row["problem_id"] for row in examples(tmp_path)] == [
         row["problem_id"] for row in examples(reference)
@@ -350,7 +350,7 @@ def test_a_failing_checker_stops_the_run_and_keeps_what_was_drawn(
         assert "the verifier failed on" in reason(caught.value)
     before = logged(store)
     assert before and not (store / "runs/laptop/examples.parquet").exists()
-    # without the judge the logged attempts are judged again
+    # without the judge the logged attempts are verified again
     result = run(pool, store)
     assert "30 rows read" in result.summary()
     assert len(set(logged(store))) >= len(set(before))

@@ -55,9 +55,9 @@ def problems(count: int, seed: int) -> list[dict[str, str]]:
 
 def write(folder: Path, rows: list[dict[str, str]], files: int = 2) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    for place in range(files):
-        lines = [json.dumps(row) + "\n" for row in rows[place::files]]
-        (folder / f"part-{place}.jsonl").write_text("".join(lines))
+    for number in range(files):
+        lines = [json.dumps(row) + "\n" for row in rows[number::files]]
+        (folder / f"part-{number}.jsonl").write_text("".join(lines))
     return folder
 
 

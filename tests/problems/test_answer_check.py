@@ -99,14 +99,14 @@ def test_a_table_of_nothing_that_lives():
     assert mark_unverifiable(pool([]), checked).num_rows == 0
 
 
-def test_a_fate_is_set_where_there_is_evidence_and_nowhere_else():
+def test_a_drop_reason_is_set_where_there_is_evidence_and_nowhere_else():
     table = with_drop_reason(pool([("1", "math")] * 3), "filters", "proof", [None, "{}", None])
     table = with_drop_reason(table, "dedup", "duplicate", [None, None, '{"kept": 1}'])
     assert table.schema.equals(POOL)
-    fates = [
+    reasons = [
         tuple(row[name] for name in ("stage", "reason", "evidence")) for row in table.to_pylist()
     ]
-    assert fates == [
+    assert reasons == [
         (None, None, None),
         ("filters", "proof", "{}"),
         ("dedup", "duplicate", '{"kept": 1}'),

@@ -251,7 +251,7 @@ def changed(rng, text, share):
 
 
 def test_near_duplicates_are_found_and_others_are_not():
-    """A few thousand texts with copies of all degrees, judged by their true similarity."""
+    """A few thousand texts with copies of all degrees, compared by their true similarity."""
     rng = random.Random(5)
     rows = []
     for number in range(1500):
@@ -332,7 +332,7 @@ def test_a_chain_is_one_cluster():
 
 def test_similarity_is_counted_over_distinct_shingles():
     rows = [row("very " * 30 + "many apples"), row("very " * 6 + "many apples")]
-    (evidence,) = [told for _, told in gone(rows).values()]
+    (evidence,) = [found for _, found in gone(rows).values()]
     assert evidence["similarity"] == 1.0
 
 
@@ -350,12 +350,12 @@ def test_the_same_rows_go_in_any_order(seed, count, numbers):
         answer = rng.choice(["5", "5.0", "6"])
         rows.append(row(" ".join([*text, str(number % numbers)]), answer, line=number))
 
-    def fates(rows):
+    def reasons(rows):
         return {rows[n]["line"]: (r, e) for n, (r, e) in gone(rows, tell).items()}
 
-    found = fates(rows)
+    found = reasons(rows)
     rng.shuffle(rows)
-    assert count / 4 < len(found) < count and fates(rows) == found
+    assert count / 4 < len(found) < count and reasons(rows) == found
 
 
 def test_other_answers_make_other_problems_unless_told_not_to():

@@ -146,7 +146,7 @@ def test_ready_mapping_reads_a_row_of_its_pool(name):
     assert json.loads(row["metadata"]) == metadata
     assert row["id"] == problem_id(question)
     assert (row["source"], row["file"], row["line"]) == ("s", "f", 7)
-    if isinstance(record, dict):  # what a reader of columns is told to read is enough
+    if isinstance(record, dict):  # the columns that a reader reads are enough
         needed = {key: value for key, value in record.items() if key in needed_columns(READY[name])}
         assert row_of(needed, READY[name]) == row
 
