@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from limo_ray.core.prompts import SYSTEM
+from limo_ray.core.text import check_folder_name
 from limo_ray.curate.filters import FiltersConfig
 from limo_ray.curate.quality import QualityConfig
 from limo_ray.curate.select import SelectionConfig
@@ -121,8 +122,7 @@ class CurateConfig:
     def check(self) -> None:
         if not self.sources:
             raise ValueError("sources: none given")
-        if not self.name or "/" in self.name:
-            raise ValueError(f"name: {self.name!r} must be a folder name")
+        check_folder_name(self.name)
         for key, name, sampling in self._uses():
             if name not in self.engines:
                 known = ", ".join(self.engines) or "none"

@@ -1,9 +1,11 @@
 """Many small tables as few Parquet files: the driver holds one, however many rows there are."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import pyarrow as pa
 
+from limo_ray.storage.patience import patiently
 from limo_ray.storage.store import Store
 
 
@@ -22,6 +24,7 @@ def gather(tables: Iterator[pa.Table], rows: int, nbytes: int = 2**30) -> Iterat
 
 
 def write_parts(folder: Store, tables: Iterator[pa.Table]) -> None:
-    """Writes each table to a file part-*.parquet of its own."""
+    """Writes each table to a file part-*.parquet of its own; waits for a store that is away."""
     for part, table in enumerate(tables):
-        folder.write_table(f"part-{part:06d}.parquet", table)
+        name = f"part-{part:06d}.parquet"
+        patiently(partial(folder.write_table, name, table), f"{folder.shown}/{name}")

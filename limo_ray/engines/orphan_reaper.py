@@ -11,6 +11,7 @@ import contextlib
 import json
 import logging
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -19,14 +20,27 @@ from pathlib import Path
 
 import psutil
 
+from limo_ray.core.errors import EngineError
+
 log = logging.getLogger(__name__)
 
 
 def records_folder() -> Path:
-    """Per user and node, on local disk: process ids mean nothing elsewhere."""
-    folder = Path(tempfile.gettempdir()) / f"limo_ray-{os.getuid()}" / "engines"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    """Per user and node, on local disk: process ids mean nothing elsewhere.
+
+    Raises EngineError for a folder that others may write into: its path is easy to guess, and what
+    lies in it names processes to end.
+    """
+    top = Path(tempfile.gettempdir()) / f"limo_ray-{os.getuid()}"
+    for folder in (top, top / "engines"):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        info = folder.lstat()
+        others_write = info.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+        if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.getuid() or others_write:
+            raise EngineError(
+                f"{folder} is no folder of this user's alone: remove it, or set TMPDIR to another"
+            )
+    return top / "engines"
 
 
 def _identity(process: psutil.Process) -> list[float]:

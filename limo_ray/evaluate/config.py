@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field
 
 from limo_ray.core.prompts import SYSTEM
+from limo_ray.core.text import check_folder_name
 from limo_ray.engines.base import EngineConfig, SamplingConfig
 from limo_ray.evaluate.endpoint import ClientConfig
 from limo_ray.problems.benchmarks import BENCHMARKS
@@ -101,8 +102,7 @@ class EvaluateConfig:
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
 
     def check(self) -> None:
-        if not self.name or "/" in self.name:
-            raise ValueError(f"name: {self.name!r} must be a folder name")
+        check_folder_name(self.name)
         if not self.model and not self.endpoint:
             raise ValueError("model: none given (a folder or hub id, or endpoint=http://...)")
         if self.endpoint and not self.endpoint.startswith(("http://", "https://")):

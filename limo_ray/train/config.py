@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from limo_ray.core.text import check_folder_name
 from limo_ray.problems.chats import RowsConfig, _at_least, _one_of
 
 DEVICES = ("auto", "gpu", "cpu")
@@ -233,8 +234,7 @@ class TrainConfig:
     watch: WatchConfig = field(default_factory=WatchConfig)
 
     def check(self) -> None:
-        if not self.name or "/" in self.name:
-            raise ValueError(f"name: {self.name!r} must be a folder name")
+        check_folder_name(self.name)
         groups, rest = divmod(self.workers.count, self.compute.sequence_parallel)
         if rest:
             raise ValueError(
