@@ -127,7 +127,7 @@ class BoundedConnection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def _abort(self, why: str) -> None:
-        log.info("closed a connection of %s: %s header", self.address, why)
+        log.debug("closed a connection of %s: %s header", self.address, why)
         self.transport.abort()
 
 
