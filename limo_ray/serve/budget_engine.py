@@ -18,7 +18,7 @@ from vllm.sampling_params import RequestOutputKind, SamplingParams
 from limo_ray.engines.base import EngineConfig
 from limo_ray.engines.vllm import VllmEngine
 from limo_ray.engines.vllm_internals import AsyncLLM
-from limo_ray.serve import vllm_internals
+from limo_ray.serve import vllm_openai
 from limo_ray.serve.budget import Budget, CompletionChunk, GenerationSegment, Limits, Style, force
 from limo_ray.serve.openai_extensions import THINKING
 
@@ -100,7 +100,7 @@ class _ForcedRequest:
 
     async def _segment(self, index: int, segment: GenerationSegment) -> Chunks:
         """One segment of a completion, from the engine."""
-        params = vllm_internals.segment_params(self.params, index, segment)
+        params = vllm_openai.segment_params(self.params, index, segment)
         prompt: Any = {**self.prompt, "prompt_token_ids": segment.prompt}
         prompt.pop("prompt", None)
         name = f"{self.name}_{index}_{segment.number}"
@@ -160,7 +160,7 @@ def _codec(llm: ForcingLLM, params: SamplingParams) -> _Codec:
     tokenizer: Any = llm.renderer.tokenizer
     if params.ignore_eos:
         return _Codec(tokenizer, frozenset(), params.skip_special_tokens)
-    return _Codec(tokenizer, vllm_internals.end_token_ids(llm), params.skip_special_tokens)
+    return _Codec(tokenizer, vllm_openai.end_token_ids(llm), params.skip_special_tokens)
 
 
 def _completion(index: int, chunk: CompletionChunk) -> CompletionOutput:

@@ -14,7 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from limo_ray.serve import vllm_internals
+from limo_ray.serve import vllm_openai
 from limo_ray.serve.config import ServeConfig
 from limo_ray.serve.openai_extensions import FIELDS, ReplicaRequest
 from limo_ray.storage import model_files
@@ -58,7 +58,7 @@ class EngineReplica:
         self.config = config
         self.engine = ServedEngine(config.engine, config.budget.style)
         await self.engine.start()
-        self.app = await vllm_internals.openai_app(
+        self.app = await vllm_openai.openai_app(
             self.engine.llm, model_files.resolve(config.model), config.model_name,
             config.reasoning_parser,
         )  # fmt: skip
@@ -94,17 +94,17 @@ class EngineReplica:
                             yield message["body"]
                         continue
                     started = True
-                    usage = vllm_internals.response_usage(scope) if whole else None
+                    usage = vllm_openai.response_usage(scope) if whole else None
                     yield ResponseStart(status, content_type, message["body"], whole, usage)
                     if whole:
                         return
-            yield ResponseEnd(vllm_internals.response_usage(scope))
+            yield ResponseEnd(vllm_openai.response_usage(scope))
         finally:
             self.running -= 1
 
     async def load(self) -> dict[str, int]:
         """Requests in this replica, and sequences in its engine."""
-        sequences = vllm_internals.unfinished_requests(self.engine.llm)
+        sequences = vllm_openai.unfinished_requests(self.engine.llm)
         return {"requests": self.running, "sequences": sequences}
 
     async def schema(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""All that serving uses of vLLM beside its documented engine: it moves between versions.
+"""What serving uses of vLLM's OpenAI layer and of its engine's insides: it moves between versions.
 
-tests/serve/test_vllm_internals.py checks these names against the installed vLLM.
+tests/serve/test_vllm_openai.py checks these names against the installed vLLM. Imports no vLLM until
+a function is called.
 """
 
 import copy

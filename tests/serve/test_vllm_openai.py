@@ -4,7 +4,7 @@ import inspect
 
 import pytest
 
-from limo_ray.serve import vllm_internals
+from limo_ray.serve import vllm_openai
 from limo_ray.serve.budget import GenerationSegment
 
 pytest.importorskip("vllm")
@@ -18,13 +18,13 @@ def test_a_segments_parameters() -> None:
     )
     assert {"_all_stop_token_ids", "_eos_token_id"} <= set(SamplingParams.__struct_fields__)
     segment = GenerationSegment(1, [1], 9, 2, ["</think>"], [5])
-    made = vllm_internals.segment_params(request, 2, segment)
+    made = vllm_openai.segment_params(request, 2, segment)
     assert (made.n, made.max_tokens, made.min_tokens, made.stop) == (1, 9, 2, ["</think>"])
     assert (made.all_stop_token_ids, made.eos_token_id) == ({5}, None)
     assert made.output_text_buffer_length == len("</think>") - 1
     assert (made.prompt_logprobs, made.extra_args) == (None, None)
-    assert made.seed == 7 + 2 + vllm_internals.SEED_STEP
-    first = vllm_internals.segment_params(request, 0, GenerationSegment(0, [1], 9, 0, [], []))
+    assert made.seed == 7 + 2 + vllm_openai.SEED_STEP
+    first = vllm_openai.segment_params(request, 0, GenerationSegment(0, [1], 9, 0, [], []))
     assert (first.prompt_logprobs, first.seed) == (1, 7)
     assert request.n == 3
 
@@ -52,8 +52,9 @@ def test_the_openai_layer_has_its_parts() -> None:
 
 def test_the_engine_has_its_parts() -> None:
     from vllm.config import ModelConfig
-    from vllm.v1.engine.async_llm import AsyncLLM
     from vllm.v1.engine.output_processor import OutputProcessor
+
+    from limo_ray.engines.vllm_internals import AsyncLLM
 
     assert callable(OutputProcessor.get_num_unfinished_requests)
     assert callable(ModelConfig.try_get_generation_config)
