@@ -15,6 +15,7 @@ WALLS = {
     "vllm.v1": ["limo_ray/engines/vllm_internals.py"],
     "math_verify": ["limo_ray/verify/"],
     "sympy": ["limo_ray/verify/"],
+    "flint": ["limo_ray/verify/"],
     "deepspeed": ["limo_ray/train/"],
     "ray.serve": ["limo_ray/serve/"],
 }

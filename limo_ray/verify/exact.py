@@ -1,40 +1,73 @@
-"""Exact comparison of values: the fast path in front of math-verify, which it must agree with.
+"""Comparison of values with three outcomes: the fast path in front of math-verify.
 
-`compare` is None wherever only an algebra system, or math-verify's own way of rounding, can say.
+EQUAL and DIFFERENT are certain, and what math-verify would say too; UNKNOWN is for it to decide.
+`TABLE` says for each two kinds of answers how they are compared, with examples of each outcome.
 """
 
-import math
-from collections.abc import Iterable
-from fractions import Fraction
+from collections.abc import Callable, Iterable
+from enum import Enum
 from typing import NamedTuple
 
-from limo_ray.verify.polynomials import Applied, Ratio, TooHard
+from flint import acb, arb, fmpq
 
-# math-verify compares decimals after rounding to 6 places. Further apart than this is different
+from limo_ray.verify.values import NARROW, Unsure, Value, real
+
+# math-verify compares decimals after rounding to 6 digits. Further apart than this is different
 # whatever the rounding; closer than this, but not equal, is left to it.
-FAR = Fraction(1, 100_000)
+FAR = fmpq(1, 100_000)
 DIGITS = 14  # of a decimal: math-verify keeps 15
-CLEAR = 1e-4  # difference of two values, relative to them, that no rounding explains
 ITEMS = 60  # of a set; larger ones are left to the slow path
+_ONE_ENTRY = "\\begin{pmatrix} 3 \\end{pmatrix}"
+
+
+class Outcome(Enum):
+    """Whether two answers are the same."""
+
+    EQUAL = "equal"
+    DIFFERENT = "different"
+    UNKNOWN = "unknown"
+
+    @staticmethod
+    def all(outcomes: "Iterable[Outcome]") -> "Outcome":
+        """Of several things that must all be equal."""
+        found = set(outcomes)
+        if Outcome.DIFFERENT in found:
+            return Outcome.DIFFERENT
+        return Outcome.UNKNOWN if Outcome.UNKNOWN in found else Outcome.EQUAL
+
+    @staticmethod
+    def any(outcomes: "Iterable[Outcome]") -> "Outcome":
+        """Of several things one of which must be equal."""
+        found = set(outcomes)
+        if Outcome.EQUAL in found:
+            return Outcome.EQUAL
+        return Outcome.UNKNOWN if Outcome.UNKNOWN in found else Outcome.DIFFERENT
+
+
+EQUAL, DIFFERENT, UNKNOWN = Outcome.EQUAL, Outcome.DIFFERENT, Outcome.UNKNOWN
 
 
 class Number(NamedTuple):
-    """A number or rational function.
+    """A number, or an expression with letters by its value at one point.
 
     `decimal` counts the digits of its longest decimal, 0 when it has none; `percent` says that it
     has that sign, which is not in the value.
     """
 
-    value: Ratio | Fraction
+    value: Value
+    letters: bool = False
     decimal: int = 0
     percent: bool = False
 
 
 class Group(NamedTuple):
-    """Several values: a point or interval by its brackets, a set {}, a union U, a matrix 2x3."""
+    """Several values: (), [], (] or [) with two ends, a set {}, a [list], a union U, a matrix 2x3.
+
+    Two values in round brackets are a point or an interval.
+    """
 
     kind: str
-    items: "tuple[Number | Group, ...]"
+    items: "tuple[Item, ...]"
 
 
 class Equation(NamedTuple):
@@ -44,144 +77,261 @@ class Equation(NamedTuple):
     number: Number
 
 
-Value = Number | Group | Equation
+class Statement(NamedTuple):
+    """A chain of equations or inequalities: its sides, and the signs between them."""
+
+    sides: tuple[Number, ...]
+    signs: tuple[str, ...]
 
 
-def approximate(number: Number) -> float | None:
-    """The value as a float; None when it has letters or is too large."""
-    value = number.value
-    if isinstance(value, Ratio):
-        return value.approximate()
-    return float(value) if value.numerator.bit_length() < 1000 else None
+class Either(NamedTuple):
+    """The readings of a text that has several: "4t" is 4 tons, or 4 times t."""
+
+    readings: tuple[Number, ...]
 
 
-def compare(gold: Value, said: Value) -> bool | None:
-    """Whether two values are the same; None where that is for the slow path to say."""
-    try:
-        if isinstance(gold, Equation) or isinstance(said, Equation):
-            return _compare_equations(gold, said)
-        return _compare(gold, said)
-    except TooHard:
-        return None
+Item = Number | Group | Equation
+Answer = Item | Statement | Either
+_MIRROR = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "="}
 
 
-def _compare_equations(gold: Value, said: Value) -> bool | None:
-    """`x = 5` against `x = 5` or 5."""
-    if isinstance(gold, Equation) and isinstance(said, Equation):
-        if gold.letter == said.letter:
-            return _compare_numbers(gold.number, said.number)
-        plain = isinstance(gold.number.value, Fraction) and isinstance(said.number.value, Fraction)
-        return False if plain else None
-    left = gold.number if isinstance(gold, Equation) else gold
-    right = said.number if isinstance(said, Equation) else said
-    if isinstance(left, Number) and isinstance(right, Number):
-        return _compare_numbers(left, right)
-    return None
+def compare(gold: Answer, said: Answer) -> Outcome:
+    """Whether two answers are the same at the point where they were read."""
+    if isinstance(gold, Either) or isinstance(said, Either):
+        golds, saids = (a.readings if isinstance(a, Either) else (a,) for a in (gold, said))
+        outcomes = {compare(a, b) for a in golds for b in saids}
+        return DIFFERENT if outcomes == {DIFFERENT} else UNKNOWN
+    for a in kinds(gold):
+        for b in kinds(said):
+            if rule := _RULES.get((a, b)):
+                return rule(gold, said)
+            if rule := _RULES.get((b, a)):
+                return rule(said, gold)
+    return UNKNOWN
 
 
-def _compare(gold: Number | Group, said: Number | Group) -> bool | None:
-    if isinstance(gold, Number) and isinstance(said, Number):
-        return _compare_numbers(gold, said)
-    if isinstance(gold, Group) and isinstance(said, Group):
-        return _compare_groups(gold, said)
-    group = gold if isinstance(gold, Group) else said
-    assert isinstance(group, Group)
-    if group.kind != "{}":  # a number is no point, no interval, no matrix
-        return False if group.kind != "1x1" else None
-    number = said if group is gold else gold
-    if all(_compare(number, item) is False for item in group.items):
-        return False
+def kinds(answer: Answer) -> tuple[str, ...]:
+    """The kinds of an answer, as `TABLE` names them, the narrower one first."""
+    name = type(answer).__name__.lower()
+    special = {"{}": "set", "U": "union"}.get(answer.kind) if isinstance(answer, Group) else None
+    return (special, name) if special else (name,)
+
+
+def _numbers(gold: Number, said: Number) -> Outcome:
+    a, b = gold.value, said.value
+    decimal = max(gold.decimal, said.decimal)
+    exact = isinstance(a, fmpq) and isinstance(b, fmpq)
+    if gold.percent or said.percent:
+        if not exact or gold.letters or said.letters:
+            return UNKNOWN
+        # 50% is 1/2 and 0.5, and also 50: a whole percentage may leave its sign out.
+        # (math-verify does not see it so for negative ones.)
+        if a == b and not decimal and isinstance(a, fmpq) and a.q == 1:
+            return EQUAL if a >= 0 or gold.percent == said.percent else UNKNOWN
+        a = a / 100 if gold.percent else a
+        b = b / 100 if said.percent else b
+        if a == b:
+            return UNKNOWN if decimal else EQUAL
+    elif exact and a == b:
+        return EQUAL if decimal <= DIGITS else UNKNOWN
+    if decimal:
+        return DIFFERENT if _far(a, b) else UNKNOWN
+    if exact:
+        return DIFFERENT
+    x, y = acb(a), acb(b)
+    if not x.overlaps(y):
+        return DIFFERENT
+    return EQUAL if x.rad() < NARROW and y.rad() < NARROW and x.is_finite() else UNKNOWN
+
+
+def _far(a: Value, b: Value) -> bool:
+    """Whether two values are further apart than math-verify's rounding explains."""
+    limit = arb(FAR) * max(arb(1), abs(acb(a)))
+    return bool(abs(acb(a) - acb(b)) > limit)
+
+
+def _number_and_set(number: Number, group: Group) -> Outcome:
+    if all(compare(number, item) is DIFFERENT for item in group.items):
+        return DIFFERENT
     first, *others = group.items
-    different = any(_compare(first, other) is False for other in others)
-    return False if different else None
+    return DIFFERENT if any(compare(first, item) is DIFFERENT for item in others) else UNKNOWN
 
 
-def _compare_groups(gold: Group, said: Group) -> bool | None:
-    if gold.kind == said.kind == "{}":
-        if len(gold.items) > ITEMS or len(said.items) > ITEMS:
-            return None
-        return _all([_covers(gold.items, said.items), _covers(said.items, gold.items)])
-    if gold.kind != said.kind:
-        return False if gold.kind[0].isdigit() and said.kind[0].isdigit() else None
-    same = len(gold.items) == len(said.items) and _all(
-        _compare(a, b) for a, b in zip(gold.items, said.items, strict=True)
-    )
-    if gold.kind == "U" and not (same or (_apart(gold.items) and _apart(said.items))):
-        return None  # overlapping, or in another order
-    return same
+def _number_and_group(_: Number, group: Group) -> Outcome:
+    return UNKNOWN if group.kind == "1x1" else DIFFERENT
 
 
-def _apart(intervals: tuple[Number | Group, ...]) -> bool:
+def _equations(gold: Equation, said: Equation) -> Outcome:
+    if gold.letter == said.letter:
+        return compare(gold.number, said.number)
+    plain = all(isinstance(e.number.value, fmpq) and not e.number.letters for e in (gold, said))
+    return DIFFERENT if plain else UNKNOWN
+
+
+def _equation_and_number(equation: Equation, number: Number) -> Outcome:
+    return compare(equation.number, number)
+
+
+def _equation_and_group(equation: Equation, group: Group) -> Outcome:
+    return _without_common_value((equation.number,), group.items)
+
+
+def _sets(gold: Group, said: Group) -> Outcome:
+    if len(gold.items) > ITEMS or len(said.items) > ITEMS:
+        return UNKNOWN
+    table = [[compare(a, b) for b in said.items] for a in gold.items]
+    columns = zip(*table, strict=True)
+    return Outcome.all([Outcome.any(row) for row in (*table, *columns)])
+
+
+def _unions(gold: Group, said: Group) -> Outcome:
+    outcome = _groups(gold, said)
+    if outcome is EQUAL or (_apart(gold.items) and _apart(said.items)):
+        return outcome
+    return UNKNOWN  # overlapping, or in another order
+
+
+def _apart(intervals: tuple[Item, ...]) -> bool:
     """Whether intervals stand in order with gaps between them, which makes their union unique."""
-    last, closed = -math.inf, True
+    last: arb | None = None
+    closed = True
     for interval in intervals:
         if not isinstance(interval, Group) or interval.kind not in ("()", "[]", "(]", "[)"):
             return False
-        start, end = (approximate(i) if isinstance(i, Number) else None for i in interval.items[:2])
-        if start is None or end is None or start >= end or start < last:
+        try:
+            ends = [real(item.value) for item in interval.items if isinstance(item, Number)]
+        except Unsure:
             return False
-        if start == last and (closed or interval.kind[0] == "[") and start != -math.inf:
+        if len(ends) != 2 or not ends[0] < ends[1]:
             return False
-        last, closed = end, interval.kind[1] == "]"
+        if last is not None and not last < ends[0]:
+            touching = last == ends[0] and not closed and interval.kind[0] == "("
+            if not touching:
+                return False
+        last, closed = ends[1], interval.kind[1] == "]"
     return True
 
 
-def _all(verdicts: Iterable[bool | None]) -> bool | None:
-    found = list(verdicts)
-    if False in found:
-        return False
-    return None if None in found else True
+def _without_common_value(some: Iterable[Item], others: Iterable[Item]) -> Outcome:
+    """DIFFERENT when no number of the one, however deep, may be one of the other."""
+    a, b = list(_leaves(some)), list(_leaves(others))
+    if len(a) > ITEMS or len(b) > ITEMS:
+        return UNKNOWN
+    apart = all(compare(x, y) is DIFFERENT for x in a for y in b)
+    return DIFFERENT if apart else UNKNOWN
 
 
-def _covers(some: tuple[Number | Group, ...], others: tuple[Number | Group, ...]) -> bool | None:
-    """Whether each of some values is among the others."""
-    verdicts: list[bool | None] = []
-    for a in some:
-        found = [_compare(a, b) for b in others]
-        verdicts.append(True if True in found else None if None in found else False)
-    return _all(verdicts)
+def _leaves(items: Iterable[Item]) -> Iterable[Number]:
+    for item in items:
+        if isinstance(item, Group):
+            yield from _leaves(item.items)
+        else:
+            yield item.number if isinstance(item, Equation) else item
 
 
-def _compare_numbers(gold: Number, said: Number) -> bool | None:
-    a, b = gold.value, said.value
-    decimal = max(gold.decimal, said.decimal)
-    if isinstance(a, Fraction) and isinstance(b, Fraction):
-        if gold.percent or said.percent:
-            # 50% is 1/2 and 0.5, and also 50: a whole percentage may leave its sign out.
-            # (math-verify does not see it so for negative ones.)
-            if a == b and a.denominator == 1 and not decimal:
-                return True if a >= 0 or gold.percent == said.percent else None
-            a = a / 100 if gold.percent else a
-            b = b / 100 if said.percent else b
-        if a == b:
-            sure = decimal <= DIGITS and not (decimal and (gold.percent or said.percent))
-            return True if sure else None
-        return None if decimal and abs(a - b) < FAR * max(Fraction(1), abs(a)) else False
-    if gold.percent or said.percent:
-        return None
-    left = Ratio.number(a) if isinstance(a, Fraction) else a
-    right = Ratio.number(b) if isinstance(b, Fraction) else b
-    if left.same(right):
-        return True if decimal <= DIGITS else None
-    letters = left.letters() | right.letters()
-    if {"e", "E_"} <= letters:
-        return None
-    if any(isinstance(name, Applied) or name == "e" for name in letters):
-        return False if _differ(left, right) else None
-    if not decimal:
-        return False
-    x, y = approximate(gold), approximate(said)
-    if x is None or y is None:
-        return None
-    return False if abs(x - y) > float(FAR) * max(1.0, abs(x)) else None
+def _statement_and_number(statement: Statement, number: Number) -> Outcome:
+    """Equations between numbers come to their last side."""
+    if set(statement.signs) != {"="}:
+        return _without_common_value(statement.sides, (number,))
+    closed = not any(side.letters for side in (*statement.sides, number))
+    if closed and compare(statement.sides[-1], number) is EQUAL:
+        return EQUAL
+    return _without_common_value(statement.sides, (number,))
 
 
-def _differ(left: Ratio, right: Ratio) -> bool:
-    """Whether two values with functions in them are certainly not the same."""
-    for point in ("1", "2"):
-        x, y = left.approximate(point), right.approximate(point)
-        if x is None or y is None:
-            return False
-        if abs(x - y) > CLEAR * max(1.0, abs(x), abs(y)):
-            return True
-    return False
+def _statement_and_group(statement: Statement, group: Group) -> Outcome:
+    # An inequality in letters may be solved, and be the interval.
+    if any(side.letters for side in statement.sides) and group.kind != "{}":
+        return UNKNOWN
+    return _without_common_value(statement.sides, group.items)
+
+
+def _statements(gold: Statement, said: Statement) -> Outcome:
+    """The same sides in the same order, or all of it mirrored."""
+    sides, signs = said.sides, said.signs
+    if gold.signs != signs:
+        sides, signs = sides[::-1], tuple(_MIRROR[sign] for sign in reversed(signs))
+    outcome = DIFFERENT
+    if gold.signs == signs:
+        outcome = Outcome.all([compare(a, b) for a, b in zip(gold.sides, sides, strict=True)])
+    letters = any(side.letters for side in (*gold.sides, *sides))
+    return UNKNOWN if letters and outcome is DIFFERENT else outcome
+
+
+def _groups(gold: Group, said: Group) -> Outcome:
+    """The same brackets or shape and the same values in order."""
+    if gold.kind != said.kind:
+        shapes = gold.kind[0].isdigit() and said.kind[0].isdigit()
+        return DIFFERENT if shapes else _without_common_value(gold.items, said.items)
+    if len(gold.items) != len(said.items):
+        return DIFFERENT
+    return Outcome.all([compare(a, b) for a, b in zip(gold.items, said.items, strict=True)])
+
+
+class Row(NamedTuple):
+    """How answers of two kinds are compared, in either order, with an example of each outcome."""
+
+    kinds: tuple[str, str]
+    rule: Callable[..., Outcome]
+    equal: tuple[str, str] | None = None
+    different: tuple[str, str] | None = None
+    unknown: tuple[str, str] | None = None
+
+
+TABLE = (
+    Row(("number", "number"), _numbers, ("1/2", "0.5"), ("7", "7x"), ("1/3", "0.333333")),
+    Row(("number", "set"), _number_and_set, None, ("3", "3, 4"), ("3", "3, 3")),
+    Row(("number", "group"), _number_and_group, None, ("3", "[3, 4]"), ("3", _ONE_ENTRY)),
+    Row(("equation", "equation"), _equations, ("x=5", "x=5.0"), ("x=5", "y=5"), ("y=2x", "x=y/2")),
+    Row(
+        ("equation", "number"),
+        _equation_and_number,
+        ("x=5", "5"),
+        ("x=5", "6"),
+        ("x=1/3", "0.333333"),
+    ),
+    Row(("equation", "group"), _equation_and_group, None, ("x=5", "(1, 2)"), ("x=5", "5, 6")),
+    Row(
+        ("statement", "number"),
+        _statement_and_number,
+        ("3+1=2+2=4", "4"),
+        ("x < 5", "6"),
+        ("x < 5", "5"),
+    ),
+    Row(
+        ("statement", "group"),
+        _statement_and_group,
+        None,
+        ("1/2 > 1/3", "4, 5"),
+        ("2x > 4", "(2, 3]"),
+    ),
+    Row(
+        ("statement", "statement"),
+        _statements,
+        ("x < 3", "3 > x"),
+        ("1 < 2", "1 < 3"),
+        ("2x < 6", "x < 3"),
+    ),
+    Row(
+        ("set", "set"),
+        _sets,
+        ("1, 2", "\\{2, 1\\}"),
+        ("1, 2", "1, 2, 3"),
+        ("1, 1/3", "1, 0.333333"),
+    ),
+    Row(
+        ("union", "union"),
+        _unions,
+        ("(0,1)\\cup(2,3)", "(0,1)\\cup(2,3)"),
+        ("(0,1)\\cup(2,3)", "(0,1)\\cup(2,4)"),
+        ("(0,1)\\cup(2,3)", "(2,3)\\cup(0,1)"),
+    ),
+    Row(
+        ("group", "group"),
+        _groups,
+        ("(0.5, 1]", "(1/2, 1]"),
+        ("1, 2", "(3, 4)"),
+        ("1, 2", "(1, 2)"),
+    ),
+)
+_RULES = {row.kinds: row.rule for row in TABLE}

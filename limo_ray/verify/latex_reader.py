@@ -1,30 +1,38 @@
-r"""Answers read exactly: the part of LaTeX that the fast path is sure of.
+r"""Answers read with certainty: the part of LaTeX that the fast path is sure of.
 
-`read` understands a part of LaTeX, small enough to be sure of: whole numbers, decimals, fractions,
-percentages, mixed numbers, square roots, pi, letters, sums, products, quotients, powers; `x = ...`;
-points, intervals, lists and sets of these, matrices. Anything else, and anything that two readers
-could read differently, is None: left to the slow path.
+`read` understands whole numbers, decimals, fractions, percentages, mixed numbers, and expressions
+of the grammar in `latex_grammar`; `x = ...`; points, intervals, unions, lists and sets of these,
+matrices. Anything else, and anything that two readers could read differently, is None: left to the
+slow path.
 """
 
 import re
-from fractions import Fraction
+from collections.abc import Collection
 from functools import lru_cache
 
-from limo_ray.verify.exact import Group, Number, Value
-from limo_ray.verify.latex_grammar import CLOSING, FRACS, PRODUCTS, Parser
-from limo_ray.verify.polynomials import FUNCTIONS, TooHard
+from flint import fmpq
+
+from limo_ray.verify.exact import (
+    Answer,
+    Either,
+    Equation,
+    Group,
+    Item,
+    Number,
+    Outcome,
+    Statement,
+    compare,
+)
+from limo_ray.verify.latex_grammar import LETTERS, Parser
+from limo_ray.verify.values import INFINITY, Unsure, real
 
 LONGEST = 1_000  # characters
 REMEMBERED = 200  # characters; longer texts are read again rather than kept
 
 _NUMBER = re.compile(r"([-+]?)(\d{1,3}(?:,\d{3})+|\d+)(?:\.(\d+))?(\s*\\?%)?", re.ASCII)
-_FRACTION = re.compile(r"(-?)\\[dtc]?frac\{(-?\d+)\}\{(\d+)\}", re.ASCII)
-_MIXED = re.compile(r"(-?)\s*(\d+)\s*\\[dtc]?frac\s*\{(\d+)\}\s*\{(\d+)\}", re.ASCII)
+_FRACTION = re.compile(r"(-?)\s*(\d*)\s*\\[dtc]?frac\s*\{(-?\d+)\}\s*\{(\d+)\}", re.ASCII)
 _MATRIX = re.compile(r"\\begin\{([pb])matrix\}(.*)\\end\{\1matrix\}", re.DOTALL)
 _THOUSANDS = re.compile(r"\d,\d{3}(?!\d)", re.ASCII)
-_TOKEN = re.compile(
-    r"(\d+(?:\.\d+)?|\.\d+)|\\([a-zA-Z]+)|\\(.)|([a-zA-Z])|(\s+)|(.)", re.DOTALL | re.ASCII
-)
 _AND = re.compile(
     r",?\s*\\text\s*\{\s*(?:and|or)\s*\}|(?<![a-zA-Z\\]),?\s*\b(?:and|or)(?![a-zA-Z])"
 )
@@ -32,9 +40,12 @@ _AND = re.compile(
 _WORD = re.compile(r"(?<![\\a-zA-Z])(?:[a-zA-Z]{4,}|inf|pct)(?![a-zA-Z])")
 _UNIT = re.compile(r"\\(?:text|mbox|mathrm|textrm|textbf)\s*\{[^{}]*\}(?:\^\d)?$")
 _DEGREES = re.compile(r"\^\s*\{?\s*\\circ\s*\}?")
-_SPACES = {"left", "right", "displaystyle", "quad", "bigl", "bigr", "big", "Big"}
-_BEFORE_NUMBERS = PRODUCTS | FRACS | FUNCTIONS | {"sqrt", "pm"}
-_SIGNS = set("+-*/^(){}[],=_!|")
+_SIZES = re.compile(r"\\(?:left|right|bigl|bigr|big|Big)(?![a-zA-Z])")
+_RELATION = re.compile(r"(<=|>=|\\(?:leq?|geq?|lt|gt)(?![a-zA-Z])|<|>|=)")
+_SIGNS = {"\\le": "<=", "\\leq": "<=", "\\ge": ">=", "\\geq": ">=", "\\lt": "<", "\\gt": ">"}
+_MEMBER = re.compile(r"[a-z]\s*\\in(?![a-zA-Z])\s*(?=[(\[])")  # "x \in [1, 2]"
+_SEPARATOR = re.compile(r"(?<!\\)[,;]")
+_BRACKET = re.compile(r"\\cup(?![a-zA-Z])|\\.|[{}()\[\],;]", re.DOTALL)
 # What math-verify takes for a unit when it stands last after a digit, a brace or a space: "4t" and
 # "2ab" may be read as 4 and 2.
 _LAST_WORD = re.compile(r"[0-9}\s]([a-zA-Z]+)$")
@@ -48,116 +59,183 @@ _UNITS = frozenset(
 )
 
 
-def read(text: str) -> Value | None:
-    """The exact value of an answer, or None for what is not read with certainty."""
+def read(text: str, point: int = 0) -> Answer | None:
+    """The value of an answer at a point, or None for what is not read with certainty."""
     if len(text) > REMEMBERED:
-        return cached.__wrapped__(text) if len(text) <= LONGEST else None
-    return cached(text)
+        return cached.__wrapped__(text, point) if len(text) <= LONGEST else None
+    return cached(text, point)
+
+
+def compare_texts(gold: str, said: str) -> Outcome:
+    """Whether two answers are the same, where both can be read.
+
+    A difference at one point is one. The same values at a point where all letters are positive may
+    be an accident of signs, |x| and x: they must be the same where letters are complex too.
+    """
+    a, b = read(gold), read(said)
+    if a is None or b is None:
+        return Outcome.UNKNOWN
+    outcome = compare(a, b)
+    if outcome is Outcome.EQUAL and not (is_rational(a) and is_rational(b)):
+        a, b = read(gold, 1), read(said, 1)
+        if a is None or b is None or compare(a, b) is not Outcome.EQUAL:
+            return Outcome.UNKNOWN
+    return outcome
+
+
+def is_rational(answer: Answer | None) -> bool:
+    """Whether an answer is one rational number."""
+    if not isinstance(answer, Number):
+        return False
+    return isinstance(answer.value, fmpq) and not answer.letters
 
 
 @lru_cache(maxsize=32768)
-def cached(text: str) -> Value | None:
-    if number := _NUMBER.fullmatch(text):
-        sign, whole, places, percent = number.groups()
-        digits = whole.replace(",", "")
-        value = Fraction(int(digits))
-        if places:
-            value = Fraction(int(digits + places), 10 ** len(places))
-        size = len(digits) + len(places) if places else 0
-        return Number(-value if sign == "-" else value, size, percent is not None)
-    fraction = _FRACTION.fullmatch(text)
-    if fraction and int(fraction[3]):
-        value = Fraction(int(fraction[2]), int(fraction[3]))
-        return Number(-value if fraction[1] else value)
+def cached(text: str, point: int) -> Answer | None:
     try:
-        return _read(text)
-    except TooHard:
+        return _plain(text) or _read(text, point)
+    except Unsure:
         return None
 
 
-def _read(text: str) -> Value:
+def _plain(text: str) -> Number | None:
+    """A whole number, decimal, percentage, fraction of whole numbers, or mixed number."""
+    if number := _NUMBER.fullmatch(text):
+        sign, whole, places, percent = number.groups()
+        digits = whole.replace(",", "")
+        size = len(digits) + len(places) if places else 0
+        value = fmpq(int(digits + (places or "")), 10 ** len(places or ""))
+        return Number(-value if sign == "-" else value, False, size, percent is not None)
+    fraction = _FRACTION.fullmatch(text)
+    if fraction and int(fraction[4]) and not (fraction[2] and fraction[3][0] == "-"):
+        value = int(fraction[2] or 0) + fmpq(int(fraction[3]), int(fraction[4]))
+        return Number(-value if fraction[1] else value)
+    return None
+
+
+def _read(text: str, point: int) -> Answer:
     if matrix := _MATRIX.fullmatch(text):
-        return _matrix(matrix[2])
-    text = _AND.sub(",", _DEGREES.sub("", text)).strip()
+        return _matrix(matrix[2], point)
+    text = _AND.sub(",", _SIZES.sub("", _DEGREES.sub("", text))).strip()
     bare = _UNIT.sub("", text).rstrip()
     if bare and "\\text" not in bare and "\\math" not in bare:
         text = bare
-    mixed = _MIXED.fullmatch(text)
-    if mixed and int(mixed[4]):
-        value = int(mixed[2]) + Fraction(int(mixed[3]), int(mixed[4]))
-        return Number(-value if mixed[1] else value)
     percent = text.endswith("%")
     if percent:
         text = text[:-1].removesuffix("\\").rstrip()
     if text[:1] not in ("(", "[") and _THOUSANDS.search(text):
-        raise TooHard  # "1,234 and 5" may be two numbers or three
+        raise Unsure  # "1,234 and 5" may be two numbers or three
     if _WORD.search(text):
-        raise TooHard
+        raise Unsure
     if last := _LAST_WORD.search(text):
         word = last[1]
         if {word, word.removesuffix("s"), word.removesuffix("es")} & _UNITS:
-            raise TooHard
-    tokens = _tokens(text)
-    if "\\pm" in tokens:
-        # "1 \pm 2" is the set of 3 and -1.
-        both = [[sign if t == "\\pm" else t for t in tokens] for sign in ("+", "-")]
-        if tokens.count("\\pm") > 1 or "=" in tokens or tokens[0] in ("(", "["):
-            raise TooHard
-        parts = [Parser(signed).answer() for signed in both]
-        items: list[Number | Group] = []
-        for part in parts:
-            if isinstance(part, Number):
-                items.append(part)
-            elif isinstance(part, Group):
-                items.extend(part.items)
-        return Group("{}", tuple(items))
-    answer = Parser(tokens).answer()
+            bare, product = text[: last.start(1)].strip(), f"{text[: last.start(1)]}({word})"
+            readings = [_number(t, point) for t in (bare, product)]
+            return Either(tuple(readings))
+    answer = _answer(_MEMBER.sub("", text), point)
     if percent:
-        if not isinstance(answer, Number) or not isinstance(answer.value, Fraction):
-            raise TooHard
+        if not isinstance(answer, Number) or not is_rational(answer):
+            raise Unsure
         return answer._replace(percent=True)
     return answer
 
 
-def _matrix(body: str) -> Group:
+def _answer(text: str, point: int) -> Answer:
+    """A set or list with commas, a union, a point, an interval, a statement, or a number."""
+    items = [signed for item in _split(text) for signed in _signs(item)]
+    if len(items) > 1:
+        return Group("{}", _items(items, point))
+    intervals = _split(text, ["\\cup"])
+    if len(intervals) > 1:
+        several = _items(intervals, point)
+        if not all(isinstance(item, Group) for item in several):
+            raise Unsure
+        return Group("U", several)
+    if text.startswith("\\{") and text.endswith("\\}"):
+        inside = [signed for item in _split(text[2:-2]) for signed in _signs(item)]
+        return Group("{}", _items(inside, point))
+    sides = _RELATION.split(text)
+    if len(sides) > 1:
+        return _statement(sides, point)
+    if text[:1] not in ("(", "[") or text[-1] not in ")]" or not _SEPARATOR.search(text):
+        return _number(text, point)
+    return _bracketed(text, point)
+
+
+def _items(texts: list[str], point: int) -> tuple[Item, ...]:
+    items = [_answer(text, point) for text in texts]
+    found = tuple(item for item in items if isinstance(item, Number | Group | Equation))
+    if len(found) < len(items):
+        raise Unsure
+    return found
+
+
+def _signs(text: str) -> list[str]:
+    r"""The two values of "1 \pm 2"; else the text itself."""
+    if text.count("\\pm") != 1 or text[:1] in "([":
+        return [text]
+    return [text.replace("\\pm", sign) for sign in ("+", "-")]
+
+
+def _statement(sides: list[str], point: int) -> Equation | Statement:
+    """`x = 5`, or a chain of equations or inequalities."""
+    first = sides[0].strip().lower()
+    signs = tuple(_SIGNS.get(sign, sign) for sign in sides[1::2])
+    if signs == ("=",) and first in LETTERS:
+        return Equation(first, _number(sides[2].strip(), point))
+    return Statement(tuple(_number(side.strip(), point) for side in sides[::2]), signs)
+
+
+def _bracketed(text: str, point: int) -> Group:
+    """A point, an interval, or a list in square brackets."""
+    items = _items(_split(text[1:-1]), point)
+    if len(items) == 1:
+        raise Unsure
+    kind = text[0] + text[-1]
+    if kind != "()":
+        # math-verify takes [2, 1) for the empty set, the same as any other.
+        ends = [real(item.value) for item in items if isinstance(item, Number)]
+        if len(items) != 2 or len(ends) != 2 or not ends[0] < ends[1]:
+            if kind != "[]":
+                raise Unsure
+            kind = "[list]"
+    return Group(kind, items)
+
+
+def _split(text: str, separators: Collection[str] = ",;") -> list[str]:
+    """What stands between separators that are in no bracket."""
+    items, start, depth = [], 0, 0
+    for match in _BRACKET.finditer(text):
+        token = match[0]
+        if token in ("(", "[", "{", "\\{"):
+            depth += 1
+        elif token in (")", "]", "}", "\\}"):
+            depth -= 1
+            if depth < 0:
+                raise Unsure
+        elif token in separators and not depth:
+            items.append(text[start : match.start()].strip())
+            start = match.end()
+    return [*items, text[start:].strip()]
+
+
+def _number(text: str, point: int) -> Number:
+    if number := _plain(text):
+        return number
+    if text.lstrip("+-").strip() == "\\infty":
+        return Number(-INFINITY if text[0] == "-" else INFINITY)
+    parser = Parser(text, point)
+    value = parser.value()
+    return Number(value, bool(parser.letters), parser.decimal)
+
+
+def _matrix(body: str, point: int) -> Group:
     """A matrix by its rows; its kind is its shape."""
     rows = [row.split("&") for row in body.strip().removesuffix("\\\\").split("\\\\")]
     if len({len(row) for row in rows}) != 1:
-        raise TooHard
-    items = [cached(entry.strip()) for row in rows for entry in row]
-    if not all(isinstance(item, Number) and not item.percent for item in items):
-        raise TooHard
-    return Group(f"{len(rows)}x{len(rows[0])}", tuple(i for i in items if isinstance(i, Number)))
-
-
-def _subscript(tokens: list[str]) -> bool:
-    """Whether a subscript in braces has just ended: the base of a logarithm."""
-    return tokens[-1:] == ["}"] and len(tokens) > 3 and tokens[-4:-2] == ["_", "{"]
-
-
-def _tokens(text: str) -> list[str]:
-    r"""Numbers, letters, signs, "\name"; TooHard for what stands side by side in two readings."""
-    tokens: list[str] = []
-    for number, command, escaped, letter, space, other in _TOKEN.findall(text):
-        if number:
-            # "2 3", "2x 3" and "\sqrt{2}3" are read in more than one way.
-            last = tokens[-1] if tokens else ""
-            before = last[1:] in _BEFORE_NUMBERS or tokens[-2:-1] == ["_"] or _subscript(tokens)
-            if not before and (last[-1:].isalnum() or last in CLOSING or last == "!"):
-                raise TooHard
-            tokens.append(number)
-        elif command:
-            if command not in _SPACES:
-                tokens.append("\\" + command)
-        elif escaped:
-            if escaped in "{}":
-                tokens.append("\\" + escaped)
-            elif escaped not in ",;:! ":
-                raise TooHard
-        elif letter:
-            tokens.append(letter)
-        elif not space:
-            if other not in _SIGNS:
-                raise TooHard
-            tokens.append(other)
-    return tokens
+        raise Unsure
+    items = tuple(_number(entry.strip(), point) for row in rows for entry in row)
+    if any(item.percent for item in items):
+        raise Unsure
+    return Group(f"{len(rows)}x{len(rows[0])}", items)

@@ -15,14 +15,15 @@ from functools import lru_cache
 from typing import Any
 
 from limo_ray.core.records import Verdict
-from limo_ray.verify.exact import compare
-from limo_ray.verify.latex_reader import read
+from limo_ray.verify.exact import DIFFERENT, EQUAL, UNKNOWN, Outcome
+from limo_ray.verify.latex_reader import compare_texts, read
 from limo_ray.verify.normalize import LONGEST, spaceless, standard
-from limo_ray.verify.numeric_check import differ
 from limo_ray.verify.special_cases import decide
 
 DEPTH = 12  # of nested brackets; the parser takes seconds for more, and no answer has them
 _BRACKET = re.compile(r"[(){}\[\]]")
+
+_VERDICTS = {EQUAL: Verdict.CORRECT, DIFFERENT: Verdict.WRONG}
 
 # Part of ANTLR's state is shared by all parsers: one thread parses at a time.
 _lock = threading.Lock()
@@ -45,25 +46,19 @@ def easy(answer: str, extracted: str) -> Verdict | None:
     """The verdict where exact comparison gives it at once; None for a hard pair."""
     if answer == extracted and answer:
         return Verdict.CORRECT
-    decided = [_same(gold, extracted) for gold in accepted(answer)]
-    if True in decided:
-        return Verdict.CORRECT
-    return None if None in decided else Verdict.WRONG
+    outcome = Outcome.any([_same(gold, extracted) for gold in accepted(answer)])
+    return _VERDICTS.get(outcome)
 
 
-def _same(gold: str, said: str) -> bool | None:
-    """Whether two answers are the same, where that can be said at once; else None."""
+def _same(gold: str, said: str) -> Outcome:
+    """Whether two answers are the same, where that can be said at once."""
     gold, said = standard(gold), standard(said)
     if not gold or not said:
-        return False
-    a, b = read(gold), read(said)
-    if a is not None and b is not None:
-        same = compare(a, b)
-        if same is not None:
-            return same
-    if spaceless(gold) == spaceless(said):
-        return True
-    return decide(gold, said)
+        return DIFFERENT
+    outcome = compare_texts(gold, said)
+    if outcome is UNKNOWN and spaceless(gold) == spaceless(said):
+        return EQUAL
+    return decide(gold, said) if outcome is UNKNOWN else outcome
 
 
 def _depth(text: str) -> int:
@@ -97,8 +92,10 @@ def hard(answer: str, extracted: str) -> Verdict:
     """What math-verify says. May take for ever: run it where it can be killed."""
     said = standard(extracted)
     for gold in accepted(answer):
-        same = _same(gold, extracted)
-        if same or (same is None and _accepts(parsed(standard(gold)), parsed(said))):
+        outcome = _same(gold, extracted)
+        if outcome is EQUAL or (
+            outcome is UNKNOWN and _accepts(parsed(standard(gold)), parsed(said))
+        ):
             return Verdict.CORRECT
     return Verdict.WRONG
 
@@ -110,21 +107,17 @@ def _accepts(gold: list[Any], said: list[Any]) -> bool:
     # Answers that did not parse are compared as text, which `_same` has already done.
     golds = [value for value in gold if not isinstance(value, str)]
     saids = [value for value in said if not isinstance(value, str)]
-    if all(_certainly_different(a, b) for a in golds for b in saids):
+    if all(_several_and_one(a, b) for a in golds for b in saids):
         return False
     return bool(verify(golds, saids, allow_set_relation_comp=True, timeout_seconds=None))
 
 
-def _certainly_different(gold: Any, said: Any) -> bool:
-    from sympy import Expr, FiniteSet, Interval, Symbol, Tuple
+def _several_and_one(gold: Any, said: Any) -> bool:
+    """Whether the gold answer is several values and the other a single one."""
+    from sympy import Expr, FiniteSet, Interval, Tuple
 
-    if not isinstance(said, Expr):
-        return False
-    if isinstance(gold, Interval) or (isinstance(gold, FiniteSet | Tuple) and len(gold) > 1):
-        return True  # several values and a single one
-    # A product of symbols may spell a word: "y e s" is \\text{yes} to math-verify.
-    words = isinstance(gold, Symbol) or isinstance(said, Symbol)
-    return isinstance(gold, Expr) and not words and differ(gold, said)
+    several = isinstance(gold, Interval) or (isinstance(gold, FiniteSet | Tuple) and len(gold) > 1)
+    return several and isinstance(said, Expr)
 
 
 def unverifiable(answer: str) -> str | None:
@@ -135,7 +128,7 @@ def unverifiable(answer: str) -> str | None:
         text = standard(gold)
         if not text:
             return f"empty, or longer than {LONGEST} characters"
-        if read(text) is not None or decide(text, text):
+        if read(text) is not None or decide(text, text) is EQUAL:
             continue
         if all(isinstance(value, str) for value in parsed(text)):
             return f"does not parse: {gold[:200]}"

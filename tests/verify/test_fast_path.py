@@ -12,9 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from limo_ray.verify import Verdict
-from limo_ray.verify.exact import compare
-from limo_ray.verify.latex_reader import read
+from limo_ray.verify.exact import DIFFERENT, EQUAL, TABLE, UNKNOWN, Outcome, compare, kinds
+from limo_ray.verify.latex_reader import compare_texts, read
 from limo_ray.verify.math import easy
+from limo_ray.verify.normalize import standard
+from limo_ray.verify.special_cases import RULES
 
 EXAMPLES = int(os.environ.get("FAST_PATH_EXAMPLES", "400"))
 
@@ -200,16 +202,104 @@ def test_a_rational_number_is_read_as_itself(case: tuple[Fraction, str]) -> None
     value, text = case
     got = read(text)
     if got is not None and "." not in text and "\\%" not in text:
-        assert compare(got, read(f"{value.numerator}/{value.denominator}")) is True  # type: ignore[arg-type]
+        assert compare(got, read(f"{value.numerator}/{value.denominator}")) is EQUAL  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     "text",
     # Two readings each: a product or a mixed number, a unit or a letter, a list or a number, ...
-    ["2 3", "1/2x", "2x 3", "4t", "2ab", "x(x+1)", "a/b/c", "2^10", "abcd", "3 \\frac{x}{2}"],
+    ["2 3", "1/2x", "2x 3", "x(x+1)", "a/b/c", "2^10", "abcd", "3 \\frac{x}{2}"],
 )
 def test_what_has_two_readings_is_left_alone(text: str) -> None:
     assert read(text) is None
+
+
+@pytest.mark.parametrize("text", ["4t", "2ab", "144km"])
+def test_a_unit_may_be_a_letter(text: str) -> None:
+    """Only what neither reading can be is different."""
+    number = text.rstrip("abtkm")
+    product = number + "".join(sorted(text.removeprefix(number)))
+    assert compare_texts(text, number) is compare_texts(text, product) is UNKNOWN
+    assert compare_texts(text, text) is UNKNOWN
+    assert compare_texts(text, number + "5") is DIFFERENT
+
+
+EXAMPLES_OF_ROWS = [
+    (row.kinds, *pair, outcome)
+    for row in TABLE
+    for pair, outcome in ((row.equal, EQUAL), (row.different, DIFFERENT), (row.unknown, UNKNOWN))
+    if pair is not None
+]
+PMATRIX = "\\begin{pmatrix} %s \\end{pmatrix}"
+MORE = [
+    ("50\\%", "50", EQUAL),
+    ("\\sqrt{8}", "2\\sqrt{2}", EQUAL),
+    ("(x+1)^2", "x^2+2x+1", EQUAL),
+    ("\\pi", "3.14", DIFFERENT),
+    ("5", "9^{9^{9^{9}}}", DIFFERENT),
+    ("\\sqrt{x^2}", "x", UNKNOWN),
+    ("|x|", "x", UNKNOWN),
+    ("3", "(3, 4)", DIFFERENT),
+    ("3", "(1,3) \\cup (3,4)", DIFFERENT),
+    ("3", PMATRIX % "3 & 4", DIFFERENT),
+    ("3", "[3, 2, 1]", DIFFERENT),
+    ("x=5", "[1, 2]", DIFFERENT),
+    ("x=1, y=2", "1, 2", EQUAL),
+    ("1, 2", "[3, 4]", DIFFERENT),
+    ("1, 2", "[1, 2]", UNKNOWN),
+    ("1, 2", "[4, 3]", DIFFERENT),
+    ("1, 2", PMATRIX % "3 & 4", DIFFERENT),
+    ("1 \\pm \\sqrt{2}, 3", "3, 1-\\sqrt{2}, 1+\\sqrt{2}", EQUAL),
+    ("(1, 2)", "(2, 1)", DIFFERENT),
+    ("(1, 2)", "[1, 2]", UNKNOWN),
+    ("[1, 2]", "[1, 3]", DIFFERENT),
+    ("[1, 2]", "(1, 2]", UNKNOWN),
+    ("x \\in [1, 2]", "[1, 2]", EQUAL),
+    ("[3, 2, 1]", "[3, 2, 1.0]", EQUAL),
+    ("[3, 2]", "[2, 3]", UNKNOWN),
+    ("[0,1] \\cup (1,2]", "[0,2]", UNKNOWN),
+    ("(0,1) \\cup (2,3)", "[5, 6]", DIFFERENT),
+    ("12 = 3 \\cdot 4", "13", DIFFERENT),
+    ("12 = 3 \\cdot 4", "13 = 13", DIFFERENT),
+    ("y < 3", "1, 3", UNKNOWN),
+    ("-2 \\le x < 7", "[-2, 7)", UNKNOWN),
+    (PMATRIX % "1/2 & 1", "\\begin{bmatrix} 0.5 & 1 \\end{bmatrix}", EQUAL),
+    (PMATRIX % "1 & 2", PMATRIX % "2 & 1", DIFFERENT),
+    (PMATRIX % "1 & 2", PMATRIX % "1 \\\\ 2", DIFFERENT),
+]
+
+
+@pytest.mark.parametrize(("row", "gold", "said", "outcome"), EXAMPLES_OF_ROWS)
+def test_each_row_of_the_table(
+    row: tuple[str, str], gold: str, said: str, outcome: Outcome
+) -> None:
+    a, b = read(gold), read(said)
+    assert a is not None and b is not None
+    assert row[0] in kinds(a) and row[1] in kinds(b)
+    test_outcomes(gold, said, outcome)
+
+
+@pytest.mark.parametrize(("gold", "said", "outcome"), MORE)
+def test_outcomes(gold: str, said: str, outcome: Outcome) -> None:
+    assert compare_texts(gold, said) is compare_texts(said, gold) is outcome
+    expected = theirs(gold, said)
+    if outcome is not UNKNOWN and gold not in OURS:
+        assert expected is (outcome is EQUAL)
+
+
+# Equations between numbers are what they say, and come to their last side: math-verify takes all
+# true ones for the same.
+OURS = {"3+1=2+2=4", "12 = 3 \\cdot 4"}
+
+
+@pytest.mark.parametrize(
+    ("number", "example"), [(i, e) for i, rule in enumerate(RULES) for e in rule.examples]
+)
+def test_each_special_case(number: int, example: tuple[str, str, Outcome]) -> None:
+    gold, said, outcome = example
+    gold, said = standard(gold), standard(said)
+    assert RULES[number].decide(gold, said) is RULES[number].decide(said, gold) is outcome
+    assert all(rule.decide(gold, said) is UNKNOWN for rule in RULES[:number])
 
 
 def test_most_answers_take_the_fast_path() -> None:
