@@ -15,7 +15,7 @@ from limo_ray.verify.judge import JudgeConfig
 from limo_ray.verify.process_pool import Judged, Verifier
 
 # Part of the judge's fingerprint: raise it whenever a verdict or an extracted answer can change.
-VERSION = "1"
+VERSION = "2"
 
 __all__ = [
     "DOMAINS",

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from limo_ray.core.records import Verdict
 from limo_ray.verify import math
-from limo_ray.verify.extract import TAIL, announced, boxed, region
+from limo_ray.verify.extract import TAIL, explicit, region
 
 _WRAP = re.compile(r"\\(?:text|textbf|textrm|mathrm|mathbf|mathit|bf|rm)\b\s*")
 _PREFIX = re.compile(
@@ -72,7 +72,7 @@ def _read(text: str) -> tuple[str | None, str]:
 def extract(completion: str, *, complete: bool = True) -> str | None:
     """The last box, else what was announced, else the last capital letter that stands alone."""
     text = region(completion)
-    found = boxed(text) or announced(text[-TAIL:], complete=complete)
+    found = explicit(text, complete=complete)
     if found is None and complete:
         letters = [a or b for a, b in _LAST_LETTER.findall(text[-TAIL:])]
         found = letters[-1] if letters else None

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from limo_ray.core.records import Verdict
-from limo_ray.verify.extract import TAIL, announced, boxed, region
+from limo_ray.verify.extract import TAIL, explicit, region
 
 LONGEST = 500  # characters of an expression
 SOLVABLE_UP_TO = 6  # numbers; more than that are not searched
@@ -61,7 +61,7 @@ def task(answer: str) -> Task:
 def extract(completion: str, *, complete: bool = True) -> str | None:
     """The expression of a completion: last box, else last <answer>, else the last line of sums."""
     text = region(completion)
-    found = boxed(text) or announced(text[-TAIL:], complete=complete)
+    found = explicit(text, complete=complete)
     if found is None and complete:
         lines = _LINE.findall(text[-TAIL:])
         found = lines[-1].strip() if lines else None

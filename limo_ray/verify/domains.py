@@ -29,14 +29,12 @@ def extract(completion: str, domain: str = "math", *, complete: bool = True) -> 
     "the final answer is", <answer>) counts.
     """
     match domain:
-        case "math":
+        case "math" | "gym":
             return final_answer(completion, complete=complete)
         case "choice":
             return choice.extract(completion, complete=complete)
         case "countdown":
             return countdown.extract(completion, complete=complete)
-        case "gym":
-            return gym.extract(completion, complete=complete)
         case "code":
             return code.extract(completion, complete=complete)
     raise ValueError(f"domain must be one of {', '.join(DOMAINS)}, got {domain!r}")

@@ -28,10 +28,16 @@ _BLANK = re.compile(r"(?:\\phantom\{[^{}]*\}|\\(?:square|quad|[lc]?dots|[ ,;])|[
 _SEPARATOR = re.compile(r"\b(?:and|or)\b|,|;")
 _TAG = re.compile(r"<answer>", re.IGNORECASE)
 _ANNOUNCED = re.compile(
-    r"(?:final\s+answer(?:[^.\n]{0,100}?\s(?:is|are)\b|\s*:)|\banswer\s+(?:is|are)\b|\banswer\s*:"
-    r"|^####)",
+    r"(?:final\s+answers?(?:[^.\n]{0,100}?\s(?:is|are)\b|\s*:)|\banswers?\s+(?:is|are)\b"
+    r"|\banswers?\s*:|^####)",
     re.IGNORECASE | re.MULTILINE,
 )
+# What may still change the answer after a box.
+_FINAL = re.compile(
+    r"final\s+answers?(?:[^.\n]{0,100}?\s(?:is|are)\b|\s*:)|^[ *#>]{0,9}answer\s*:|^####",
+    re.IGNORECASE | re.MULTILINE,
+)
+_LETTER = re.compile(r"\(?[A-J]\)?(?![\w'])")
 _FILLER = re.compile(
     r"(?:(?:actually|always|clearly|exactly|indeed|just|now|obviously|only|simply|still|then|thus"
     r"|equal to)\s+)+(?=\S)",
@@ -40,15 +46,26 @@ _FILLER = re.compile(
 _EQUALS = re.compile(r"\s*(?:=|\u2248|\bequals\b|\b(?:is|are)\s+equal\s+to\b)\s*")
 _STOP = re.compile(r"[.!?](?:\s|$)")
 _MATHS = re.compile(
-    r"\$\$((?:[^$\\]|\\.){1,1000})\$\$|(?<!\\)\$((?:[^$\n\\]|\\.){1,1000})\$"  # \$ is a currency
+    # \$ is a currency, and so is a dollar before a digit that would close: "from $5 to $10".
+    r"\$\$((?:[^$\\]|\\.){1,1000})\$\$|(?<!\\)\$((?:[^$\n\\]|\\.){1,1000})\$(?!\d)"
     r"|\\\((.{1,1000}?)\\\)|\\\[(.{1,1000}?)\\\]",
     re.DOTALL,
 )
+# Words between two amounts in dollars: "it is 5 $ and then 2 $".
+_PROSE = re.compile(r"[\s\d].*\s[a-zA-Z]{2,}\s", re.DOTALL)
+_FRACTION_SIGNS = "\u00bd\u2153\u2154\u00bc\u00be"
 _NUMBER = re.compile(
-    r"(?<![\w.])-?(?:"
+    r"(?<![\w.])(?<!\d,)-?(?:"
     r"\d{1,2}:\d{2}(?:\s?(?:\\text\{)?\s?[ap]\.?m\b\.?\}?)?"  # 4:30 p.m.
     r"|(?:\d{1,9}\s?)?\\[dtc]?frac\s?\{[^{}]{1,50}\}\s?\{[^{}]{1,50}\}(?:\s?\\?%)?"
-    r"|[$€£]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?(?:\s?\\?%)?)",
+    r"|(?:\d{1,9} )?\d{1,9}/\d{1,9}(?![\d/])"  # 3/4, 2 3/4
+    r"|(?:[$\u20ac\u00a3] ?)?(?:"
+    # 1 000,5 and 1\,000.5, whatever parts the thousands; 1.000.000,5; 1000,5; .5
+    r"\d{1,3}(?:(?P<mark>[ \u00a0\u2009\u202f,]|\\[,;:! ]|\{,\}|,\\!)\d{3}(?!\d))"
+    r"(?:(?P=mark)\d{3}(?!\d))*(?:(?:\.|(?!(?P=mark)),)\d+)?"
+    r"|\d{1,3}(?:\.\d{3}){2,}(?![\d.])(?:,\d+)?|\d{1,3}(?:\.\d{3})+,\d+"
+    r"|\d+(?:,\d+){2,}|\d+(?:[.,]\d+)?[" + _FRACTION_SIGNS + r"]?|\.\d+|[" + _FRACTION_SIGNS + r"])"
+    r"(?:/\d+)?(?:\s?\\?%)?)",
     re.IGNORECASE,
 )
 # Arithmetic in plain text, which stands for its value: "k = 10920 * (1/840)".
@@ -62,23 +79,49 @@ def region(completion: str) -> str:
     return completion.rpartition("</think>")[2] if "</think>" in completion else completion
 
 
+def explicit(text: str, *, complete: bool = True) -> str | None:
+    """What a text says in so many words: its last box, or a final answer announced after it.
+
+    What follows a box counts only where it begins with a value: "the final answer is above" does
+    not take anything back. Without a box it is what `announced` finds.
+    """
+    content, end = _last_box(text)
+    if content is None:
+        return announced(text[-TAIL:], complete=complete)
+    rest = text[end:][-TAIL:]
+    phrase = _last(_FINAL, rest) if "nswer" in rest or "NSWER" in rest or "####" in rest else None
+    if phrase is None:
+        return content
+    said = rest[phrase.end() : phrase.end() + 2_000].lstrip(" :*\n\t")
+    maths = _MATHS.match(said)
+    if maths or _NUMBER.match(_unfilled(said)) or _LETTER.match(said):
+        return _first_answer(said, complete) or content
+    return content
+
+
 def boxed(text: str) -> str | None:
     r"""Contents of the last ``\boxed{...}`` that is closed and not empty; None if there is none.
 
     Boxes that stand together ("\boxed{1} and \boxed{2}") are one answer, joined by commas, by
     math-verify's rule: less than 10 characters apart, or less than 70 with a separator between.
     """
+    return _last_box(text)[0]
+
+
+def _last_box(text: str) -> tuple[str | None, int]:
+    """What `boxed` says, and the index after the last of the boxes."""
     # Nearly always there is one box, with no braces in it.
     at = text.find("box")
     if at < 0:
-        return None
+        return None, 0
     closing = text.find("}", at)
     if closing >= 0 and text.startswith("\\boxed{", at - 1) and text.find("box", at + 3) < 0:
         content = text[at + 6 : closing].strip()
         if "{" not in content and not content.endswith("\\") and not _BLANK.fullmatch(content):
-            return content
+            return content, closing + 1
     found: list[str] = []
     end = len(text)
+    last = 0
     start_of_next = -1
     passed_over = 0
     while (at := max(text.rfind("\\boxed", 0, end), text.rfind("\\fbox", 0, end))) >= 0:
@@ -100,10 +143,11 @@ def boxed(text: str) -> str | None:
             )
             if not together:
                 break
+        last = last or closing + 1
         if not found or found[-1] != content:
             found.append(content)
         start_of_next = at
-    return ",".join(reversed(found)) if found else None
+    return ",".join(reversed(found)) if found else None, last
 
 
 def _opening(text: str, at: int) -> int:
@@ -159,9 +203,7 @@ def _first_answer(text: str, complete: bool) -> str | None:
     sentence, *rest = _STOP.split(line, maxsplit=1)
     if not (complete or rest or newline):
         return None
-    sentence = sentence.strip(" *.")
-    if filler := _FILLER.match(sentence):
-        sentence = sentence[filler.end() :]
+    sentence = _unfilled(sentence.strip(" *."))
     if sentence.count(" ") < WORDS:
         return _last_side(sentence) or sentence or None
     # "that there are 5 apples": the first value in the sentence, if there is one soon.
@@ -172,6 +214,11 @@ def _first_answer(text: str, complete: bool) -> str | None:
         return _inside(found)
     start = found.start() - sentence[: found.start()].endswith("(")
     return _last_side(sentence[start:]) or _value_at(sentence[start:]) or found[0].strip()
+
+
+def _unfilled(text: str) -> str:
+    filler = _FILLER.match(text)
+    return text[filler.end() :] if filler else text
 
 
 def _last_side(text: str) -> str | None:
@@ -198,10 +245,22 @@ def _inside(maths: re.Match[str]) -> str:
     return next(group for group in maths.groups() if group is not None).strip()
 
 
+def _last_maths(text: str) -> re.Match[str] | None:
+    """The last maths; a dollar that closes none may open the next."""
+    last, at = None, 0
+    while maths := _MATHS.search(text, at):
+        at = maths.end()
+        if maths[2] and _PROSE.match(maths[2]):
+            at -= 1
+        else:
+            last = maths
+    return last
+
+
 def last_expression(text: str) -> str | None:
     """The last maths between dollars, or the last number or arithmetic, whichever ends later."""
     text = text[-TAIL:]
-    maths = _last(_MATHS, text) if any(sign in text for sign in ("$", "\\(", "\\[")) else None
+    maths = _last_maths(text) if any(sign in text for sign in ("$", "\\(", "\\[")) else None
     # The last lines nearly always have a number: the rest is read only where they have none.
     lines = text.rfind("\n", 0, max(0, len(text) - LINES)) + 1
     number = _last(_NUMBER, text, lines) or (_last(_NUMBER, text) if lines else None)
@@ -210,7 +269,7 @@ def last_expression(text: str) -> str | None:
     if number is None:
         return None
     arithmetic = _last(_ARITHMETIC, text, text.rfind("\n", 0, number.start()) + 1)
-    if arithmetic and arithmetic.end() >= number.end():
+    if arithmetic and arithmetic.start() <= number.start() and arithmetic.end() >= number.end():
         return _value_at(arithmetic[0].strip(" .,")) or number[0].strip()
     return number[0].strip()
 
@@ -222,7 +281,7 @@ def final_answer(completion: str, *, complete: bool = True) -> str | None:
     expression of an unfinished chain is no answer.
     """
     text = region(completion)
-    answer = boxed(text) or announced(text[-TAIL:], complete=complete)
+    answer = explicit(text, complete=complete)
     if answer is None and complete:
         answer = last_expression(text)
     return answer

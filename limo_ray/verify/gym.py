@@ -12,7 +12,6 @@ from functools import cache, lru_cache
 from typing import Any
 
 from limo_ray.core.records import Verdict
-from limo_ray.verify.extract import TAIL, announced, boxed, last_expression, region
 
 # These kinds eval() an answer that is not the expected text, to give it at most half a point.
 _COMPARED = {"string_insertion", "spiral_matrix", "binary_matrix", "n_queens"}
@@ -66,15 +65,6 @@ def _scorer(kind: str) -> Any:
 
     made, config = DATASETS[kind]
     return made(config=config())
-
-
-def extract(completion: str, *, complete: bool = True) -> str | None:
-    """The answer as text: last box, else <answer> or "final answer is", else the last number."""
-    text = region(completion)
-    found = boxed(text) or announced(text[-TAIL:], complete=complete)
-    if found is None and complete:
-        found = last_expression(text)
-    return found
 
 
 def forms(extracted: str) -> list[str]:

@@ -29,7 +29,7 @@ from limo_ray.verify.values import INFINITY, Unsure, real
 LONGEST = 1_000  # characters
 REMEMBERED = 200  # characters; longer texts are read again rather than kept
 
-_NUMBER = re.compile(r"([-+]?)(\d{1,3}(?:,\d{3})+|\d+)(?:\.(\d+))?(\s*\\?%)?", re.ASCII)
+_NUMBER = re.compile(r"([-+]?)([1-9]\d{0,2}(?:,\d{3})+|\d+)(?:\.(\d+))?(\s*\\?%)?", re.ASCII)
 _FRACTION = re.compile(r"(-?)\s*(\d*)\s*\\[dtc]?frac\s*\{(-?\d+)\}\s*\{(\d+)\}", re.ASCII)
 _MATRIX = re.compile(r"\\begin\{([pb])matrix\}(.*)\\end\{\1matrix\}", re.DOTALL)
 _THOUSANDS = re.compile(r"\d,\d{3}(?!\d)", re.ASCII)

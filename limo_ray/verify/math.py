@@ -17,7 +17,7 @@ from typing import Any
 from limo_ray.core.records import Verdict
 from limo_ray.verify.exact import DIFFERENT, EQUAL, UNKNOWN, Outcome
 from limo_ray.verify.latex_reader import compare_texts, read
-from limo_ray.verify.normalize import LONGEST, spaceless, standard
+from limo_ray.verify.normalize import LONGEST, decimal_point, spaceless, standard
 from limo_ray.verify.special_cases import decide
 
 DEPTH = 12  # of nested brackets; the parser takes seconds for more, and no answer has them
@@ -46,13 +46,24 @@ def easy(answer: str, extracted: str) -> Verdict | None:
     """The verdict where exact comparison gives it at once; None for a hard pair."""
     if answer == extracted and answer:
         return Verdict.CORRECT
-    outcome = Outcome.any([_same(gold, extracted) for gold in accepted(answer)])
-    return _VERDICTS.get(outcome)
+    outcomes = [_same(gold, said) for gold, said in _pairs(answer, extracted)]
+    return _VERDICTS.get(Outcome.any(outcomes))
+
+
+def _pairs(answer: str, extracted: str) -> list[tuple[str, str]]:
+    """What may be the same as what, in standard spelling: 1,22 is a list or a decimal."""
+    saids = _readings(extracted)
+    return [(g, said) for gold in accepted(answer) for g in _readings(gold) for said in saids]
+
+
+def _readings(text: str) -> tuple[str, ...]:
+    text = standard(text)
+    decimal = decimal_point(text)
+    return (text, decimal) if decimal else (text,)
 
 
 def _same(gold: str, said: str) -> Outcome:
-    """Whether two answers are the same, where that can be said at once."""
-    gold, said = standard(gold), standard(said)
+    """Whether two answers in standard spelling are the same, where that can be said at once."""
     if not gold or not said:
         return DIFFERENT
     outcome = compare_texts(gold, said)
@@ -90,12 +101,9 @@ def parsed(text: str) -> list[Any]:
 
 def hard(answer: str, extracted: str) -> Verdict:
     """What math-verify says. May take for ever: run it where it can be killed."""
-    said = standard(extracted)
-    for gold in accepted(answer):
-        outcome = _same(gold, extracted)
-        if outcome is EQUAL or (
-            outcome is UNKNOWN and _accepts(parsed(standard(gold)), parsed(said))
-        ):
+    for gold, said in _pairs(answer, extracted):
+        outcome = _same(gold, said)
+        if outcome is EQUAL or (outcome is UNKNOWN and _accepts(parsed(gold), parsed(said))):
             return Verdict.CORRECT
     return Verdict.WRONG
 

@@ -13,12 +13,26 @@ REMEMBERED = 200  # characters; longer texts are worked on again rather than kep
 _SPACE = re.compile(r"(?<![0-9A-Za-z]) | (?![0-9A-Za-z])")
 _LISTED = re.compile(r"\d, \d{3}(?!\d)", re.ASCII)
 
-_SPACED = re.compile(r"-?\d{1,3}(?: \d{3})+(?:\.\d+)?", re.ASCII)
+# Thousands parted by spaces, with either sign before the decimals; by dots, with a comma.
+_SPACED = re.compile(r"(-?\d{1,3}(?: \d{3})+)(?:[.,](\d+))?", re.ASCII)
+_DOTTED = re.compile(r"(-?\d{1,3}(?:(?:\.\d{3}){2,}|(?:\.\d{3})+(?=,)))(?:,(\d+))?", re.ASCII)
+# A comma that cannot part thousands, nor items of a list with spaces: 1,22 and 0,125 and 12,5 km.
+_DECIMAL_COMMA = re.compile(
+    r"([-+]?\d+),(?:(?<=^0,)\d+|\d{1,2}|\d{4,}|(?<=\d{4},)\d{3})([^\d,]*)", re.ASCII
+)
 _MIXED = re.compile(r"(-?\d+) (\d+)/(\d+)", re.ASCII)
 _POWER_OF_TEN = re.compile(r"(-?\d+(?:\.\d+)?)[eE]([-+]?\d{1,4})", re.ASCII)
 _REPEATING = re.compile(r"(-?)(\d{1,50})\.(\d{0,50})\\(?:overline|bar)\{(\d{1,50})\}", re.ASCII)
 _PLAIN = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
-_COUNTED = re.compile(r"(-?\d[\d,.]*) ([a-zA-Z]{4,}(?: [a-zA-Z]+)*)", re.ASCII)
+_COUNTED = re.compile(
+    r"(-?\d[\d,.]*) (?:([a-zA-Z]{4,}(?: [a-zA-Z]+)*)|\(([a-zA-Z]{2,}(?:[ -][a-zA-Z]+)*)\))",
+    re.ASCII,
+)
+_RATE = re.compile(
+    r"(-?\d[\d,.]*) ?((?:km|cm|mm|m|mi|miles|ft|kg|g|L)/(?:hr|h|sec|s|min|kg|L))", re.ASCII
+)
+_CURRENCY = re.compile(r"(?<![a-zA-Z\\])(?:USD|EUR|GBP|INR|RMB|CNY|Rs\.?)(?![a-zA-Z])")
+_TEXT = re.compile(r"\\text ?\{ ?([-+]?\d[^{}]*)\}")  # a number, perhaps with its unit, as text
 _NO_UNITS = frozenset(  # words after a number that change it
     """and or to over mod modulo base percent percentage percents hundred thousand million billion
     trillion dozen squared cubed times plus minus sqrt theta alpha beta gamma delta lambda omega
@@ -29,6 +43,8 @@ _PERCENT = re.compile(r"(?<=\d) ?(?:percent|percentage|pct)(?![a-zA-Z])", re.IGN
 _PI = re.compile(r"(?<![\\a-zA-Z])pi(?![a-zA-Z])")
 _REWRITES = (
     (re.compile(r"\\?[$€£¥₹]|\\displaystyle"), ""),
+    # The C of 5 \u00b0C.
+    (re.compile(r"(\^ ?\{? ?\\circ ?\}?) ?(?:[CF]|\\(?:text|mathrm) ?\{ ?[CF] ?\})$"), r"\1"),
     # A separator of thousands: 10\,000 10{,}000 10,\!000
     (re.compile(r"(?<=[0-9])(?:\\[,:; ]|\{,\}(?:\\!)?|, ?\\! ?|~)(?=[0-9]{3}(?![0-9]))"), ""),
     (re.compile(r"\\(?:text(?:rm|bf|it|normal)|mathrm|mathbf|mathit)(?=\s*\{)"), r"\\text"),
@@ -45,6 +61,13 @@ _SYMBOLS = {
     "\u00f7": "\\div ",
     "\u03c0": "\\pi ",
     "\u00b0": "^\\circ",
+    "\u00bd": "\\frac{1}{2}",
+    "\u2153": "\\frac{1}{3}",
+    "\u2154": "\\frac{2}{3}",
+    "\u00bc": "\\frac{1}{4}",
+    "\u00be": "\\frac{3}{4}",
+    "\u2009": " ",  # a thin space
+    "\u202f": " ",
     "\u221e": "\\infty ",
     "\u2264": "\\le ",
     "\u2265": "\\ge ",
@@ -75,7 +98,7 @@ def standard(text: str) -> str:
 def cached(text: str) -> str:
     if _PLAIN.fullmatch(text):
         return text
-    text = text.strip(" \n\t,;*").rstrip(".")
+    text = text.strip(" \n\t,;*`").rstrip(".")
     if text[:2] in ("\\(", "\\[") and text[-2:] in ("\\)", "\\]"):
         text = text[2:-2].strip()
     if not text.isascii():
@@ -90,17 +113,30 @@ def cached(text: str) -> str:
         nines = int("9" * len(period)) * 10 ** len(start)
         over = int(whole + start + period) - int(whole + start)
         return f"{sign}\\frac{{{over}}}{{{nines}}}"
-    if _SPACED.fullmatch(text):
-        return text.replace(" ", "")
+    if counted := _TEXT.fullmatch(text):
+        text = counted[1].strip()
+    text = _CURRENCY.sub("", text).strip() if any(c.isdigit() for c in text) else text
+    if grouped := _SPACED.fullmatch(text) or _DOTTED.fullmatch(text):
+        whole, places = grouped.groups()
+        return re.sub("[ .]", "", whole) + (f".{places}" if places else "")
     if mixed := _MIXED.fullmatch(text):
         return f"{mixed[1]}\\frac{{{mixed[2]}}}{{{mixed[3]}}}"
     if power := _POWER_OF_TEN.fullmatch(text):
         return f"{power[1]}\\times 10^{{{int(power[2])}}}"
     text = _PERCENT.sub(r"\\%", text)
+    if rate := _RATE.fullmatch(text):
+        return f"{rate[1]}\\text{{ {rate[2]}}}"
     counted = _COUNTED.fullmatch(text)
-    if counted and not _NO_UNITS & set(counted[2].lower().split()):
-        return f"{counted[1]}\\text{{ {counted[2]}}}"
+    if counted and not _NO_UNITS & set(re.split("[ -]", (counted[2] or counted[3]).lower())):
+        return f"{counted[1]}\\text{{ {counted[2] or counted[3]}}}"
     return _PI.sub(r"\\pi ", text).strip() if "pi" in text else text
+
+
+def decimal_point(text: str) -> str | None:
+    """A standard answer that may be a decimal with a comma, with a point; None for others."""
+    if not _DECIMAL_COMMA.fullmatch(text):
+        return None
+    return text.replace(",", ".")
 
 
 def spaceless(text: str) -> str:

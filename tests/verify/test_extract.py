@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from limo_ray.verify import extract
+from limo_ray.verify import Verdict, extract, verify
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,100 @@ from limo_ray.verify import extract
 )
 def test_the_answer_is_found(completion: str, answer: str | None) -> None:
     assert extract(completion) == answer
+
+
+B = "\\boxed{%s}".__mod__
+RIGHT = [
+    # Thousands and decimals in every spelling, without a box.
+    ("1000", "It costs 1 000"),
+    ("1000", "#### 1 000"),
+    ("1000", "we get 1\u202f000 apples"),
+    ("12345.67", "we get 12\u00a0345,67 \u20ac"),
+    ("12345", "= 12\\,345"),
+    ("1000", "= 1{,}000"),
+    ("1000000", "1.000.000"),
+    ("1234.56", "The answer is 1.234,56 \u20ac"),
+    ("1234567.89", "total 1,234,567.89"),
+    ("0.4", "So .4"),
+    ("-0.5", "x = -.5"),
+    ("1/2", "it is 0,5"),
+    ("0.125", "12,5 %"),
+    ("7/2", "therefore 3 1/2"),
+    ("2.5", "so it's 2\u00bd"),
+    ("1,2,3", "we have 1,2,3"),
+    ("7", "1 200, 1 300, then 7"),
+    # Currencies.
+    ("2.74", "Total: 2,74 $"),
+    ("2.74", "The final answer is 2,74 $."),
+    ("2.74", "costs 5 $ and then 2,74 $"),
+    ("10", "It costs $5 and then $10"),
+    ("5000", "5 000 $"),
+    ("5000", "$5 000"),
+    ("18", B("18,00 \u20ac")),
+    ("5", B("5 USD")),
+    ("780", B("Rs. 780")),
+    # In a box.
+    ("1,22", B("1.22")),
+    ("1.22", B("1,22")),
+    ("0,125", B("1/8")),
+    ("12.5 km", B("12,5 km")),
+    ("12,5\\%", B("12.5\\%")),
+    ("1234.5", B("1 234,5")),
+    ("1,234.5", B("1234.5")),
+    ("1,2", B("2,1")),
+    # Units and words around it.
+    ("5", B("5 km/h")),
+    ("5", B("5^\\circ\\text{C}")),
+    ("6", B("6 (inches)")),
+    ("42", "Answer is 42 (forty-two)"),
+    ("5", "The answer is \\text{5 cm}."),
+    ("5", "**Answer:** 5"),
+    ("5", "**Answer: 5**"),
+    ("5", "Answer: `5`"),
+    ("3, 4, 5", "The answers are 3, 4 and 5."),
+    # A box, and what is said after it.
+    ("10455", B("3") + ".\nFinal Answer: The final answer is $10,455$. I hope it is correct."),
+    ("6", B("5") + "\n\n**Final Answer:** 6"),
+    ("6", B("5") + "\n#### 6"),
+    ("5", B("5") + ". The final answer is in step 6."),
+    ("5", B("5") + ". So the final answer is correct."),
+    ("5", B("5") + ". The answer is 6 times what we had."),
+    ("6", B("5") + "The final answer is $" + B("6") + "$"),
+]
+NOT_RIGHT = [
+    ("22", "it is 1,22"),
+    ("000", "It costs 1 000"),
+    ("74", "Total: 2,74 $"),
+    ("1.222", B("1,222")),
+    ("1222", B("1.222")),
+    ("1, 22", B("1.22")),
+    ("1.22", B("1, 22")),
+    ("12", B("1,2")),
+    ("125", B("0,125")),
+    ("3", B("3,5")),
+    ("(1,22)", B("(1.22)")),
+    ("2", B("2 1/2")),
+    ("3", B("3 hundred")),
+    ("5", B("5 x")),
+    ("5", B("5 (mod 7)")),
+    ("3", B("3") + ".\nFinal Answer: The final answer is $10,455$. I hope it is correct."),
+]
+
+
+@pytest.mark.parametrize(("gold", "completion"), RIGHT)
+def test_right_answers(gold: str, completion: str) -> None:
+    assert verify(gold, completion) is Verdict.CORRECT
+
+
+@pytest.mark.parametrize(("gold", "completion"), NOT_RIGHT)
+def test_wrong_answers(gold: str, completion: str) -> None:
+    assert verify(gold, completion) is Verdict.WRONG
+
+
+def test_a_final_answer_that_was_cut_off_takes_nothing_back() -> None:
+    assert extract(B("5") + ". The final answer is 6", complete=False) == "5"
+    assert extract(B("5") + ". The final answer is 6.", complete=False) == "6"
+    assert extract(B("B") + " Final answer: C", "choice") == "C"
 
 
 def test_after_the_thinking_only() -> None:
