@@ -2,9 +2,13 @@
 
 
 def number(value: float | None) -> str:
-    """A count with thousands separators, a fraction with three digits; a dash for None."""
+    """A count with thousands separators, from ten million on as "12.3M", "4.56G" or "7.89T"; a
+    fraction with three digits; a dash for None."""
     if value is None:
         return "–"  # noqa: RUF001
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6)):
+        if abs(value) >= max(size, 1e7):
+            return f"{value / size:.3g}{unit}"
     if isinstance(value, int) or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}"

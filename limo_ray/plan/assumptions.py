@@ -1,11 +1,10 @@
-"""What is believed of a stage and of an engine, and how sure; each trial draws one truth from it.
+"""What is assumed or measured of stages and engines, and samples of it for the intervals.
 
-A truth is what the simulation then takes for granted: the spread of pass rates among the problems
-that reach a stage, the lengths of completions, the speed of an engine.
+The last axis of every array is the trial: one sample of all that is uncertain.
 """
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
@@ -14,37 +13,36 @@ from limo_ray.plan.config import SpeedConfig, StageAssumption
 from limo_ray.plan.stop_rule_math import RATES, beta_weights
 
 LENGTHS = 500  # values that stand for a distribution of lengths
+QUANTILES = (np.arange(LENGTHS) + 0.5) / LENGTHS
 
 
 @dataclass(slots=True)
-class StageTruth:
-    """A stage as it is in one trial."""
+class StageSamples:
+    """What a stage is like in each trial."""
 
-    rates: np.ndarray  # weights (CLASSES,) of exact.RATES among the problems that reach the stage
-    correct: np.ndarray  # (n,) lengths of correct completions in tokens, each as likely
-    other: np.ndarray  # (n,) the same of all others
-    prompt: float  # mean prompt in tokens
-
-    @property
-    def mean_rate(self) -> float:
-        return float(self.rates @ RATES)
+    rates: np.ndarray
+    """(CLASSES, trials): weights of RATES among the problems that come to the stage."""
+    correct: np.ndarray
+    """(LENGTHS, trials): lengths of correct completions in tokens, each as likely."""
+    other: np.ndarray
+    """(LENGTHS, trials): the same of all others."""
 
 
 @dataclass(slots=True)
-class Speed:
-    """An engine replica as it is in one trial: a step takes `base` + n * `each` seconds for a token
-    of each of n sequences, which read the weights once and their own caches each."""
+class EngineSpeed:
+    """An engine replica: a token of each of n sequences takes `base` + n * `each` seconds, since a
+    step reads the weights once and the cache of each sequence."""
 
-    base: float
-    each: float
+    base: float | np.ndarray
+    each: float | np.ndarray
     start_s: float
 
     @classmethod
-    def of(cls, config: SpeedConfig, sequences: int) -> "Speed":
-        """Through both points of the config.
+    def of(cls, config: SpeedConfig, sequences: int) -> "EngineSpeed":
+        """The line through both points of the config.
 
         Args:
-            sequences: at which `full` holds, where the config does not tell.
+            sequences: at which `full` holds, where the config does not say.
 
         Raises ValueError for sequences that would be faster together than alone.
         """
@@ -58,24 +56,18 @@ class Speed:
         each = (together - alone) / (at - 1) if at > 1 else 0.0
         return cls(base=alone - each, each=each, start_s=config.start_s)
 
-    def step(self, sequences: int) -> float:
+    def step(self, sequences: float | np.ndarray) -> np.ndarray:
         """Seconds until each of the sequences has one more token."""
-        return self.base + sequences * self.each
+        return np.asarray(self.base + sequences * self.each)
 
-    def times(self, factor: float) -> "Speed":
+    def times(self, factor: float | np.ndarray) -> "EngineSpeed":
         """So many times faster."""
-        return replace(self, base=self.base / factor, each=self.each / factor)
+        return EngineSpeed(self.base / factor, self.each / factor, self.start_s)
 
 
-def factor(rng: np.random.Generator, error: float) -> float:
-    """Log-normal with median 1; 95 % lie between 1 / error and error."""
-    return math.exp(rng.normal() * math.log(error) / 1.96)
-
-
-def _log_normal(median: float, spread: float, longest: int) -> np.ndarray:
-    normal = NormalDist()
-    places = [normal.inv_cdf((i + 0.5) / LENGTHS) for i in range(LENGTHS)]
-    return np.clip(np.exp(np.array(places) * spread) * median, 1, longest).round()
+def factors(rng: np.random.Generator, error: float, trials: int) -> np.ndarray:
+    """(trials,): log-normal with median 1; 95 % lie between 1 / error and error."""
+    return np.exp(rng.normal(size=trials) * math.log(error) / 1.96)
 
 
 @dataclass(slots=True)
@@ -83,97 +75,55 @@ class AssumedStage:
     """Beta pass rates and log-normal lengths, each uncertain by a factor."""
 
     assumed: StageAssumption
-    longest: int
+    max_tokens: int
     odds_error: float
     tokens_error: float
-    basis: str = "assumed"
 
-    def truth(self, rng: np.random.Generator | None) -> StageTruth:
-        """One truth; without a generator the central one."""
-        odds = factor(rng, self.odds_error) if rng else 1.0
-        longer = factor(rng, self.tokens_error) if rng else 1.0
-        one = self.assumed
-        mean = one.alpha / (one.alpha + one.beta)
-        moved = mean * odds / (mean * odds + 1 - mean)
-        worth = one.alpha + one.beta
-        return StageTruth(
-            rates=beta_weights(moved * worth, (1 - moved) * worth),
-            correct=_log_normal(one.tokens_correct * longer, one.spread, self.longest),
-            other=_log_normal(one.tokens_other * longer, one.spread, self.longest),
-            prompt=one.prompt_tokens,
+    def sample(self, rng: np.random.Generator, trials: int) -> StageSamples:
+        odds = factors(rng, self.odds_error, trials)
+        longer = factors(rng, self.tokens_error, trials)
+        alpha, beta = self.assumed.alpha, self.assumed.beta
+        means = alpha * odds / (alpha * odds + beta)
+        weights = [beta_weights(m * (alpha + beta), (1 - m) * (alpha + beta)) for m in means]
+        spread = np.exp([NormalDist().inv_cdf(q) * self.assumed.spread for q in QUANTILES])
+        correct, other = (
+            (median * spread[:, None] * longer).clip(1, self.max_tokens).round()
+            for median in (self.assumed.tokens_correct, self.assumed.tokens_other)
         )
+        return StageSamples(np.stack(weights, axis=1), correct, other)
 
 
 @dataclass(slots=True)
 class MeasuredStage:
     """Pass rates and lengths of a pilot's attempts.
 
-    The spread of pass rates is fitted in two steps. A Beta distribution is fitted to the counts
-    (correct, finished), whose likelihood is the same however the draws were stopped; then the
-    weights of RATES are moved from it towards what the problems themselves say (EM), where the Beta
-    counts as `prior` problems more: few problems shrink to it, many speak for themselves. Each
-    trial weighs the problems anew (Bayesian bootstrap) and takes one of the Betas that fit.
+    The spread of pass rates is what makes the counts likeliest (EM), however the attempts were
+    stopped, where the assumption counts as `prior` problems more: few problems shrink to it, many
+    speak for themselves. Each trial weighs the problems anew (Bayesian bootstrap).
     """
 
-    counts: np.ndarray  # (m, 3): correct, finished, problems with these
-    correct: np.ndarray  # lengths of the correct completions
-    other: np.ndarray  # and of all others
-    prompt: float
-    assumed: StageAssumption  # what it is like where the pilot tells nothing
+    counts: np.ndarray
+    """(m, 3): correct, finished, problems with these."""
+    correct: np.ndarray
+    """Lengths of the correct completions."""
+    other: np.ndarray
+    """Lengths of all others."""
+    assumed: AssumedStage
     prior: float = 10.0
-    basis: str = "pilot"
-    likelihood: np.ndarray = field(init=False)
-    """(m, CLASSES): of each kind of counts under each of RATES, up to a factor."""
-    bases: np.ndarray = field(init=False)
-    """(n, CLASSES): the Beta distributions that are tried."""
-    chances: np.ndarray = field(init=False)
-    """(n,): how likely each of them is."""
 
-    def __post_init__(self) -> None:
-        correct, finished, problems = self.counts.T
-        wrong = (finished - correct)[:, None]
-        logs = correct[:, None] * np.log(RATES) + wrong * np.log1p(-RATES)
-        self.likelihood = np.exp(logs - logs.max(axis=1, keepdims=True))
-        # Betas on a grid of (mean, worth); the prior of the worth is broad around the assumed one
-        assumed = self.assumed.alpha + self.assumed.beta
-        means = 1 / (1 + np.exp(-np.linspace(-5, 5, 61)))
-        worths = assumed * np.exp(np.linspace(-3, 3, 13))
-        self.bases = np.array([beta_weights(m * w, (1 - m) * w) for m in means for w in worths])
-        logs = np.log(self.bases @ self.likelihood.T + 1e-300) @ problems
-        logs -= np.tile((np.log(worths / assumed) / 1.5) ** 2 / 2, len(means))
-        chances = np.exp(logs - logs.max())
-        self.chances = chances / chances.sum()
-
-    def truth(self, rng: np.random.Generator | None) -> StageTruth:
-        """One truth; without a generator the central one."""
-        problems = self.counts[:, 2].astype(float)
-        heard = rng.gamma(problems) if rng else problems
-        chosen = rng.choice(len(self.bases), p=self.chances) if rng else self.chances.argmax()
-        return StageTruth(
-            rates=_moved(self.bases[chosen], self.likelihood, heard, self.prior),
-            correct=self._lengths(self.correct, self.assumed.tokens_correct, rng),
-            other=self._lengths(self.other, self.assumed.tokens_other, rng),
-            prompt=self.prompt,
-        )
-
-    def _lengths(
-        self, found: np.ndarray, median: float, rng: np.random.Generator | None
-    ) -> np.ndarray:
-        if not len(found):  # say, no correct one: then none will be needed, or hardly any
-            return np.array([median])
-        if rng is None:
-            return np.quantile(found, (np.arange(LENGTHS) + 0.5) / LENGTHS, method="nearest")
-        return rng.choice(found, min(len(found), 10_000))
-
-
-def _moved(
-    base: np.ndarray, likelihood: np.ndarray, heard: np.ndarray, prior: float, rounds: int = 60
-) -> np.ndarray:
-    """Weights (CLASSES,) between `base` and those under which what was `heard` is likeliest."""
-    weights = base
-    for _ in range(rounds):
-        share = likelihood * weights
-        share = share / share.sum(axis=1, keepdims=True)
-        weights = prior * base + heard @ share
-        weights = weights / weights.sum()
-    return weights
+    def sample(self, rng: np.random.Generator, trials: int) -> StageSamples:
+        found = self.assumed.sample(rng, trials)
+        solved, finished, problems = self.counts.T
+        logs = np.outer(np.log(RATES), solved) + np.outer(np.log1p(-RATES), finished - solved)
+        likelihood = np.exp(logs - logs.max(axis=0))  # (CLASSES, m)
+        for trial in range(trials):
+            start, weighed = found.rates[:, trial].copy(), rng.gamma(problems)
+            for _ in range(60):
+                share = likelihood * found.rates[:, trial, None]
+                weights = self.prior * start + (share / share.sum(axis=0)) @ weighed
+                found.rates[:, trial] = weights / weights.sum()
+            for lengths, sample in ((self.correct, found.correct), (self.other, found.other)):
+                if len(lengths):
+                    resampled = rng.choice(lengths, min(len(lengths), 10_000))
+                    sample[:, trial] = np.quantile(resampled, QUANTILES)
+        return found

@@ -1,122 +1,215 @@
-"""The plan: many futures of a curation on a cluster, and what they have in common.
+"""The plan: what a curation takes on a cluster, and how uncertain that is.
 
     python jobs/plan.py conf/curate/limo.yaml pool_rows=10_000_000
 
-Each trial draws a truth (pass rates, lengths, speeds, share of the rows that become problems) from
-what is assumed or what a pilot measured, and lets the job happen in it: event by event where that
-is quick (`limo_ray.plan.events`), else as a flow (`limo_ray.plan.flow`).
+Each trial samples pass rates, lengths, speeds and the share of the rows that become problems from
+what is assumed or what a pilot measured; `limo_ray.plan.forecast` computes the job for all of them.
 """
 
 import json
-import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from limo_ray.curate.difficulty import passes as passes_of
 from limo_ray.curate.outline import outline as curation
-from limo_ray.plan.basis import Basis, basis
-from limo_ray.plan.cluster import cost, device, pool_cores
-from limo_ray.plan.config import PlanConfig
-from limo_ray.plan.counts import Future, Outcome
-from limo_ray.plan.events import simulate
-from limo_ray.plan.findings import Findings, figures
-from limo_ray.plan.flow import details_of, flow, kept_share, per_problem
-from limo_ray.plan.replica import PassModel
-from limo_ray.plan.table import render
-from limo_ray.plan.warn import warnings
-
-QUICK = 4_000_000  # attempts simulated in all trials together: less than a minute
+from limo_ray.plan.assumptions import AssumedStage, EngineSpeed, MeasuredStage, factors
+from limo_ray.plan.cluster import Allocation, allocate, device, gpus
+from limo_ray.plan.config import PlanConfig, StageAssumption
+from limo_ray.plan.forecast import PassForecast, SamplingForecast, forecast
+from limo_ray.plan.pilot import Pilot, calibrated, read
+from limo_ray.plan.report import Figures, render, warnings
+from limo_ray.sampling.passes import Pass
 
 
 @dataclass(slots=True)
 class Plan:
     config: PlanConfig
-    method: str
-    futures: list[Future]
-    findings: Findings
+    figures: Figures
+    warnings: list[str]
     took_s: float
 
     def summary(self) -> str:
         """The table, with warnings."""
-        return render(self.findings, self.config, self.method, self.took_s)
+        return render(self.figures, self.warnings, self.config, self.took_s)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON: of arrays the median over the trials and the interval."""
+        tail = (1 - self.config.interval) / 2
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, np.ndarray):
+                median, low, high = np.quantile(value, [0.5, tail, 1 - tail]).tolist()
+                return {"median": median, "low": low, "high": high}
+            if isinstance(value, dict):
+                return {name: plain(each) for name, each in value.items()}
+            return [plain(each) for each in value] if isinstance(value, list) else value
+
+        return {**plain(self.figures), "warnings": self.warnings}
+
+
+@dataclass(slots=True)
+class Inputs:
+    """What a plan stands on."""
+
+    passes: list[Pass]
+    allocations: list[Allocation]
+    stages: dict[str, AssumedStage | MeasuredStage]
+    pilot: Pilot
+
+
+def gather(config: PlanConfig) -> Inputs:
+    """What a pilot measured goes before what is assumed.
+
+    Raises ValueError for an engine that fits nowhere, and for a pilot without attempts.
+    """
+    assume, on = config.assume, device(config.cluster)
+    passes = passes_of(config, on, identify=False)
+    teacher = assume.stages.get("teacher") or StageAssumption()
+    assumed = {
+        stage.name: AssumedStage(
+            assume.stages.get(stage.name, teacher), stage.sampling.max_tokens,
+            assume.odds_error, assume.tokens_error,
+        )
+        for one in passes for stage in one.stages
+    }  # fmt: skip
+    pilot = read(config, on, assumed) if config.pilot else Pilot()
+    return Inputs(passes, allocate(passes, config.cluster), assumed | pilot.stages, pilot)
 
 
 def plan(config: PlanConfig, _: str = "cpu") -> Plan:
-    """Draws the futures, and writes them as JSON if asked.
+    """Forecasts the job, and writes the plan as JSON if asked.
 
-    Raises ValueError for a cluster that cannot hold an engine, and for a pilot that tells nothing.
+    Raises ValueError as `gather`, and for an engine of whose speed nothing is known.
     """
-    started = time.time()
-    base = basis(config)
-    central = base.models(None)
-    method = config.method if config.method != "auto" else choose(base, central)
-    rng = np.random.default_rng(config.seed)
-    wanted = base.wanted()
-    live = round(config.pool_rows * base.live[0] / sum(base.live))
-    details = details_of(central, max(1, live), wanted) if method == "flow" else []
-    futures = []
-    for trial in range(config.trials):
-        models = base.models(rng)
-        problems = max(1, round(config.pool_rows * rng.beta(*base.live)))
-        overlap = config.difficulty.overlap
-        if method == "events":
-            outcome = simulate(
-                models, problems, wanted=wanted, overlap=overlap, seed=config.seed + trial,
-                account=wanted > 0,
-            )  # fmt: skip
-        else:
-            outcome = flow(
-                models, details, central, problems, wanted=wanted, overlap=overlap, rng=rng
+    started, rng = time.time(), np.random.default_rng(config.seed)
+    inputs, assume, trials = gather(config), config.assume, config.trials
+    manifest, cores = inputs.pilot.manifest, _pool_cores(config)
+    live = (assume.live_share * assume.live_worth, (1 - assume.live_share) * assume.live_worth)
+    pool_s = assume.pool_s
+    if manifest:
+        left, rows = manifest["counts"]["pool"], manifest["counts"]["input"]
+        live = (left + 0.5, rows - left + 0.5)
+        reading = rows / assume.rows_per_s / max(1, manifest["machine"]["cpus"])
+        pool_s = max(0.0, manifest["seconds_by_step"]["pool"] - reading)
+    pool_s += config.pool_rows / assume.rows_per_s / cores
+    problems = np.maximum(1, (config.pool_rows * rng.beta(*live, trials)).round()).astype(int)
+    passes = []
+    for one, allocation in zip(inputs.passes, inputs.allocations, strict=True):
+        speed, error = _speed(config, one, allocation, inputs.pilot)
+        passes.append(
+            PassForecast(
+                one.stages, [inputs.stages[s.name].sample(rng, trials) for s in one.stages],
+                allocation, speed.times(factors(rng, error, trials)), config.sampler,
+                round(float(np.median(problems))), rng,
             )
-        futures.append(_future(base, problems, outcome))
-    found = figures(base, futures)
-    found.warnings = [*base.notes, *warnings(base, central, futures)]
-    result = Plan(config, method, futures, found, time.time() - started)
+        )  # fmt: skip
+    groups = len(config.sources) if config.difficulty.per == "source" else 1
+    wanted = config.difficulty.stop_after_kept * groups
+    overlap = config.difficulty.overlap
+    sampling = forecast(passes, problems, wanted=wanted, overlap=overlap, rng=rng)
+    notes = inputs.pilot.notes
+    if wanted and config.difficulty.per != "all":
+        notes.append(
+            f"stop_after_kept counts per {config.difficulty.per}: planned as one target, as if all "
+            "groups were alike"
+        )
+    found = _figures(config, inputs.pilot, problems, passes, sampling, pool_s)
+    found["reached"] = float(sampling.reached.mean()) if wanted else None
+    notes += warnings(config, problems, passes, found["reached"], wanted)
+    result = Plan(config, found, notes, time.time() - started)
     if config.out:
         Path(config.out).parent.mkdir(parents=True, exist_ok=True)
-        Path(config.out).write_text(json.dumps(found.as_dict(), indent=2) + "\n")
+        Path(config.out).write_text(json.dumps(result.as_dict(), indent=2) + "\n")
     return result
 
 
-def choose(base: Basis, central: list[PassModel]) -> str:
-    """events where all trials together are quick, else flow."""
-    share = math.prod(kept_share(model) for model in central)
-    problems = base.config.pool_rows * base.live[0] / sum(base.live)
-    if wanted := base.wanted():
-        problems = min(problems, 2 * wanted / max(share, 1e-12) + _held(central))
-    attempts = 0.0
-    for model in central:
-        attempts += problems * sum(one.reach * one.attempts for one in per_problem(model))
-        problems *= kept_share(model)
-    return "events" if attempts * base.config.trials < QUICK else "flow"
+def _speed(
+    config: PlanConfig, one: Pass, allocation: Allocation, pilot: Pilot
+) -> tuple[EngineSpeed, float]:
+    """With the factor by which it may be off."""
+    name, engine = one.engine_name, one.engine
+    assumed = config.assume.speeds.get(name) or config.assume.models.get(engine.model)
+    if assumed is None:
+        raise ValueError(
+            f"assume.speeds.{name}: nothing is known of the speed of {engine.model}: name "
+            f"assume.speeds.{name}.one, .full and .start_s"
+        )
+    try:
+        speed = EngineSpeed.of(assumed, engine.max_num_seqs)
+    except ValueError as error:
+        raise ValueError(f"assume.speeds.{name}: {error}") from None
+    if name not in pilot.tokens_per_s:
+        return speed, config.assume.speed_error
+    measured = calibrated(pilot, one.stages, allocation, speed, config.sampler)
+    return measured, config.assume.measured_speed_error
 
 
-def _held(models: list[PassModel]) -> int:
-    return sum(model.replicas * model.batch * model.batches for model in models)
+def _pool_cores(config: PlanConfig) -> float:
+    """Cores for the pool's steps: those of nodes without GPUs, or of all if there are none."""
+    nodes = [node for node in config.cluster.nodes.values() if node.count]
+    own = [node for node in nodes if not node.gpus] or nodes
+    return max(1.0, sum(node.cpus * node.count for node in own))
 
 
-def _future(base: Basis, problems: int, outcome: Outcome) -> Future:
-    config = base.config
-    per_second = config.assume.rows_per_s * pool_cores(config.cluster)
-    pool_s = base.pool_s + config.pool_rows / per_second
-    seconds = config.assume.job_s + pool_s + outcome.seconds
-    overlap = config.difficulty.overlap
-    begins = [0.0] + [0.0 if overlap else one.ended for one in outcome.passes[:-1]]
-    spans = [one.ended - begin for begin, one in zip(begins, outcome.passes, strict=True)]
-    money = cost(config.cluster, base.places, spans, pool_s, seconds)
-    return Future(problems, outcome, pool_s, seconds, spans, money)
+def _figures(
+    config: PlanConfig, pilot: Pilot, problems: np.ndarray, passes: list[PassForecast],
+    sampling: SamplingForecast, pool_s: float,
+) -> Figures:  # fmt: skip
+    """Nodes that are there all the time (start_s=0) cost as long as the job takes, others while
+    they are used."""
+    assume, nodes = config.assume, config.cluster.nodes.values()
+    stages, engines = [], []
+    for one in passes:
+        own = one.allocation
+        price = own.node.price_per_hour * own.nodes if own.node.start_s else 0.0
+        for stage in one.results:
+            share = stage.tokens / np.maximum(1, sum(each.tokens for each in one.results))
+            hours = share * (one.end - one.begin) / 3600
+            size = stage.tokens * assume.bytes_per_token + stage.attempts * assume.bytes_per_attempt
+            stages.append({
+                "name": stage.stage.name, "engine": own.name, "budget": stage.stage.rule.budget,
+                "basis": "pilot" if stage.stage.name in pilot.stages else "assumed",
+                "problems": stage.problems, "kept": stage.kept, "attempts": stage.attempts,
+                "tokens": stage.tokens, "gpu_hours": gpus(own.engine) * own.replicas * hours,
+                "bytes": size, "cost": price * hours,
+            })  # fmt: skip
+        engines.append({
+            "name": own.name, "node_type": own.node_type, "nodes": own.nodes,
+            "replicas": own.replicas, "max_replicas": own.engine.max_replicas, "busy": one.busy,
+            "full_s": one.work_s, "span_s": one.end - one.begin, "preemptions": one.preemptions,
+            "within": one.within / np.maximum(1, one.done),
+        })  # fmt: skip
+    seconds = assume.job_s + pool_s + sampling.seconds
+    hourly = [(node, node.count * node.price_per_hour / 3600) for node in nodes]
+    pool_cost = sum(p * (pool_s + n.start_s) for n, p in hourly if n.start_s and not n.gpus)
+    standing_cost = sum(price for node, price in hourly if not node.start_s) * seconds
+    pool_bytes = config.pool_rows * assume.bytes_per_row
+    found: Figures = {
+        "rows": config.pool_rows, "live": problems, "sampled": sampling.sampled,
+        "kept": sampling.kept, "pool_s": pool_s, "pool_bytes": pool_bytes, "pool_cost": pool_cost,
+        "sampling_s": sampling.seconds, "seconds": seconds, "standing_cost": standing_cost,
+        "stages": stages, "engines": engines,
+    }  # fmt: skip
+    for name in ("attempts", "tokens", "gpu_hours", "bytes", "cost"):
+        found[name] = sum(stage[name] for stage in stages)
+    found["bytes"] += pool_bytes
+    found["cost"] += pool_cost + standing_cost
+    return found
 
 
 def outline(config: PlanConfig, _: str = "cpu") -> str:
     """What would be planned, for --dry-run: the curation, and where its engines go."""
-    base = basis(config)
+    inputs = gather(config)
     lines = [curation(config, device(config.cluster)), "cluster"]
-    for share in base.places:
+    for own in inputs.allocations:
         lines.append(
-            f"  {share.engine}: {share.replicas} of at most {share.wanted} replica(s) on "
-            f"{share.nodes:.4g} node(s) of kind {share.kind}"
+            f"  {own.name}: {own.replicas} of at most {own.engine.max_replicas} replica(s) on "
+            f"{own.nodes:.4g} node(s) of type {own.node_type}"
         )
-    lines += [f"  {stage}: {belief.basis}" for stage, belief in base.stages.items()]
+    for name in inputs.stages:
+        lines.append(f"  {name}: {'pilot' if name in inputs.pilot.stages else 'assumed'}")
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """What a stop rule does to problems of a given pass rate, exactly: no attempt is simulated.
 
-The sampler draws just what one-by-one sampling would (sampling.StopRule.room), so the number of
+The sampler starts only attempts that one-by-one sampling would (`StopRule.room`), so the number of
 attempts at a problem is the time at which a walk over (finished, correct) reaches a decision. Its
 distribution follows by going through those states once, for all pass rates together.
 """
@@ -12,9 +12,8 @@ import numpy as np
 from limo_ray.sampling.stop_rule import Decision, StopRule
 
 CLASSES = 160
-_edges = np.sin(np.linspace(0, np.pi / 2, CLASSES + 1)) ** 2
-EDGES = _edges
-RATES = (_edges[1:] + _edges[:-1]) / 2
+EDGES = np.sin(np.linspace(0, np.pi / 2, CLASSES + 1)) ** 2
+RATES = (EDGES[1:] + EDGES[:-1]) / 2
 """The pass rates (CLASSES,) that a problem may have: fine where budgets tell rates apart, near 0
 and near 1."""
 
@@ -35,34 +34,32 @@ def beta_weights(alpha: float, beta: float) -> np.ndarray:
 class Walk:
     """What becomes of a problem of each of the RATES; all arrays are (CLASSES,)."""
 
-    kept: np.ndarray  # probability that it is kept
     attempts: np.ndarray  # mean number
     squares: np.ndarray  # mean of the square of that number
     correct: np.ndarray  # mean number of correct ones
     decisions: dict[Decision, np.ndarray]  # probability of each
 
+    @property
+    def kept(self) -> np.ndarray:
+        return self.decisions[Decision.KEEP]
+
 
 def walk(rule: StopRule) -> Walk:
     """Goes through the states that a rule leaves undecided, from no attempt to the last."""
+    attempts, squares, correct = np.zeros((3, CLASSES))
     decisions = {decision: np.zeros(CLASSES) for decision in Decision}
-    attempts, squares, correct = np.zeros(CLASSES), np.zeros(CLASSES), np.zeros(CLASSES)
-    if (at_once := rule.decide(0, 0)) is not None:
-        decisions[at_once] += 1
-        return Walk(decisions[Decision.KEEP], attempts, squares, correct, decisions)
-    now = {0: np.ones(CLASSES)}  # correct so far -> probability of being undecided there
-    for finished in range(1, rule.budget + 1):
-        after: dict[int, np.ndarray] = {}
-        for count, chance in now.items():
-            after[count + 1] = after.get(count + 1, 0) + chance * RATES
-            after[count] = after.get(count, 0) + chance * (1 - RATES)
-        now = {}
-        for count, chance in after.items():
+    reached = {0: np.ones(CLASSES)}  # correct so far -> probability of being there
+    for finished in range(rule.budget + 1):
+        following: dict[int, np.ndarray] = {}
+        for count, chance in reached.items():
             decision = rule.decide(count, finished)
             if decision is None:
-                now[count] = chance
-                continue
-            decisions[decision] += chance
-            attempts += finished * chance
-            squares += finished**2 * chance
-            correct += count * chance
-    return Walk(decisions[Decision.KEEP], attempts, squares, correct, decisions)
+                following[count + 1] = following.get(count + 1, 0) + chance * RATES
+                following[count] = following.get(count, 0) + chance * (1 - RATES)
+            else:
+                decisions[decision] += chance
+                attempts += finished * chance
+                squares += finished**2 * chance
+                correct += count * chance
+        reached = following
+    return Walk(attempts, squares, correct, decisions)

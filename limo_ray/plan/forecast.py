@@ -1,0 +1,253 @@
+"""What sampling takes on a cluster: arithmetic over samples of the assumptions, no simulation.
+
+1. Attempts at a problem follow exactly from its pass rate and its stop rule (`stop_rule_math`),
+   since the sampler starts only attempts that one-by-one sampling would. Speculative attempts (on
+   idle slots, at most `sampler.speculative_share`) are left out.
+2. Replicas of an engine are alike, and full while problems are at hand; the end is in `tail`.
+3. Engines that follow one another are a line: each is done when its own work is done, or shortly
+   after the one before it.
+
+The referee in tests/plan runs the real scheduler. All arrays are (trials,).
+"""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from limo_ray.plan.assumptions import EngineSpeed, StageSamples
+from limo_ray.plan.cluster import Allocation
+from limo_ray.plan.stop_rule_math import walk
+from limo_ray.plan.tail import chains, drain
+from limo_ray.sampling.batching import MAX_QUEUED_BLOCKS, batch_sizes
+from limo_ray.sampling.config import SamplerConfig
+from limo_ray.sampling.stages import Stage
+
+HALT_S = 1.0  # until all samplers have heard that enough is kept (coordinator_link.REPORT_S)
+
+
+@dataclass(slots=True)
+class StageForecast:
+    stage: Stage
+    problems: np.ndarray
+    kept: np.ndarray
+    attempts: np.ndarray
+    """Finished, and in the log."""
+    tokens: np.ndarray
+
+
+class PassForecast:
+    """The stages on one engine: what they do, and when."""
+
+    begin: np.ndarray
+    """Second in which it asks for its nodes."""
+    ready: np.ndarray
+    """Second in which its engines decode."""
+    end: np.ndarray
+    """Second in which it has no more work."""
+    within: np.ndarray
+    """Problems that come to it and count as sampled."""
+    done: np.ndarray
+    """Problems that it works at."""
+    preemptions: np.ndarray
+    batch_s: np.ndarray
+    """Seconds that a batch takes if it is alone."""
+
+    def __init__(
+        self, stages: list[Stage], samples: list[StageSamples], allocation: Allocation,
+        speed: EngineSpeed, sampler: SamplerConfig, total: int, rng: np.random.Generator,
+    ) -> None:  # fmt: skip
+        """`total`: problems, where the sampler knows of them; 0 for very many."""
+        self.stages, self.samples, self.allocation = stages, samples, allocation
+        self.speed, self.sampler, self.rng = speed, sampler, rng
+        engine, self.replicas = allocation.engine, allocation.replicas
+        scale = engine.min_replicas, engine.max_replicas
+        rules = [stage.rule for stage in stages]
+        self.batch, self.batches = batch_sizes(engine.max_num_seqs, *scale, total, rules)
+        self.share = np.ones(samples[0].rates.shape[1])
+        """Of the problems that come, those that go on."""
+        self.each: list[StageForecast] = []
+        """By stage, the mean for each problem that comes to the pass."""
+        self.tokens, self.variance = np.zeros_like(self.share), np.zeros_like(self.share)
+        for stage, sample in zip(stages, samples, strict=True):
+            path, reach = walk(stage.rule), self.share
+            attempts, correct = path.attempts @ sample.rates, path.correct @ sample.rates
+            other = attempts - correct
+            tokens = correct * sample.correct.mean(axis=0) + other * sample.other.mean(axis=0)
+            squares = (path.squares @ sample.rates) * (tokens / np.maximum(attempts, 1e-9)) ** 2
+            squares += correct * sample.correct.var(axis=0) + other * sample.other.var(axis=0)
+            self.share = reach * (path.kept @ sample.rates if stage.gate else 1)
+            self.each.append(
+                StageForecast(stage, reach, self.share, reach * attempts, reach * tokens)
+            )
+            self.tokens += reach * tokens
+            self.variance += reach * squares - (reach * tokens) ** 2
+        self.tokens = np.maximum(self.tokens, 1e-9)
+        self.ticks, self.chain_tokens = chains(stages, samples, rng)
+        self.chain_tokens *= self.tokens / self.chain_tokens.mean(axis=0)
+        # A batch leaves, and another one comes, when its last problem is decided.
+        chances = np.diff(np.linspace(0, 1, len(self.ticks) + 1) ** self.batch)
+        batch_ticks = chances @ np.sort(self.ticks, axis=0)
+        held = self.batch * self.batches * self.tokens / batch_ticks
+        self.slots = np.minimum(engine.max_num_seqs, held)
+        self.rate = self.slots / speed.step(self.slots)
+        """Tokens per second of a replica while problems are at hand."""
+        self.full_rate = engine.max_num_seqs / speed.step(engine.max_num_seqs)
+        self.delay_s = speed.step(self.slots) * (batch_ticks - self.ticks.mean(axis=0) / 2)
+        # A sequence that is cut off was found by its length, and is anywhere in it; what has fewer
+        # than partial_tokens by then is lost.
+        lengths = np.concatenate([np.vstack([each.correct, each.other]) for each in samples])
+        short = np.minimum(lengths, sampler.partial_tokens or math.inf)
+        self.unfinished = self.slots * (lengths**2).mean(axis=0) / lengths.mean(axis=0) / 2
+        self.lost_each = self.slots * (short**2).mean(axis=0) / lengths.mean(axis=0) / 2
+
+    @property
+    def held(self) -> int:
+        """Problems that its replicas hold at once."""
+        return self.replicas * self.batches * self.batch
+
+    def rows_ahead(self, following: "PassForecast") -> int:
+        """Problems that wait for the following engine before this one is held back."""
+        return MAX_QUEUED_BLOCKS * (self.batch + following.batch)
+
+    def work(
+        self, within: np.ndarray, done: np.ndarray, pool: np.ndarray, begin: np.ndarray,
+        before: "PassForecast | None",
+    ) -> None:  # fmt: skip
+        """When the problems are decided.
+
+        Args:
+            within: problems that come to the pass and count as sampled.
+            done: problems that it has to do.
+            pool: problems that would come to it without a target.
+            begin: second in which it asks for its nodes.
+            before: the pass that its problems come from meanwhile, if there is one.
+        """
+        node, flush_s = self.allocation.node, self.sampler.flush_s / 2
+        self.within, self.done, self.begin = within, done, begin
+        own, available = done / self.replicas, pool / self.replicas
+        # with a target the rest of the last keeper's batch is waited for
+        own = np.clip(own + np.where(done < pool, self.batch / 2, 0), 1e-9, available + 1e-9)
+        chain = self.ticks, self.chain_tokens
+        full_s, tail_s = drain(*chain, own, available, self.slots, self.speed, self.replicas)
+        single = np.minimum(own, self.batch)
+        alone = drain(*chain, single, single, self.slots, self.speed, 1)
+        self.batch_s = alone[0] + alone[1] + flush_s
+        arrival = before.ready + before.batch_s if before else begin
+        self.ready = np.maximum(begin + node.start_s, arrival) + self.speed.start_s
+        # More tokens than the mean take longer, and so do preemptions.
+        chance = self.rng.normal(size=len(own)) * np.sqrt(self.variance / np.maximum(done, 1))
+        self.luck = np.maximum(0.1, 1 + chance / self.tokens)
+        often = node.preemptions_per_hour / 3600
+        seconds = self.luck * full_s / self._useful(often) + tail_s
+        busy = np.maximum(seconds, before.end - self.ready) if before else seconds
+        exposure = math.ceil(self.allocation.nodes) * busy
+        self.preemptions = self.rng.poisson(often * exposure)
+        self.useful = self._useful(self.preemptions / exposure)
+        self.problems_per_s = self.replicas * self.rate * self.useful / self.tokens / self.luck
+        self.tail_s = self.luck * tail_s + flush_s
+        self.end = self.ready + self.luck * full_s / self.useful + self.tail_s
+        if before:
+            self.end = np.maximum(self.end, before.end + self.batch_s)
+        self.cut = np.zeros(len(own))
+
+    def _useful(self, often: float | np.ndarray) -> np.ndarray:
+        """Share of the time that decodes what is not lost, with preemptions per node and second.
+
+        A node may go again while it starts.
+        """
+        start_s = self.allocation.node.start_s + self.speed.start_s
+        kept = np.maximum(0.01, 1 - often * self.lost_each / self.rate)
+        return np.asarray(np.exp(-often * start_s) * kept)
+
+    def possible(self, stop: np.ndarray, delay_s: float | np.ndarray = 0.0) -> np.ndarray:
+        """Problems that it gets through until a second."""
+        return self.problems_per_s * np.maximum(0, stop - self.ready - delay_s)
+
+    def stop(self, at: np.ndarray, first: bool) -> None:
+        """The job stops at a second (0: it does not), with completions unfinished."""
+        end = self.ready + self.done / self.problems_per_s + self.tail_s
+        self.end = np.where(at > 0, np.minimum(at, end) if first else at, self.end)
+        self.cut = np.where((at > 0) & (end > at), self.unfinished * self.replicas / self.tokens, 0)
+
+    @property
+    def results(self) -> list[StageForecast]:
+        """What the stages come to."""
+        done = np.maximum(np.minimum(self.within, self.done), self.done - self.cut)
+        return [
+            StageForecast(
+                each.stage, done * each.problems, done * each.kept,
+                done * each.attempts * self.luck, done * each.tokens * self.luck,
+            )
+            for each in self.each
+        ]  # fmt: skip
+
+    @property
+    def work_s(self) -> np.ndarray:
+        """Seconds that its work takes with all slots busy."""
+        return self.done * self.tokens * self.luck / self.full_rate / self.replicas
+
+    @property
+    def busy(self) -> np.ndarray:
+        """Share of its slots that decode, while the engine is up."""
+        return np.minimum(1, self.work_s / np.maximum(1e-9, self.end - self.ready))
+
+
+@dataclass(slots=True)
+class SamplingForecast:
+    seconds: np.ndarray
+    sampled: np.ndarray
+    """Problems up to the last keeper wanted, or all."""
+    kept: np.ndarray
+    reached: np.ndarray
+    """Whether there was a target and it was reached."""
+
+
+def forecast(
+    passes: list[PassForecast], problems: np.ndarray, *, wanted: int = 0, overlap: bool = True,
+    rng: np.random.Generator,
+) -> SamplingForecast:  # fmt: skip
+    """Forecasts a sampling job; what each pass does is then in the passes.
+
+    Args:
+        problems: (trials,) in the pool.
+        wanted: keepers that end the job; 0 for none.
+        overlap: see DifficultyConfig.overlap.
+    """
+    share = np.prod([one.share for one in passes], axis=0)
+    sampled = problems
+    if wanted:
+        sampled = wanted + rng.negative_binomial(wanted, np.maximum(share, 1e-9))
+    reached = (wanted > 0) & (sampled <= problems)
+    sampled = np.minimum(sampled, problems)
+    within, pool, end = sampled, problems, np.zeros(len(problems))
+    before = None
+    for one in passes:
+        # without overlap the target counts when only the last engine is left
+        stops = reached & (overlap or one is passes[-1])
+        one.work(within, np.where(stops, within, pool), pool, end * (not overlap), before)
+        passed = rng.binomial(within, one.share)
+        pool = passed + rng.binomial(pool - within, one.share)
+        within, end, before = passed, one.end, one if overlap else None
+    stop = (end + HALT_S) * reached
+    if wanted:
+        _work_until(passes if overlap else passes[-1:], stop, problems)
+    kept = np.where(reached, wanted, passed)
+    return SamplingForecast(np.maximum(end, stop), sampled, kept, reached)
+
+
+def _work_until(passes: list[PassForecast], stop: np.ndarray, arriving: np.ndarray) -> None:
+    """What engines do beyond the last keeper until the job stops (0: it does not)."""
+    for one in passes:
+        done = np.clip(one.possible(stop), one.within, arriving)
+        one.done = np.where(stop > 0, done, one.done)
+        left = np.clip(one.possible(stop, one.delay_s), one.within, arriving)
+        arriving = left * one.share
+    for one, following in reversed(list(itertools.pairwise(passes))):
+        # what waits, what the following engine holds, and half of what this one holds meanwhile
+        ahead = one.rows_ahead(following) + following.held + one.held / 2
+        most = np.maximum(one.within, following.done / np.maximum(one.share, 1e-12) + ahead)
+        one.done = np.where(stop > 0, np.minimum(one.done, most), one.done)
+    for one in passes:
+        one.stop(stop, first=one is passes[0])
