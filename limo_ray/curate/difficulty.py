@@ -193,7 +193,7 @@ def _read_logs(
         attempt_log = AttemptLog(store, fingerprint)
         attempt_log.compact()
         index = attempt_log.read_index()
-        if reverify(pool, attempt_log, config.sampler.judge, index):
+        if reverify(pool, attempt_log, config.sampler.judge, index, config.sampler.code):
             index = index.with_rows_of(attempt_log.read_index(skip=index.parts))
         if config.difficulty.overlap:  # else a later pass may find what an earlier one sampled
             ray.get(coordinator.offer_index.remote(fingerprint, [ray.put(index)]))

@@ -58,7 +58,7 @@ async def ask(
 
     verifier = Verifier(
         workers=config.sampler.verify_workers, timeout_s=config.sampler.verify_timeout_s,
-        judge=config.sampler.judge,
+        judge=config.sampler.judge, code=config.sampler.code,
     )  # fmt: skip
 
     def facts() -> dict[str, Any]:

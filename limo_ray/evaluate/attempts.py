@@ -29,7 +29,7 @@ from limo_ray.sampling.reverify import Answers, reverify_here
 from limo_ray.sampling.stages import Stage
 from limo_ray.sampling.stop_rule import StopRule
 from limo_ray.storage.store import Store
-from limo_ray.verify import Health, JudgeConfig, judge_key
+from limo_ray.verify import CodeConfig, Health, JudgeConfig, judge_key
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def draw(one: Contestant, tasks: list[Task], store: Store, config: EvaluateConfi
     for fingerprint in {stage.fingerprint for stage in planned}:
         attempts = AttemptLog(store, fingerprint)
         attempts.compact()
-        settle(everything, attempts, judge)
+        settle(everything, attempts, judge, config.sampler.code)
     missing = _missing(planned, problems, store, judge)
     asked = sum(stage.rule.budget * len(stage.only) for stage in planned)
     if missing:
@@ -109,11 +109,13 @@ def draw(one: Contestant, tasks: list[Task], store: Store, config: EvaluateConfi
             asyncio.run(asking.ask(one, missing, store, config))
         # a question with two gold answers was judged by the first
         for fingerprint in {stage.fingerprint for stage in planned}:
-            settle(everything, AttemptLog(store, fingerprint), judge)
+            settle(everything, AttemptLog(store, fingerprint), judge, config.sampler.code)
     return Drawn(len(missing), asked - len(missing), time.time() - begun)
 
 
-def settle(problems: Iterable[Problem], attempts: AttemptLog, judge: JudgeConfig) -> None:
+def settle(
+    problems: Iterable[Problem], attempts: AttemptLog, judge: JudgeConfig, code: CodeConfig
+) -> None:
     """Judges logged attempts again whose verdict is missing under a problem's gold answer."""
     index = attempts.read_index()
     if not len(index):
@@ -127,7 +129,7 @@ def settle(problems: Iterable[Problem], attempts: AttemptLog, judge: JudgeConfig
             place[problem.id] = (problem.answer, problem.domain, problem.question)
     for answers in rounds:
         log.info("judging the logged attempts at %d items again", len(answers))
-        reverify_here(attempts, answers, judge)
+        reverify_here(attempts, answers, judge, code)
 
 
 def _missing(

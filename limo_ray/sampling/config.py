@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from limo_ray.verify import JudgeConfig
+from limo_ray.verify import CodeConfig, JudgeConfig
 
 
 @dataclass(kw_only=True, slots=True)
@@ -17,6 +17,8 @@ class SamplerConfig:
     """Seconds that one check may take before it is killed (verdict TIMEOUT)."""
     max_error_share: float = 0.05
     """The job stops when more than this share of all verdicts are TIMEOUT or ERROR."""
+    code: CodeConfig = field(default_factory=CodeConfig)
+    """The sandbox that programs of the domain `code` run in."""
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     """A model that is asked before an answer in words is called wrong; off without a url."""
     max_engine_deaths: int = 3

@@ -18,7 +18,7 @@ from limo_ray.attempts.log import AttemptLog, LogWriter
 from limo_ray.attempts.parts import Broken, Gone, Part, read, visit
 from limo_ray.core.records import ATTEMPT, Attempt, Verdict
 from limo_ray.storage.store import Store, scan
-from limo_ray.verify import JudgeConfig, Verifier, final_verdict, judge_key
+from limo_ray.verify import CodeConfig, JudgeConfig, Verifier, final_verdict, judge_key
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,11 @@ Answers = dict[str, tuple[str, str, str]]  # by problem id: gold answer, domain,
 
 
 def reverify(
-    pool: Store, attempt_log: AttemptLog, judge: JudgeConfig, index: AttemptIndex | None = None
+    pool: Store,
+    attempt_log: AttemptLog,
+    judge: JudgeConfig,
+    index: AttemptIndex | None = None,
+    code: CodeConfig | None = None,
 ) -> int:
     """Verifies the log's stale attempts at the pool's live problems; returns how many there were.
 
@@ -36,6 +40,7 @@ def reverify(
         attempt_log: its parts are read by Ray tasks, which write new ones.
         judge: asked about answers in words, if it is on.
         index: of the log, if the caller has it already.
+        code: the sandbox of programs.
     """
     index = attempt_log.read_index() if index is None else index
     if not len(index):
@@ -51,16 +56,18 @@ def reverify(
     answers = ray.put(stale)
 
     def in_tasks(names: list[str]) -> list[Part[int] | Gone | Broken]:
-        return ray.get([remote.remote(attempt_log, name, answers, judge) for name in names])
+        return ray.get([remote.remote(attempt_log, name, answers, judge, code) for name in names])
 
     return _reverified(attempt_log, in_tasks)
 
 
-def reverify_here(attempt_log: AttemptLog, answers: Answers, judge: JudgeConfig) -> int:
+def reverify_here(
+    attempt_log: AttemptLog, answers: Answers, judge: JudgeConfig, code: CodeConfig | None
+) -> int:
     """Verifies the log's stale attempts at these problems in this process; returns how many."""
     return _reverified(
         attempt_log,
-        lambda names: [reverify_part(attempt_log, name, answers, judge) for name in names],
+        lambda names: [reverify_part(attempt_log, name, answers, judge, code) for name in names],
     )
 
 
@@ -97,7 +104,11 @@ def _stale(live: pa.RecordBatch, index: AttemptIndex, judge: JudgeConfig) -> Ans
 
 
 def reverify_part(
-    attempt_log: AttemptLog, name: str, answers: Answers, judge: JudgeConfig
+    attempt_log: AttemptLog,
+    name: str,
+    answers: Answers,
+    judge: JudgeConfig,
+    code: CodeConfig | None,
 ) -> Part[int] | Gone | Broken:
     """Verifies one part's stale attempts again; the content that it returns is how many."""
     wanted = pa.array(list(answers))
@@ -111,7 +122,7 @@ def reverify_part(
         return part
     table = part.content
     writer = LogWriter(attempt_log)
-    with Verifier(judge=judge) as verifier:
+    with Verifier(judge=judge, code=code) as verifier:
         for row in table.to_pylist():
             answer, domain, question = answers[row["problem_id"]]
             key = judge_key(answer, domain, judge)

@@ -68,8 +68,9 @@ class Sampler:
         self.scheduler = Scheduler(stages, config.speculative_share)
         self.totals = Totals(stages)
         self.verifier = Verifier(
-            workers=config.verify_workers, timeout_s=config.verify_timeout_s, judge=config.judge
-        )
+            workers=config.verify_workers, timeout_s=config.verify_timeout_s,
+            judge=config.judge, code=config.code,
+        )  # fmt: skip
         self.health = Health(max_error_share=config.max_error_share)
         self.slots = EngineSlots(engine, config.max_engine_deaths, self.wake.set)
         self.link = CoordinatorLink(

@@ -13,6 +13,7 @@ from limo_ray.verify.domains import DOMAINS, easy, extract, hard, show, unverifi
 from limo_ray.verify.health import Health, final_verdict
 from limo_ray.verify.judge import JudgeConfig
 from limo_ray.verify.process_pool import Judged, Verifier
+from limo_ray.verify.program_runner import CodeConfig
 
 # Part of the judge's fingerprint: raise it whenever a verdict or an extracted answer can change.
 VERSION = "2"
@@ -20,6 +21,7 @@ VERSION = "2"
 __all__ = [
     "DOMAINS",
     "VERSION",
+    "CodeConfig",
     "Health",
     "JudgeConfig",
     "Judged",

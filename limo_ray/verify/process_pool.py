@@ -12,6 +12,7 @@ the owner is gone, and forks again within milliseconds, with sympy already impor
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import queue
@@ -27,8 +28,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple, Self
 
 from limo_ray.core.records import Verdict
+from limo_ray.verify import code as programs
 from limo_ray.verify.domains import easy, extract
 from limo_ray.verify.judge import Judge, JudgeConfig
+from limo_ray.verify.program_runner import CodeConfig
 
 START_S = 120.0  # a worker that is not ready after this (imports on a busy machine) has failed
 REMEMBERED = 1_000  # characters of an extracted answer; verdicts on longer ones are not kept
@@ -48,7 +51,8 @@ class Verifier:
 
     Use it as a context manager, from any thread, from asyncio, inside Ray tasks and actors. The
     last `cache` verdicts are kept, by (answer, extracted answer, domain). Where `judge` names an
-    endpoint, `judge` and `averify` ask it before they call an answer in words WRONG.
+    endpoint, `judge` and `averify` ask it before they call an answer in words WRONG. A machine
+    that lacks the walls which `code` asks for refuses the domain `code` with a VerificationError.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class Verifier:
         memory_mb: int = 2048,
         cache: int = 200_000,
         judge: JudgeConfig | None = None,
+        code: CodeConfig | None = None,
     ) -> None:
         if workers < 1:
             raise ValueError(f"workers must be at least 1, got {workers}")
@@ -67,6 +72,7 @@ class Verifier:
         self.workers = workers
         self.timeout_s = timeout_s
         self.memory_mb = memory_mb
+        self.code = code or CodeConfig()
         self._judge = Judge(judge) if judge and judge.url else None
         self._size = cache
         self._cache: OrderedDict[tuple[str, str, str], Verdict] = OrderedDict()
@@ -206,13 +212,15 @@ class Verifier:
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(self.workers, "verifier")
                 for _ in range(self.workers):
-                    self._idle.put(_Worker(self.timeout_s, self.memory_mb))
+                    self._idle.put(_Worker(self.timeout_s, self.memory_mb, self.code))
             return self._threads
 
     def _submit(self, answer: str, extracted: str, domain: str) -> Future[Verdict]:
         return self._pool().submit(self._work_out, answer, extracted, domain)
 
     def _work_out(self, answer: str, extracted: str, domain: str) -> Verdict:
+        if domain == "code":
+            programs.check(self.code)
         with self._borrowed() as worker:
             verdict = worker.judge(answer, extracted, domain)
         if verdict is not Verdict.ERROR:
@@ -235,9 +243,10 @@ class Verifier:
 class _Worker:
     """One supervisor process, started when first needed and again when it died."""
 
-    def __init__(self, timeout_s: float, memory_mb: int) -> None:
+    def __init__(self, timeout_s: float, memory_mb: int, code: CodeConfig) -> None:
         self.timeout_s = timeout_s
         self.memory_mb = memory_mb
+        self.code = code
         self.process: subprocess.Popen[bytes] | None = None
         self.owes = False  # a reply that came too late to be waited for
 
@@ -248,7 +257,10 @@ class _Worker:
         self.kill()
         for _ in range(2):  # one that is killed from outside while it starts is started again
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "limo_ray.verify.worker", str(self.memory_mb)],
+                [
+                    sys.executable, "-m", "limo_ray.verify.worker", str(self.memory_mb),
+                    json.dumps(dataclasses.asdict(self.code)),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 bufsize=0,
@@ -257,7 +269,7 @@ class _Worker:
                     "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),
                 },
                 start_new_session=True,  # a Ctrl-C is for the owner, which then closes its workers
-            )
+            )  # fmt: skip
             reply = self._reply(START_S)
             if reply == "ready":
                 return

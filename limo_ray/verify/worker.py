@@ -1,4 +1,6 @@
-"""The verifier's worker process: `python -m limo_ray.verify.worker MEMORY_MB`, see `pool`.
+"""The verifier's worker process: `python -m limo_ray.verify.worker MEMORY_MB CODE`.
+
+CODE is the config of programs as JSON; `limo_ray.verify.process_pool` is the owner.
 
 It reads requests (4 bytes of length, then JSON [timeout_s, answer, extracted, domain]) and writes
 two lines for each: "started", then a verdict; or, where `extracted` is null, why the gold answer
@@ -19,7 +21,9 @@ import sys
 import time
 
 from limo_ray.core.records import Verdict
+from limo_ray.verify import code
 from limo_ray.verify.domains import FAILURES, hard, unverifiable
+from limo_ray.verify.program_runner import CodeConfig
 from limo_ray.verify.sandbox import die_with_parent, forbid
 
 CLEAN_UP_S = 0.4
@@ -204,4 +208,5 @@ def _ask(fork: Fork, request: bytes, limit_s: float, owner_pipe: int, owner: int
 
 
 if __name__ == "__main__":
+    code.use(CodeConfig(**json.loads(sys.argv[2])), checked=True)
     main(int(sys.argv[1]))
