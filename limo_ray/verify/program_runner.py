@@ -247,12 +247,18 @@ class _Run:
             os.close(fd)
             return False
         name = self.reading[fd]
+        searched = len(self.read[name])
         self.read[name] += data
         if len(self.read[name]) > OUTPUT:
             self.cut = True
-        while name == "report" and not self.cut and (end := self.read[name].find(b"\n")) >= 0:
+        while (
+            name == "report"
+            and not self.cut
+            and ((end := self.read[name].find(b"\n", searched)) >= 0)
+        ):
             line = bytes(self.read[name][:end])
             del self.read[name][: end + 1]
+            searched = 0
             self.cut = not self.each_line(line)
         return True
 
