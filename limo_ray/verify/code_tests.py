@@ -36,7 +36,7 @@ _NUMBERS = (int, float, complex, fractions.Fraction, decimal.Decimal)
 _JOINED = (str, bytes, list, tuple)
 # Names whose calls with literals are values that can be known outside.
 _BUILTINS = (set, frozenset, list, tuple, dict, float, int, complex, str, bytes, bytearray, range)
-_FUNCTIONS = (sorted, len, sum, min, max, abs, round, bool, chr, ord)
+_FUNCTIONS = (all, any, sorted, len, sum, min, max, abs, round, bool, chr, ord)
 _MAKERS: dict[str, Callable[..., Any]] = {made.__name__: made for made in _BUILTINS + _FUNCTIONS}
 _MAKERS |= {"Counter": collections.Counter, "OrderedDict": collections.OrderedDict}
 _MAKERS |= {"isclose": math.isclose, "deque": collections.deque}
@@ -135,18 +135,38 @@ class _Split:
         self.holes: list[str] = []
 
     def condition(self, node: ast.expr) -> ast.expr:
+        """The node as what is evaluated outside, down to what must be evaluated inside."""
+        value = self._pure(node)
+        if value is not None:
+            return value
+        return self._logical(node) or self._operand(node)
+
+    def _logical(self, node: ast.expr) -> ast.expr | None:
+        """Comparisons and what joins them; None for another node."""
         match node:
             case ast.BoolOp(op, values):
                 return ast.BoolOp(op, [self.condition(value) for value in values])
             case ast.UnaryOp(ast.Not(), operand):
                 return ast.UnaryOp(ast.Not(), self.condition(operand))
             case ast.Compare(left, ops, rights) if self._outside([left, *rights], ops):
-                compared = [self.operand(right) for right in [left, *rights]]
+                compared = [self.condition(right) for right in [left, *rights]]
                 return ast.Compare(compared[0], ops, compared[1:])
+            case ast.IfExp(test, body, orelse):
+                parts = [self.condition(part) for part in (test, body, orelse)]
+                return ast.IfExp(*parts)
+            case ast.Call(
+                ast.Name("all" | "any" as name), [ast.List(items) | ast.Tuple(items)], []
+            ):
+                if items and name in self.known and not _starred(items):
+                    joined = ast.And() if name == "all" else ast.Or()
+                    return ast.BoolOp(joined, [self.condition(item) for item in items])
+            case ast.Call(ast.Name("bool"), [value], []) if "bool" in self.known:
+                double = ast.UnaryOp(ast.Not(), self.condition(value))
+                return ast.UnaryOp(ast.Not(), double)
             case ast.Call(func, [one, other], options) if self._is_close(func, options):
-                keywords = [ast.keyword(o.arg, self.operand(o.value)) for o in options]
-                return ast.Call(func, [self.operand(one), self.operand(other)], keywords)
-        return self.operand(node)
+                keywords = [ast.keyword(o.arg, self.condition(o.value)) for o in options]
+                return ast.Call(func, [self.condition(one), self.condition(other)], keywords)
+        return None
 
     def _is_close(self, function: ast.expr, options: list[ast.keyword]) -> bool:
         """Whether it is math.isclose with known tolerances."""
@@ -166,19 +186,17 @@ class _Split:
                 return False
         return any(pure)
 
-    def operand(self, node: ast.expr) -> ast.expr:
-        value = self._pure(node)
-        if value is not None:
-            return value
+    def _operand(self, node: ast.expr) -> ast.expr:
+        """Arithmetic with a known side; else a hole."""
         match node:
             case ast.BinOp(left, ast.Add() | ast.Sub() | ast.Mult() | ast.Div() as op, right):
                 if self._pure(left) is not None or self._pure(right) is not None:
-                    return ast.BinOp(self.operand(left), op, self.operand(right))
+                    return ast.BinOp(self.condition(left), op, self.condition(right))
             case ast.Call(ast.Name("abs" | "round" as name) as func, [first, *more], []):
                 apart = isinstance(first, ast.BinOp)
                 if name in self.known and apart and all(self._pure(m) is not None for m in more):
                     return ast.Call(
-                        func, [self.operand(argument) for argument in (first, *more)], []
+                        func, [self.condition(argument) for argument in (first, *more)], []
                     )
         self.holes.append(ast.unparse(node))
         return ast.Constant(_Hole(len(self.holes) - 1))  # type: ignore[arg-type]
@@ -269,6 +287,10 @@ def _combined(left: Any, op: ast.operator, right: Any) -> Any:
     raise _Unknown
 
 
+def _starred(items: list[ast.expr]) -> bool:
+    return any(isinstance(item, ast.Starred) for item in items)
+
+
 def _dotted(node: ast.expr) -> str:
     match node:
         case ast.Name(name):
@@ -301,6 +323,8 @@ def _evaluated(node: ast.expr, values: Sequence[Any]) -> Any:
                 if bool(result) is isinstance(op, ast.Or):
                     break
             return result
+        case ast.IfExp(test, body, orelse):
+            return _evaluated(body if _evaluated(test, values) else orelse, values)
         case ast.UnaryOp(_, operand):
             return not _evaluated(operand, values)
         case ast.Compare(left, compared, rights):
