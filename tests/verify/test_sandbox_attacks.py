@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from limo_ray.verify import CodeConfig, VerificationError
+from limo_ray.verify import CodeConfig, VerificationError, Verifier, code, program_runner
 from limo_ray.verify.program_runner import REQUIRED, Sandbox, check
 from limo_ray.verify.sandbox import Settings
 from tests.verify.attacks import ATTACKS, HOOK_ONLY
@@ -113,6 +113,26 @@ def test_no_attack_succeeds(
         pytest.skip("concerns the hook itself")
     assert not succeeds(sandboxes[without], target.aimed(ATTACKS[name]))
     assert target.state() == target.before
+
+
+def test_the_walls_are_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    program_runner._reported.clear()
+    with caplog.at_level("INFO"):
+        names = check(CodeConfig())
+        assert check(CodeConfig()) == names
+    assert [n.split()[0] for n in names][:2] == ["Landlock", "seccomp"] and names[0] != "Landlock 0"
+    assert len(caplog.records) == 1
+    missing = "" if "namespaces" in names else "; missing: namespaces"
+    expected = f"code sandbox: {', '.join(names)}, audit hook, limits{missing}"
+    assert caplog.records[0].message == expected
+
+
+def test_a_verifier_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(without=("landlock",))
+    monkeypatch.setattr(code, "_checked", lambda weak: check(CodeConfig(), settings))
+    answer = '{"tests": ["assert f() == 1"]}'
+    with Verifier() as verifier, pytest.raises(VerificationError, match="landlock"):
+        verifier.judge(answer, "```python\ndef f(): return 1\n```", "code")
 
 
 @pytest.mark.parametrize("wall", REQUIRED)
