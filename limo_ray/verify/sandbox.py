@@ -92,7 +92,7 @@ def limit(seconds: int, settings: Settings) -> None:
         ("AS", settings.memory_mb * 2**20),
         ("FSIZE", settings.file_mb * 2**20),
         ("NOFILE", settings.open_files),
-        ("CORE", 0),
+        ("CORE", 1),  # 0 would let a program that takes core files have them
         ("MEMLOCK", 0),
         ("MSGQUEUE", 0),
         ("NICE", 0),
@@ -137,6 +137,8 @@ def serve(control: socket.socket, settings: Settings, isolated: bool) -> Job:
     signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     folder = namespaces.scratch() if isolated else ""
+    if isolated:
+        namespaces.hide()
     _say(control, b"W", isolated)
     while True:
         if isolated:
@@ -232,6 +234,7 @@ def _can_be_isolated(settings: Settings) -> bool:
         try:
             namespaces.enter()
             namespaces.mount(namespaces.scratch(), settings.disk_mb, settings.files)
+            namespaces.hide()
             child = os.fork()
             if child == 0:
                 os._exit(0)
@@ -302,7 +305,7 @@ def _take(job: Job) -> socket.socket:
 
 def _print(code: types.CodeType, space: dict[str, Any]) -> NoReturn:
     """Run a program for its output, and end as an interpreter does, but for its slow clean-up."""
-    leave = os._exit
+    leave, printed = os._exit, sys.stdout
     try:
         exec(code, space)
     except SystemExit as error:
@@ -311,10 +314,12 @@ def _print(code: types.CodeType, space: dict[str, Any]) -> NoReturn:
     if "threading" in sys.modules:
         sys.modules["threading"]._shutdown()
     atexit._run_exitfuncs()
-    sys.stdout.flush()
-    space.clear()  # files that the program left open are written
-    gc.collect()
-    sys.stdout.flush()
+    for _ in range(2):
+        for stream in (sys.stdout, printed):
+            if stream is not None and not getattr(stream, "closed", False):
+                stream.flush()
+        space.clear()  # files that the program left open are written
+        gc.collect()
     leave(0)
 
 

@@ -76,7 +76,7 @@ TOO_MUCH = {
     "recursion in C": "x = []\nfor _ in range(10**6): x = [x]\nrepr(x)",
     "a deep program": "eval('(' * 10**5)",
     "a crash": "import sys\nsys.setrecursionlimit(10**9)\n"
-    "def f(x): return f([x] * 2) + sum(map(f, x))\nf([])",
+    "class A: __getattr__ = lambda self, name: getattr(self, name)\nA().x",
     "output": "while 1: print('x' * 10000)",
     "output in threads": "import threading\ndef f():\n while 1: print('x' * 10000)\n"
     "for _ in range(8): threading.Thread(target=f).start()",
@@ -219,3 +219,51 @@ def test_removal_never_raises_and_leaves_nothing(tmp_path: Path) -> None:
 
 def test_settings_travel() -> None:
     assert Settings(**json.loads(json.dumps(Settings(without=("hook",))._asdict()))).disk_mb == 64
+
+
+ENDS = {  # programs whose output is complete, as it is when an interpreter ends
+    "printed": "print(1)",
+    "without a line": "import sys\nsys.stdout.write('1')",
+    "bytes": "import sys\nsys.stdout.buffer.write(b'1')",
+    "SystemExit": "print(1)\nraise SystemExit",
+    "sys.exit(0)": "import sys\nprint(1)\nsys.exit(0)",
+    "in a function": "def main():\n print(1)\nif __name__ == '__main__': main()",
+    "a file left open": "f = open(1, 'w')\nf.write('1')",
+    "a descriptor": "import os\nos.write(1, b'1')",
+    "at exit": "import atexit\natexit.register(print, 1)",
+    "a thread": "import threading, time\n"
+    "threading.Thread(target=lambda: (time.sleep(0.1), print(1))).start()",
+    "another stdout": "import sys, io\nprint(1)\nsys.stdout = io.StringIO()\nprint(2)",
+    "a wrapped stdout": "import sys, io\nclass W(io.IOBase):\n"
+    " def __init__(self): self.b = io.BytesIO()\n"
+    " def write(self, s): self.b.write(s.encode())\n"
+    " def flush(self): __import__('os').write(1, self.b.getvalue()); self.b.truncate(0)\n"
+    "sys.stdout = W()\nprint(1)",
+    "a closed stdout": "import sys\nprint(1)\nsys.stdout.close()",
+    "no stdout": "import sys\nprint(1, flush=True)\nsys.stdout = None",
+    "a destructor": "class A:\n def __del__(self): print(1)\na = A()",
+    "a cycle": "class A:\n def __del__(self): print(1)\na = A()\na.a = a\ndel a",
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_output_is_complete(sandbox: Sandbox, name: str) -> None:
+    spec = {"code": ENDS[name], "required": (), "seconds": 5}
+    ended = sandbox.run(spec, b"", time.monotonic() + 20, lambda _: True)
+    assert ended is not None and ended.code == 0 and ended.output.strip() == b"1"
+
+
+def test_names_outside_are_hidden_where_files_can_be_mounted(tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    sandbox = Sandbox()
+    walls: list[bytes] = []
+    try:
+        code = f"import os\nassert not os.path.exists({str(tmp_path / 'there')!r})\n"
+        code += "assert not os.path.exists('/var/lib')"
+        spec = {"code": code, "required": (), "seconds": 5}
+        ended = sandbox.run(spec, b"", time.monotonic() + 20, lambda line: not walls.append(line))
+        if b"namespaces" not in walls[0]:
+            pytest.skip("namespaces are not allowed")
+        assert ended is not None and ended.code == 0
+    finally:
+        sandbox.close()

@@ -41,9 +41,21 @@ def enter() -> None:
     _call("mount", b"none", b"/", None, _REC | _PRIVATE, None)
 
 
+def _needed() -> list[str]:
+    return [os.path.join(os.path.realpath(path), "") for path in readable()]
+
+
+def hide() -> None:
+    """Cover the folders of the root that Python does not need: not even names are seen there."""
+    needed = {path.split("/")[1] for path in (*_needed(), *readable())} | {"dev", "proc"}
+    for entry in os.scandir("/"):
+        if entry.is_dir(follow_symlinks=False) and entry.name not in needed:
+            _call("mount", b"none", entry.path.encode(), b"tmpfs", _NOSUID | _NODEV, b"size=4k")
+
+
 def scratch() -> str:
     """A folder to mount files in memory on: one that Python itself does not need."""
-    needed = [os.path.join(os.path.realpath(path), "") for path in readable()]
+    needed = _needed()
     for path in ("/tmp", "/var/tmp", "/mnt", "/media", "/srv", "/home"):
         real = os.path.join(os.path.realpath(path), "")
         if os.path.isdir(real) and not any(n.startswith(real) for n in needed):
