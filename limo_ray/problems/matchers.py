@@ -102,7 +102,7 @@ class KnownItems:
         )  # fmt: skip
 
     def match(
-        self, item: int, how: str, shared: list[str] | None = None, share: float = 1
+        self, item: int, how: str, shared: list[str] | None = None, share: float = 1.0
     ) -> Match:
         """A match with an item; all of its tokens are shared unless others are given."""
         known = self.items[item]
