@@ -20,7 +20,10 @@ COLUMNS = ("problems", "attempts", "tokens", "GPU-hours", "storage", "time", "co
 def render(found: Figures, warnings: list[str], config: PlanConfig, took_s: float) -> str:
     """A table by stage, a line for each engine and stage, and warnings."""
 
-    def span(values: Any, show: Callable[[float], str] = number) -> str:
+    def count(value: float) -> str:
+        return number(round(value) if value >= 10 else value)
+
+    def span(values: Any, show: Callable[[float], str] = count) -> str:
         """`median (low-high)`."""
         tail = (1 - config.interval) / 2
         low, median, high = (show(float(v)) for v in np.quantile(values, [tail, 0.5, 1 - tail]))
