@@ -58,8 +58,8 @@ def allocate(passes: list[Pass], cluster: ClusterConfig) -> list[Allocation]:
     """
     free = {name: float(node.count) for name, node in cluster.nodes.items()}
     found: list[Allocation] = []
-    for one in passes:
-        name, engine = one.engine_name, one.engine
+    for pass_ in passes:
+        name, engine = pass_.engine_name, pass_.engine
         chosen = cluster.place.get(name) or _node_type(engine, cluster, free)
         per_node = capacity(engine, cluster.nodes[chosen]) if chosen else 0
         if not per_node or free[chosen] * per_node < engine.min_replicas - 1e-9:

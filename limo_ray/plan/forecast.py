@@ -215,7 +215,7 @@ def forecast(
         wanted: keepers that end the job; 0 for none.
         overlap: see DifficultyConfig.overlap.
     """
-    share = np.prod([one.share for one in passes], axis=0)
+    share = np.prod([pass_.share for pass_ in passes], axis=0)
     sampled = problems
     if wanted:
         sampled = wanted + rng.negative_binomial(wanted, np.maximum(share, 1e-9))
@@ -223,13 +223,13 @@ def forecast(
     sampled = np.minimum(sampled, problems)
     within, pool, end = sampled, problems, np.zeros(len(problems))
     before = None
-    for one in passes:
+    for pass_ in passes:
         # without overlap the target counts when only the last engine is left
-        stops = reached & (overlap or one is passes[-1])
-        one.work(within, np.where(stops, within, pool), pool, end * (not overlap), before)
-        passed = rng.binomial(within, one.share)
-        pool = passed + rng.binomial(pool - within, one.share)
-        within, end, before = passed, one.end, one if overlap else None
+        stops = reached & (overlap or pass_ is passes[-1])
+        pass_.work(within, np.where(stops, within, pool), pool, end * (not overlap), before)
+        passed = rng.binomial(within, pass_.share)
+        pool = passed + rng.binomial(pool - within, pass_.share)
+        within, end, before = passed, pass_.end, pass_ if overlap else None
     stop = (end + HALT_S) * reached
     if wanted:
         _work_until(passes if overlap else passes[-1:], stop, problems)
@@ -239,15 +239,15 @@ def forecast(
 
 def _work_until(passes: list[PassForecast], stop: np.ndarray, arriving: np.ndarray) -> None:
     """What engines do beyond the last keeper until the job stops (0: it does not)."""
-    for one in passes:
-        done = np.clip(one.possible(stop), one.within, arriving)
-        one.done = np.where(stop > 0, done, one.done)
-        left = np.clip(one.possible(stop, one.delay_s), one.within, arriving)
-        arriving = left * one.share
-    for one, following in reversed(list(itertools.pairwise(passes))):
+    for pass_ in passes:
+        done = np.clip(pass_.possible(stop), pass_.within, arriving)
+        pass_.done = np.where(stop > 0, done, pass_.done)
+        left = np.clip(pass_.possible(stop, pass_.delay_s), pass_.within, arriving)
+        arriving = left * pass_.share
+    for pass_, following in reversed(list(itertools.pairwise(passes))):
         # what waits, what the following engine holds, and half of what this one holds meanwhile
-        ahead = one.rows_ahead(following) + following.held + one.held / 2
-        most = np.maximum(one.within, following.done / np.maximum(one.share, 1e-12) + ahead)
-        one.done = np.where(stop > 0, np.minimum(one.done, most), one.done)
-    for one in passes:
-        one.stop(stop, first=one is passes[0])
+        ahead = pass_.rows_ahead(following) + following.held + pass_.held / 2
+        most = np.maximum(pass_.within, following.done / np.maximum(pass_.share, 1e-12) + ahead)
+        pass_.done = np.where(stop > 0, np.minimum(pass_.done, most), pass_.done)
+    for pass_ in passes:
+        pass_.stop(stop, first=pass_ is passes[0])

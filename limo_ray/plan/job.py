@@ -74,7 +74,7 @@ def gather(config: PlanConfig) -> Inputs:
             assume.stages.get(stage.name, teacher), stage.sampling.max_tokens,
             assume.odds_error, assume.tokens_error,
         )
-        for one in passes for stage in one.stages
+        for pass_ in passes for stage in pass_.stages
     }  # fmt: skip
     pilot = read(config, on, assumed) if config.pilot else Pilot()
     return Inputs(passes, allocate(passes, config.cluster), assumed | pilot.stages, pilot)
@@ -86,23 +86,15 @@ def plan(config: PlanConfig, _: str = "cpu") -> Plan:
     Raises ValueError as `gather`, and for an engine of whose speed nothing is known.
     """
     started, rng = time.time(), np.random.default_rng(config.seed)
-    inputs, assume, trials = gather(config), config.assume, config.trials
-    manifest, cores = inputs.pilot.manifest, _pool_cores(config)
-    live = (assume.live_share * assume.live_worth, (1 - assume.live_share) * assume.live_worth)
-    pool_s = assume.pool_s
-    if manifest:
-        left, rows = manifest["counts"]["pool"], manifest["counts"]["input"]
-        live = (left + 0.5, rows - left + 0.5)
-        reading = rows / assume.rows_per_s / max(1, manifest["machine"]["cpus"])
-        pool_s = max(0.0, manifest["seconds_by_step"]["pool"] - reading)
-    pool_s += config.pool_rows / assume.rows_per_s / cores
+    inputs, trials = gather(config), config.trials
+    live, pool_s = _pool(config, inputs.pilot)
     problems = np.maximum(1, (config.pool_rows * rng.beta(*live, trials)).round()).astype(int)
     passes = []
-    for one, allocation in zip(inputs.passes, inputs.allocations, strict=True):
-        speed, error = _speed(config, one, allocation, inputs.pilot)
+    for pass_, allocation in zip(inputs.passes, inputs.allocations, strict=True):
+        speed, error = _speed(config, pass_, allocation, inputs.pilot)
         passes.append(
             PassForecast(
-                one.stages, [inputs.stages[s.name].sample(rng, trials) for s in one.stages],
+                pass_.stages, [inputs.stages[s.name].sample(rng, trials) for s in pass_.stages],
                 allocation, speed.times(factors(rng, error, trials)), config.sampler,
                 round(float(np.median(problems))), rng,
             )
@@ -128,10 +120,10 @@ def plan(config: PlanConfig, _: str = "cpu") -> Plan:
 
 
 def _speed(
-    config: PlanConfig, one: Pass, allocation: Allocation, pilot: Pilot
+    config: PlanConfig, pass_: Pass, allocation: Allocation, pilot: Pilot
 ) -> tuple[EngineSpeed, float]:
     """With the factor by which it may be off."""
-    name, engine = one.engine_name, one.engine
+    name, engine = pass_.engine_name, pass_.engine
     assumed = config.assume.speeds.get(name) or config.assume.models.get(engine.model)
     if assumed is None:
         raise ValueError(
@@ -144,15 +136,27 @@ def _speed(
         raise ValueError(f"assume.speeds.{name}: {error}") from None
     if name not in pilot.tokens_per_s:
         return speed, config.assume.speed_error
-    measured = calibrated(pilot, one.stages, allocation, speed, config.sampler)
+    measured = calibrated(pilot, pass_.stages, allocation, speed, config.sampler)
     return measured, config.assume.measured_speed_error
 
 
-def _pool_cores(config: PlanConfig) -> float:
-    """Cores for the pool's steps: those of nodes without GPUs, or of all if there are none."""
+def _pool(config: PlanConfig, pilot: Pilot) -> tuple[tuple[float, float], float]:
+    """Beta of the share of rows that become problems, and seconds of the pool's steps.
+
+    These run on nodes without GPUs, or on all if there are none.
+    """
+    assume, manifest = config.assume, pilot.manifest
+    live = (assume.live_share * assume.live_worth, (1 - assume.live_share) * assume.live_worth)
+    seconds = assume.pool_s
+    if manifest:
+        left, rows = manifest["counts"]["pool"], manifest["counts"]["input"]
+        live = (left + 0.5, rows - left + 0.5)
+        reading = rows / assume.rows_per_s / max(1, manifest["machine"]["cpus"])
+        seconds = max(0.0, manifest["seconds_by_step"]["pool"] - reading)
     nodes = [node for node in config.cluster.nodes.values() if node.count]
     own = [node for node in nodes if not node.gpus] or nodes
-    return max(1.0, sum(node.cpus * node.count for node in own))
+    cores = max(1.0, sum(node.cpus * node.count for node in own))
+    return live, seconds + config.pool_rows / assume.rows_per_s / cores
 
 
 def _figures(
@@ -163,12 +167,12 @@ def _figures(
     they are used."""
     assume, nodes = config.assume, config.cluster.nodes.values()
     stages, engines = [], []
-    for one in passes:
-        own = one.allocation
+    for pass_ in passes:
+        own = pass_.allocation
         price = own.node.price_per_hour * own.nodes if own.node.start_s else 0.0
-        for stage in one.results:
-            share = stage.tokens / np.maximum(1, sum(each.tokens for each in one.results))
-            hours = share * (one.end - one.begin) / 3600
+        for stage in pass_.results:
+            share = stage.tokens / np.maximum(1, sum(each.tokens for each in pass_.results))
+            hours = share * (pass_.end - pass_.begin) / 3600
             size = stage.tokens * assume.bytes_per_token + stage.attempts * assume.bytes_per_attempt
             stages.append({
                 "name": stage.stage.name, "engine": own.name, "budget": stage.stage.rule.budget,
@@ -179,9 +183,9 @@ def _figures(
             })  # fmt: skip
         engines.append({
             "name": own.name, "node_type": own.node_type, "nodes": own.nodes,
-            "replicas": own.replicas, "max_replicas": own.engine.max_replicas, "busy": one.busy,
-            "full_s": one.work_s, "span_s": one.end - one.begin, "preemptions": one.preemptions,
-            "within": one.within / np.maximum(1, one.done),
+            "replicas": own.replicas, "max_replicas": own.engine.max_replicas,
+            "busy": pass_.busy, "full_s": pass_.work_s, "span_s": pass_.end - pass_.begin,
+            "preemptions": pass_.preemptions, "within": pass_.within / np.maximum(1, pass_.done),
         })  # fmt: skip
     seconds = assume.job_s + pool_s + sampling.seconds
     hourly = [(node, node.count * node.price_per_hour / 3600) for node in nodes]

@@ -53,7 +53,7 @@ def read(config: PlanConfig, device: str, assumed: dict[str, AssumedStage]) -> P
         raise ValueError(f"pilot: {config.pilot!r} is not a run directory (<store>/runs/<name>)")
     pilot = Pilot(manifest=run.read_json("manifest.json") or {})
     passes = passes_of(config, device, identify=not pilot.manifest)
-    stages = [stage for one in passes for stage in one.stages]
+    stages = [stage for pass_ in passes for stage in pass_.stages]
     fingerprints = pilot.manifest.get("fingerprints", {s.name: s.fingerprint for s in stages})
     columns = ["problem_id", "index", "verdict", "completion_tokens"]
     for stage in stages:
@@ -77,7 +77,7 @@ def read(config: PlanConfig, device: str, assumed: dict[str, AssumedStage]) -> P
             pilot.tokens_per_s[name] = tokens / up["seconds"]
     if not pilot.manifest:
         pilot.notes.append("the pilot has no manifest (it did not end): its log is this plan's")
-    for name in {one.engine_name for one in passes} - pilot.tokens_per_s.keys():
+    for name in {pass_.engine_name for pass_ in passes} - pilot.tokens_per_s.keys():
         pilot.notes.append(
             f"engine {name}: the pilot's manifest does not tell how long it was up, or it sampled "
             "nothing: its speed is assumed"
@@ -136,7 +136,7 @@ def calibrated(
     scale = {key: used[key] for key in ("max_num_seqs", "min_replicas", "max_replicas")}
     engine, rng = replace(allocation.engine, **scale), np.random.default_rng(0)
     stages = [stage for stage in stages if stage.name in pilot.stages]
-    one = PassForecast(
+    forecasted = PassForecast(
         stages,
         [pilot.stages[stage.name].sample(rng, TRIALS) for stage in stages],
         replace(allocation, engine=engine, node=NodeConfig(), per_node=1, replicas=replicas),
@@ -146,7 +146,7 @@ def calibrated(
     wanted = settings["difficulty"]["stop_after_kept"] if alone else 0
     came = {stage["name"]: stage["problems"] for stage in manifest["sampling"]}
     problems = pool if first else max(1, came[stages[0].name])
-    forecast([one], np.full(TRIALS, problems), wanted=wanted, rng=rng)
-    tokens = sum(stage.tokens for stage in one.results)
-    rate = float(np.median(tokens / (one.end - one.ready) / replicas))
+    forecast([forecasted], np.full(TRIALS, problems), wanted=wanted, rng=rng)
+    tokens = sum(stage.tokens for stage in forecasted.results)
+    rate = float(np.median(tokens / (forecasted.end - forecasted.ready) / replicas))
     return assumed.times(pilot.tokens_per_s[name] / rate)

@@ -29,9 +29,9 @@ def render(found: Figures, warnings: list[str], config: PlanConfig, took_s: floa
         low, median, high = (show(float(v)) for v in np.quantile(values, [tail, 0.5, 1 - tail]))
         return median if low == high else f"{median} ({low}-{high})"
 
-    def row(name: str, one: Figures, problems: str, time: str) -> list[str]:
-        counts = [span(one[key]) for key in ("attempts", "tokens", "gpu_hours")]
-        return [name, problems, *counts, span(one["bytes"], size), time, span(one["cost"])]
+    def row(name: str, figures: Figures, problems: str, time: str) -> list[str]:
+        counts = [span(figures[key]) for key in ("attempts", "tokens", "gpu_hours")]
+        return [name, problems, *counts, span(figures["bytes"], size), time, span(figures["cost"])]
 
     pool = [size(found["pool_bytes"]), duration(found["pool_s"]), number(found["pool_cost"])]
     rows = [["", *COLUMNS], ["pool", span(found["live"]), "", "", "", *pool]]
@@ -71,7 +71,9 @@ def render(found: Figures, warnings: list[str], config: PlanConfig, took_s: floa
 
 def bottleneck(found: Figures) -> str:
     """Which engine the job waits for, and what would shorten it."""
-    work = sorted((float(np.median(one["full_s"])), one["name"]) for one in found["engines"])
+    work = sorted(
+        (float(np.median(engine["full_s"])), engine["name"]) for engine in found["engines"]
+    )
     own, name = work[-1]
     whole = float(np.median(found["seconds"]))
     if own < whole / 3:
@@ -104,7 +106,7 @@ def warnings(
     found = []
     overlap = config.difficulty.overlap or len(passes) == 1
     if reached is not None and reached < 0.95:
-        share = float(np.median(np.prod([one.share for one in passes], axis=0)))
+        share = float(np.median(np.prod([pass_.share for pass_ in passes], axis=0)))
         live = float(np.median(problems))
         found.append(
             f"the target of {wanted:,} is reached in {reached:.0%} of the trials only: of "
@@ -116,39 +118,39 @@ def warnings(
             f"difficulty.overlap is off: engine {passes[0].allocation.name} works through the "
             "whole pool before the next one starts, whatever the target"
         )
-    for index, one in enumerate(passes):
-        own, name = one.allocation, f"engine {one.allocation.name}"
-        within = one.within.sum() / max(1, one.done.sum())
-        if wanted and within < 0.7 and (overlap or one is passes[-1]):
+    for index, pass_ in enumerate(passes):
+        own, name = pass_.allocation, f"engine {pass_.allocation.name}"
+        within = pass_.within.sum() / max(1, pass_.done.sum())
+        if wanted and within < 0.7 and (overlap or pass_ is passes[-1]):
             found.append(
                 f"{name}: {1 - within:.0%} of its tokens go to problems past the last keeper: it "
                 "is far ahead of the next engine or holds many problems at once; fewer replicas or "
                 "a smaller max_num_seqs would waste fewer (the log keeps them)"
             )
-        busy, each = float(one.busy.mean()), float(np.median(one.done)) / one.replicas
+        busy, each = float(pass_.busy.mean()), float(np.median(pass_.done)) / pass_.replicas
         if busy < IDLE:
             why = "waits for its first and last problems"
             if index:
                 why = f"waits for what engine {passes[index - 1].allocation.name} lets through"
-            elif each * one.replicas <= one.held:
+            elif each * pass_.replicas <= pass_.held:
                 why = f"has {each:,.0f} problems a replica: the tail dominates"
-            fewer = "; fewer replicas would do" if one.replicas > own.engine.min_replicas else ""
+            fewer = "; fewer replicas would do" if pass_.replicas > own.engine.min_replicas else ""
             found.append(f"{name} idles {1 - busy:.0%} of its time: it {why}{fewer}")
-        lost = float(1 - one.useful.mean())
+        lost = float(1 - pass_.useful.mean())
         if lost > LOST:
             found.append(
                 f"{name}: preemptions of type {own.node_type} cost {lost:.0%} of its time, while "
                 "it starts again"
             )
-        attempts = sum(stage.attempts for stage in one.each)
-        ends = float(np.median(one.full_rate * attempts / one.tokens))
+        attempts = sum(stage.attempts for stage in pass_.each)
+        ends = float(np.median(pass_.full_rate * attempts / pass_.tokens))
         checked = config.assume.checks_per_s * config.sampler.verify_workers
         if ends > checked:
             found.append(
                 f"{name} ends {ends:,.0f} attempts a second and replica, its verifying processes "
                 f"check {checked:,.0f}: raise sampler.verify_workers"
             )
-    used = {one.allocation.node_type for one in passes}
+    used = {pass_.allocation.node_type for pass_ in passes}
     for name, node in config.cluster.nodes.items():
         if node.gpus and node.count and name not in used:
             found.append(

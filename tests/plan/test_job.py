@@ -149,8 +149,8 @@ def test_money_follows_prices_and_hours() -> None:
     assert dearer["cost"] == pytest.approx(2 * strong["cost"])
     assert (cheap["standing_cost"] > 0).all(), "the head is there all the time"
     assert (dear["seconds"] == cheap["seconds"]).all()
-    parts = sum(stage["cost"] for stage in cheap["stages"])
-    assert cheap["cost"] == pytest.approx(parts + cheap["pool_cost"] + cheap["standing_cost"])
+    stages = sum(stage["cost"] for stage in cheap["stages"])
+    assert cheap["cost"] == pytest.approx(stages + cheap["pool_cost"] + cheap["standing_cost"])
 
 
 def warned(*argv: str) -> str:
