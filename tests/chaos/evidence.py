@@ -49,7 +49,7 @@ class Findings:
     def sound(self) -> bool:
         return self.same_kept and self.same_examples and not self.drawn_twice and not self.too_old
 
-    def told(self) -> str:
+    def summary(self) -> str:
         kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.kills.items()))
         lost = [count for _, count in self.lost]
         by_kind = ", ".join(

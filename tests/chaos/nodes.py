@@ -62,21 +62,21 @@ class Nodes:
                         found.append(process)
         return sorted(found, key=lambda process: (process.create_time(), process.pid))
 
-    def lose_node(self, place: int) -> list[int]:
+    def lose_node(self, number: int) -> list[int]:
         """Kills everything on a node at once, as a machine that goes away; returns the pids."""
         nodes = sorted(self.cluster.worker_nodes, key=lambda node: node.node_id)
-        node = nodes[place % len(nodes)]
+        node = nodes[number % len(nodes)]
         family = _kill(_family(node))
         self.cluster.remove_node(node, allow_graceful=False)
         return family
 
-    def drain_node(self, place: int, seconds: float) -> str:
+    def drain_node(self, number: int, seconds: float) -> str:
         """Tells Ray that a node goes away in so many seconds; returns the node's id."""
         from ray._raylet import GcsClient
         from ray.core.generated import autoscaler_pb2
 
         nodes = sorted(self.cluster.worker_nodes, key=lambda node: node.node_id)
-        node = nodes[place % len(nodes)]
+        node = nodes[number % len(nodes)]
         deadline = int((time.time() + seconds) * 1000)
         reason = autoscaler_pb2.DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION
         accepted, why = GcsClient(address=self.address).drain_node(

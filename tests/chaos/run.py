@@ -333,7 +333,7 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     print(f"CHAOS_SEED={arguments.seed} {' '.join(sys.argv[1:])} in {folder}", flush=True)
     found = measure(folder, arguments)
-    print(found.told())
+    print(found.summary())
     return 0 if found.sound else 1
 
 

@@ -32,13 +32,13 @@ def test_a_torn_cluster_keeps_the_same_and_draws_nothing_twice() -> None:
             more += ["--disk-mb", "32"]
         more += ["--kills", str(len(faults)), "--only", ",".join(faults)]
         found = measure(folder, parser().parse_args(SMALL + more))
-    told = f"CHAOS_SEED={SEED}\n{found.told()}"
-    assert found.same_kept, told
-    assert found.same_examples, told
-    assert not found.drawn_twice, told + "\n" + "\n".join(found.drawn_twice[:5])
-    assert not found.too_old, told
-    assert sum(count for kind, count in found.lost if kind == "preempt") == 0, told
-    assert found.kills.total() >= len(faults) - 2, told
+    summary = f"CHAOS_SEED={SEED}\n{found.summary()}"
+    assert found.same_kept, summary
+    assert found.same_examples, summary
+    assert not found.drawn_twice, summary + "\n" + "\n".join(found.drawn_twice[:5])
+    assert not found.too_old, summary
+    assert sum(count for kind, count in found.lost if kind == "preempt") == 0, summary
+    assert found.kills.total() >= len(faults) - 2, summary
 
 
 def test_the_seed_fixes_what_is_killed() -> None:

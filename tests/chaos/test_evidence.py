@@ -42,15 +42,15 @@ ONCE = f"b 0.7 a 0 10.0\nf 0.7 a 0 11.0\na {PRINT} a 0 11.1\nw {PRINT} a 0 12.0\
 
 
 def test_a_quiet_run_is_sound(tmp_path: Path) -> None:
-    told = found(tmp_path, {"5-1": ONCE})
-    assert told.sound
-    assert (told.attempts, told.repeated, told.kept) == (1, 0, 1)
+    findings = found(tmp_path, {"5-1": ONCE})
+    assert findings.sound
+    assert (findings.attempts, findings.repeated, findings.kept) == (1, 0, 1)
 
 
 def test_a_logged_draw_that_begins_again_is_seen(tmp_path: Path) -> None:
-    told = found(tmp_path, {"5-1": ONCE, "6-1": "b 0.7 a 0 12.5\n"})
-    assert not told.sound
-    assert len(told.drawn_twice) == 1
+    findings = found(tmp_path, {"5-1": ONCE, "6-1": "b 0.7 a 0 12.5\n"})
+    assert not findings.sound
+    assert len(findings.drawn_twice) == 1
 
 
 @pytest.mark.parametrize("what", ["killed", "destroyed"])
@@ -61,32 +61,32 @@ def test_a_draw_that_was_lost_may_begin_again(tmp_path: Path, what: str) -> None
         lines["5-1"] = ONCE
         loss = Loss(kind="destroyed", began=13.0, draws=[(PRINT, "a", 0)])
     lines["6-1"] = f"b 0.7 a 0 20.0\nf 0.7 a 0 21.0\na {PRINT} a 0 21.1\nw {PRINT} a 0 22.0\n"
-    told = found(tmp_path, lines, [loss])
-    assert told.sound
-    assert told.repeated == 1
-    assert told.lost == ([("sampler", 1)] if what == "killed" else [])
+    findings = found(tmp_path, lines, [loss])
+    assert findings.sound
+    assert findings.repeated == 1
+    assert findings.lost == ([("sampler", 1)] if what == "killed" else [])
 
 
 def test_an_attempt_that_a_flush_left_out_is_seen(tmp_path: Path) -> None:
     flushes = f"w {PRINT} b 0 11.5\nw {PRINT} b 1 12.5\n"
     lines = {"5-1": f"b 0.7 a 0 10.0\nf 0.7 a 0 11.0\na {PRINT} a 0 11.1\n" + flushes}
-    told = found(tmp_path, lines, [Loss(kind="sampler", began=19.0, pids=[5])])
-    assert told.too_old == 1
-    assert not told.sound
+    findings = found(tmp_path, lines, [Loss(kind="sampler", began=19.0, pids=[5])])
+    assert findings.too_old == 1
+    assert not findings.sound
 
 
 def test_what_the_store_refused_may_be_older(tmp_path: Path) -> None:
     flushes = f"x {PRINT} a 0 11.2\nw {PRINT} b 0 11.5\nw {PRINT} b 1 12.5\n"
     lines = {"5-1": f"b 0.7 a 0 10.0\nf 0.7 a 0 11.0\na {PRINT} a 0 11.1\n" + flushes}
-    told = found(tmp_path, lines, [Loss(kind="sampler", began=19.0, pids=[5])])
-    assert told.sound
-    assert told.lost == [("sampler", 1)]
+    findings = found(tmp_path, lines, [Loss(kind="sampler", began=19.0, pids=[5])])
+    assert findings.sound
+    assert findings.lost == [("sampler", 1)]
 
 
 def test_what_was_with_the_verifier_is_counted_apart(tmp_path: Path) -> None:
     lines = {"5-1": "b 0.7 a 0 10.0\nf 0.7 a 0 11.0\n"}
-    told = found(tmp_path, lines, [Loss(kind="sampler", began=12.0, pids=[5])])
-    assert (told.unjudged, told.lost) == (1, [("sampler", 0)])
+    findings = found(tmp_path, lines, [Loss(kind="sampler", began=12.0, pids=[5])])
+    assert (findings.unjudged, findings.lost) == (1, [("sampler", 0)])
 
 
 def test_another_kept_set_is_seen(tmp_path: Path) -> None:
