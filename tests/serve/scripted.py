@@ -175,5 +175,7 @@ def listening(app: Any, **config: Any) -> Iterator[tuple[str, int]]:
     while not server.server.started:
         assert server.thread.is_alive()
         time.sleep(0.01)
-    yield listener.getsockname()[:2]
-    server.close()
+    try:
+        yield listener.getsockname()[:2]
+    finally:
+        server.close()

@@ -9,11 +9,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 
+from limo_ray.serve.config import GateConfig
+from limo_ray.serve.http_server import HttpServer, listening_socket
 from tests.serve.scripted import CHAT, HI, Endpoint, Scripted, listening, until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -131,6 +134,26 @@ def test_a_slow_body_and_an_endless_one_over_a_socket() -> None:
             address, HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + piece * 16
         ) as endless:
             assert b" 413 " in endless.recv(65536).split(b"\r\n")[0]
+
+
+def test_the_server_drains_from_another_thread() -> None:
+    """As jobs/serve.py does on SIGTERM: the open request is answered, a new one is refused."""
+    scripted = Scripted()
+    endpoint = Endpoint(scripted.routes)
+    listener = listening_socket("127.0.0.1", 0)
+    server = HttpServer(endpoint.app, GateConfig(), listener)
+    host, port = listener.getsockname()
+    url = f"http://{host}:{port}{CHAT}"
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(httpx.post, url, json={**HI, "script": "hold"}, timeout=20)
+        asyncio.run(until(lambda: scripted.calls == 1))
+        drained = pool.submit(lambda: server.run(endpoint.queue.drain(20)))
+        asyncio.run(until(lambda: endpoint.queue.draining))
+        assert httpx.post(url, json=HI, timeout=20).status_code == 503
+        server.loop.call_soon_threadsafe(scripted.opened.set)
+        assert (running.result().status_code, drained.result()) == (200, 0)
+    server.close()
+    assert not server.thread.is_alive()
 
 
 def test_of_200_clients_beside_200_slow_ones_none_is_lost() -> None:
