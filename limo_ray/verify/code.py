@@ -32,8 +32,9 @@ log = logging.getLogger(__name__)
 SECONDS = 10.0  # all tests of one program together; the Verifier's limit may be shorter
 LONGEST = 200_000  # characters of a program
 
-_FENCE = re.compile(r"^[ \t]*```[ \t]*(\w*)[^\n]*\n(.*?)^[ \t]*```", re.DOTALL | re.MULTILINE)
-_OPEN = re.compile(r"^[ \t]*```[ \t]*(?:python|py)?[ \t]*\n", re.MULTILINE | re.IGNORECASE)
+# Possessive: what is repeated is not tried again shorter, which would take quadratic time.
+_FENCE = re.compile(r"^[ \t]*+```[ \t]*+(\w*+)[^\n]*+\n(.*?)^[ \t]*+```", re.DOTALL | re.MULTILINE)
+_OPEN = re.compile(r"^[ \t]*+```[ \t]*+(?:python|py)?[ \t]*+\n", re.MULTILINE | re.IGNORECASE)
 _PYTHON = {"", "python", "python3", "py"}
 
 

@@ -120,13 +120,13 @@ def _last_box(text: str) -> tuple[str | None, int]:
         if "{" not in content and not content.endswith("\\") and not _BLANK.fullmatch(content):
             return content, closing + 1
     found: list[str] = []
-    end = len(text)
     last = 0
     start_of_next = -1
     passed_over = 0
-    while (at := max(text.rfind("\\boxed", 0, end), text.rfind("\\fbox", 0, end))) >= 0:
-        end = at
-        opening = _opening(text, at)
+    for box in reversed([*_BOX.finditer(text)]):
+        at, opening = box.start(), box.end()
+        if not text.startswith("{", opening):
+            opening = -1
         closing = _closing(text, opening) if opening >= 0 else -1
         content = text[opening + 1 : closing].strip() if closing >= 0 else ""
         if _BLANK.fullmatch(content):
@@ -148,12 +148,6 @@ def _last_box(text: str) -> tuple[str | None, int]:
             found.append(content)
         start_of_next = at
     return ",".join(reversed(found)) if found else None, last
-
-
-def _opening(text: str, at: int) -> int:
-    """Index of the brace that opens the box at `at`; -1 when none follows."""
-    after = _BOX.match(text, at)
-    return after.end() if after and text.startswith("{", after.end()) else -1
 
 
 def _closing(text: str, opening: int) -> int:

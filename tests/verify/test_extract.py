@@ -1,10 +1,12 @@
 """The answer that a completion gives."""
 
+import random
 import time
 
 import pytest
 
 from limo_ray.verify import Verdict, extract, verify
+from limo_ray.verify.domains import easy, forget
 
 
 @pytest.mark.parametrize(
@@ -195,6 +197,50 @@ def test_a_megabyte_takes_no_time(completion: str, domain: str) -> None:
     began = time.process_time()
     extract(completion, domain)
     assert time.process_time() - began < 1.0
+
+
+# What the patterns of extraction and of the fast path are made of.
+FRAGMENTS = [
+    "```", "```python\n", " ", "\n", "\\boxed{1}", "\\boxed{1} and ", "\\boxed{", "\\boxed",
+    "\\fbox{2},", "$", "$x$ ", "\\(x", "\\[", "7", "7 ", "1 000 ", "1,000,", "1.000.", "1,2",
+    "1/", "(1+", "1 - ", "- ", "answer is ", "Answer: 5. ", "final answer ",
+    "final answer is 5\n", "####", "<answer>", "then ", "= 4 ", "is equal to ", "{", "}",
+    "{}", "\\frac{1}{2}", "\\frac", "\\text{", "(A)", "A. ", "box", ".", "\\phantom{", "_",
+    "*", "\\", "\\\\", "0.", "^\\circ", "1:23", "and ", ",", "; ", "word ", "\\,",
+    "</think>", "\u4e94", "\u00bd", "5%", "\\overline{3", "\\cup ", "2^", "<=", "[1, ",
+    "\\{",
+]  # fmt: skip
+GOLDS = {
+    "math": "5",
+    "choice": '{"answer": "B", "options": {"A": "4", "B": "7"}}',
+    "countdown": '{"numbers": [4, 6, 8], "target": 24}',
+}
+
+
+def work(text: str, domain: str) -> float:
+    """Seconds of this thread for extraction and the fast path, the least of three."""
+    seconds = []
+    for _ in range(3):
+        forget()
+        began = time.thread_time()
+        extracted = extract(text, domain)
+        if extracted is not None and domain in GOLDS:
+            easy(GOLDS[domain], extracted, domain)
+        seconds.append(time.thread_time() - began)
+    return min(seconds)
+
+
+@pytest.mark.parametrize("domain", ["math", "choice", "countdown", "code"])
+def test_twice_the_text_takes_twice_the_time(domain: str) -> None:
+    chosen = random.Random(f"fragments of {domain}")
+    alone = [("", fragment, "") for fragment in FRAGMENTS] + [("```", " ", "."), ("``` ", "A", "5")]
+    mixed = [tuple(chosen.choices(FRAGMENTS, k=3)) for _ in range(60)]
+    for before, repeated, after in [*alone, *mixed]:
+        once, twice = (
+            work(before + (repeated * (size // len(repeated))) + after, domain)
+            for size in (100_000, 200_000)
+        )
+        assert twice < max(3 * once, 0.1), (before, repeated, after)
 
 
 def test_an_unknown_domain_is_named() -> None:
