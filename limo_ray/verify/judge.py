@@ -6,21 +6,24 @@
 
 Off unless a config names one; a `Verifier` then asks it where the gold answer is words and the
 rules say that another answer is not the same. Its reply must be one word: "INCORRECT" is not
-"correct", and anything else is no judgement. Replies are cached; failures of the endpoint are tried
-again.
+"correct", and anything else is no verdict. Verdicts are cached. An endpoint that fails, or replies
+with what is no chat completion, is asked again for `patience_s`; then that one answer is an ERROR.
 """
 
 import asyncio
 import json
+import logging
 import os
 import re
+import ssl
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import httpx
 
 from limo_ray.core.errors import VerificationError
 from limo_ray.core.records import Verdict
@@ -41,7 +44,15 @@ _LONGEST = 4_000  # characters of each part of the prompt
 _WORD = re.compile(r"[\s*\"'`.]*(correct|incorrect)[\s*\"'`.!]*", re.IGNORECASE)
 _COMMAND = re.compile(r"\\(?:begin|end|operatorname) ?\{[^{}]*\}|\\[a-zA-Z]+")
 _SPOKEN = re.compile(r"(?!(?:sin|cos|tan|log|exp|sqrt)\b)[^\W\d_]{3,}")
-_RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
+_RETRIED = {408, 409, 425, 429}  # of 4xx
+_MAX_BODY = 2**20  # bytes of a reply
+_MAX_WAIT_S = 30.0  # between two requests
+
+log = logging.getLogger(__name__)
+
+
+class _EndpointError(Exception):
+    """No verdict for a reason that may pass."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -55,11 +66,13 @@ class JudgeConfig:
     key_variable: str = "OPENAI_API_KEY"
     """Environment variable that holds the key; nothing is sent when it is not set."""
     timeout_s: float = 60.0
-    """Seconds that one request may take."""
+    """Seconds that one request may take, to the last byte of its reply."""
+    patience_s: float = 600.0
+    """Seconds for which a failing endpoint is asked again, before that one answer is an ERROR."""
     attempts: int = 4
-    """Requests for one judgement, before it is an ERROR."""
+    """Replies that are no verdict ("perhaps", or nothing), before an answer is an ERROR."""
     wait_s: float = 1.0
-    """Seconds before the second request; doubled before each further one."""
+    """Seconds before the second request; doubled before each further one, up to 30."""
     concurrency: int = 16
     """Requests under way at once, per engine."""
     cache: int = 100_000
@@ -73,6 +86,9 @@ class JudgeConfig:
         for name in ("attempts", "concurrency"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)} must be at least 1")
+        for name in ("timeout_s", "patience_s", "wait_s"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}: {getattr(self, name)} must be positive")
 
     def rules_on(self, answer: str, domain: str) -> bool:
         """Whether this judge has a say on a gold answer: it is on, and the answer is words."""
@@ -87,51 +103,42 @@ def is_words(answer: str) -> bool:
 class Judge:
     """Asks a model whether two answers agree. Thread-safe."""
 
+    # Endpoints that have replied to this process: a 4xx from one of them will pass.
+    _replied: ClassVar[set[tuple[str, str]]] = set()
+
     def __init__(self, cfg: JudgeConfig) -> None:
         cfg.check()
         if not cfg.url:
             raise ValueError("url: none given for the judge")
         self.cfg = cfg
+        self._ssl = ssl.create_default_context()
         self._threads = ThreadPoolExecutor(cfg.concurrency, "judge")
         self._cache: OrderedDict[tuple[str, str, str], Verdict] = OrderedDict()
         self._lock = threading.Lock()
+        self._closed = threading.Event()
 
     def judge(self, question: str, answer: str, extracted: str | None) -> Verdict:
-        """CORRECT or WRONG; UNPARSED without an answer; ERROR when the judge gives no judgement.
+        """CORRECT or WRONG; UNPARSED without an answer; ERROR when the judge gives no verdict.
 
-        Raises VerificationError when the endpoint refuses the request as such (no such model, no
-        valid key): every other request would end the same way.
+        Raises VerificationError when the endpoint refuses the first request of this process as such
+        (no such model, no valid key): every other request would end the same way.
         """
         if extracted is None:
             return Verdict.UNPARSED
         key = (question, answer, extracted)
         if known := self._cache.get(key):
             return known
-        verdict = Verdict.ERROR
-        for attempt in range(self.cfg.attempts):
-            if attempt:
-                time.sleep(self.cfg.wait_s * 2 ** (attempt - 1))
-            try:
-                verdict = self._ask(*key)
-            except urllib.error.HTTPError as e:
-                if e.code not in _RETRIED:
-                    reason = e.read(500).decode("utf-8", "replace")
-                    raise VerificationError(
-                        f"the judge at {self.cfg.url} refused the request: {e.code} {reason}"
-                    ) from e
-                verdict = Verdict.ERROR
-            except (OSError, ValueError):  # no connection, no reply, or one that is no completion
-                verdict = Verdict.ERROR
-            if verdict.judged:
-                with self._lock:
-                    self._cache[key] = verdict
-                    if len(self._cache) > self.cfg.cache:
-                        self._cache.popitem(last=False)
-                break
+        verdict = self._ask_patiently(*key)
+        if verdict.judged:
+            with self._lock:
+                self._cache[key] = verdict
+                if len(self._cache) > self.cfg.cache:
+                    self._cache.popitem(last=False)
         return verdict
 
     def close(self) -> None:
         """Let go of the threads of `ajudge`; what waits for one is cancelled."""
+        self._closed.set()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def ajudge(self, question: str, answer: str, extracted: str | None) -> Verdict:
@@ -139,28 +146,75 @@ class Judge:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self.judge, question, answer, extracted)
 
-    def _ask(self, question: str, answer: str, extracted: str) -> Verdict:
+    def _ask_patiently(self, question: str, answer: str, extracted: str) -> Verdict:
         parts = {"question": question, "answer": answer, "extracted": extracted}
         prompt = PROMPT.format(**{k: _printable(v[:_LONGEST]) for k, v in parts.items()})
-        body = {
+        deadline = time.monotonic() + self.cfg.patience_s
+        wait_s, replies, reason = self.cfg.wait_s, 0, ""
+        while True:
+            try:
+                verdict = read(self._reply(prompt))
+            except _EndpointError as e:
+                reason = str(e)
+            else:
+                replies += 1
+                if verdict.judged or replies >= self.cfg.attempts:
+                    return verdict
+                reason = "its reply was no verdict"
+            if time.monotonic() + wait_s > deadline or self._closed.wait(wait_s):
+                log.warning(
+                    "the judge gave no verdict on one answer, which is an error: %s", reason
+                )
+                return Verdict.ERROR
+            wait_s = min(2 * wait_s, _MAX_WAIT_S)
+
+    def _reply(self, prompt: str) -> str:
+        """The model's reply; _EndpointError for whatever may be better the next time."""
+        try:
+            status, body = asyncio.run(self._post(prompt))
+        except TimeoutError as e:
+            raise _EndpointError(f"no whole reply in {self.cfg.timeout_s:g} s") from e
+        except (httpx.HTTPError, OSError) as e:
+            raise _EndpointError(f"{type(e).__name__}: {e}") from e
+        endpoint = (self.cfg.url, self.cfg.model)
+        if status != 200:
+            reason = f"{status} {body[:500].decode('utf-8', 'replace')}"
+            refused = 400 <= status < 500 and status not in _RETRIED
+            if refused and endpoint not in self._replied:
+                raise VerificationError(
+                    f"the judge at {self.cfg.url} refused the request: {reason}"
+                )
+            raise _EndpointError(reason)
+        try:
+            content = json.loads(body)["choices"][0]["message"]["content"]
+        except (KeyError, IndexError, TypeError, ValueError, RecursionError) as e:
+            raise _EndpointError(f"not a chat completion: {body[:200]!r}") from e
+        self._replied.add(endpoint)
+        return content if isinstance(content, str) else ""
+
+    async def _post(self, prompt: str) -> tuple[int, bytes]:
+        """Status and body of one request, within the time and size that a reply may have."""
+        headers = {}
+        if key := os.environ.get(self.cfg.key_variable):
+            headers["Authorization"] = f"Bearer {key}"
+        body: dict[str, Any] = {
             "model": self.cfg.model,
             "messages": [{"role": "user", "content": prompt}],
             "temperature": 0,
             "max_tokens": 16,
         }
-        request = urllib.request.Request(
-            self.cfg.url.rstrip("/") + "/chat/completions",
-            data=json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        if key := os.environ.get(self.cfg.key_variable):
-            request.add_header("Authorization", f"Bearer {key}")
-        with urllib.request.urlopen(request, timeout=self.cfg.timeout_s) as response:
-            reply = json.load(response)
-        try:
-            return read(reply["choices"][0]["message"]["content"])
-        except (KeyError, IndexError, TypeError) as e:
-            raise ValueError(f"not a chat completion: {str(reply)[:200]}") from e
+        url = self.cfg.url.rstrip("/") + "/chat/completions"
+        async with (
+            asyncio.timeout(self.cfg.timeout_s),
+            httpx.AsyncClient(verify=self._ssl, timeout=self.cfg.timeout_s) as client,
+            client.stream("POST", url, json=body, headers=headers) as response,
+        ):
+            received = bytearray()
+            async for chunk in response.aiter_bytes():
+                received += chunk
+                if len(received) > _MAX_BODY:
+                    raise httpx.DecodingError(f"a reply of more than {_MAX_BODY} bytes")
+            return response.status_code, bytes(received)
 
 
 def read(reply: str) -> Verdict:

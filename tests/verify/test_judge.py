@@ -1,8 +1,11 @@
 """The optional judge, against a small server of the same interface."""
 
 import asyncio
+import contextlib
 import json
+import socketserver
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -129,19 +132,113 @@ def test_it_tries_again(server: Server) -> None:
 
 def test_it_gives_up(server: Server) -> None:
     server.replies = [(503, ""), (200, "both may be right")]
-    assert judge(server, attempts=2).judge("q", "a", "b") is Verdict.ERROR
+    assert judge(server, attempts=1).judge("q", "a", "b") is Verdict.ERROR
     assert server.replies == []
 
 
 def test_no_server_is_an_error() -> None:
-    nowhere = JudgeConfig(url="http://127.0.0.1:9/v1", model="m", attempts=1)
+    nowhere = JudgeConfig(url="http://127.0.0.1:9/v1", model="m", wait_s=0.1, patience_s=0.5)
+    began = time.monotonic()
     assert Judge(nowhere).judge("q", "a", "b") is Verdict.ERROR
+    assert 0.1 < time.monotonic() - began < 5
 
 
 def test_a_refusal_stops_the_run(server: Server) -> None:
     server.replies = [(401, "")]
     with pytest.raises(VerificationError, match="401"):
         judge(server).judge("q", "a", "b")
+
+
+def test_a_refusal_after_a_reply_will_pass(server: Server) -> None:
+    server.replies = [(200, "CORRECT"), (404, ""), (401, ""), (200, "INCORRECT")]
+    asked = judge(server)
+    assert asked.judge("q", "a", "b") is Verdict.CORRECT
+    assert asked.judge("q", "a", "c") is Verdict.WRONG  # the endpoint was being restarted
+    assert server.replies == []
+
+
+RIGHT = json.dumps({"choices": [{"message": {"content": "CORRECT"}}]}).encode()
+OK = b"HTTP/1.1 200 OK\r\n"
+FAULTS = {
+    "nothing": b"",
+    "garbage": b"\xff\x00 what is HTTP?\r\n\r\n",
+    "status": b"HTTP/1.1 abc\r\n\r\n",
+    "html": OK + b"Content-Length: 20\r\n\r\n<html>sorry!!</html>",
+    "cut": OK + b"Content-Length: 500\r\n\r\n" + RIGHT,
+    "null": OK + b"Connection: close\r\n\r\n" + RIGHT.replace(b'"CORRECT"', b"null"),
+    "number": OK + b"Connection: close\r\n\r\n" + RIGHT.replace(b'"CORRECT"', b"7"),
+    "no choices": OK + b"Connection: close\r\n\r\n" + b'{"choices": []}',
+    "a list": OK + b"Connection: close\r\n\r\n" + b"[1, 2]",
+    "nested": OK + b"Connection: close\r\n\r\n" + b"[" * 200_000,
+    "unicode": OK + b"Connection: close\r\n\r\n" + b"\xff\xfe\x00",
+    "zipped": OK + b"Content-Encoding: gzip\r\nConnection: close\r\n\r\n" + RIGHT,
+    "redirect": b"HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\n\r\n",
+    "teapot": b"HTTP/1.1 530 ?\r\nContent-Length: 0\r\n\r\n",
+}
+
+
+class Faulty(socketserver.ThreadingTCPServer):
+    """Sends a fault `faults` times, then a right reply."""
+
+    daemon_threads = True
+    fault: str
+    faults: int
+    closing = False
+
+
+class Sender(socketserver.BaseRequestHandler):
+    server: Faulty
+
+    def handle(self) -> None:
+        self.request.recv(100_000)
+        fault, self.server.faults = self.server.fault, self.server.faults - 1
+        with contextlib.suppress(OSError):
+            if self.server.faults < 0:
+                self.request.sendall(OK + b"Connection: close\r\n\r\n" + RIGHT)
+            elif fault in ("endless", "dripping", "dripping headers"):
+                self.request.sendall(OK + b"\r\n" * (fault != "dripping headers"))
+                while not self.server.closing:
+                    self.request.sendall(b"x: y\r\n" if "drip" in fault else b" " * 100_000)
+                    time.sleep(0.05 * ("drip" in fault))
+            else:
+                self.request.sendall(FAULTS[fault])
+
+
+@pytest.fixture
+def faulty(request: pytest.FixtureRequest) -> Iterator[Faulty]:
+    with Faulty(("127.0.0.1", 0), Sender) as server:
+        server.fault, server.faults = request.param, 2
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.closing = True
+        server.shutdown()
+
+
+@pytest.mark.parametrize(
+    "faulty", [*FAULTS, "endless", "dripping", "dripping headers"], indirect=True
+)
+def test_an_odd_reply_is_asked_for_again_and_then_an_error(faulty: Faulty) -> None:
+    url = f"http://127.0.0.1:{faulty.server_address[1]}/v1"
+    times = {"timeout_s": 0.5, "wait_s": 0.01}
+    patient = Judge(JudgeConfig(url=url, model="m", **times))  # type: ignore[arg-type]
+    assert patient.judge("q", "a", "b") is Verdict.CORRECT
+    faulty.faults = 1_000_000
+    began = time.monotonic()
+    hasty = Judge(JudgeConfig(url=url, model="m", patience_s=0.3, **times))  # type: ignore[arg-type]
+    assert hasty.judge("q", "a", "b") is Verdict.ERROR
+    assert time.monotonic() - began < 5
+    faulty.faults = 0
+    assert hasty.judge("q", "a", "c") is Verdict.CORRECT  # that one answer only
+
+
+def test_closing_ends_the_patience(server: Server) -> None:
+    server.replies = [(503, "")] * 100
+    asked = judge(server)
+    asked.cfg.wait_s = 60
+    threading.Timer(0.3, asked.close).start()
+    began = time.monotonic()
+    assert asked.judge("q", "a", "b") is Verdict.ERROR
+    assert time.monotonic() - began < 10
 
 
 def test_the_address_is_checked() -> None:
