@@ -1,11 +1,16 @@
 r"""Verdicts per second and core, and their agreement, against math-verify called plainly.
 
-    python bench/verify.py                     both, over the completions in ../shared/data, or a
-                                               sample that the packaged model makes (minutes, once)
-    python bench/verify.py --limit 20          the first 20 problems only
+    python bench/verify.py                     each kind of answers, and completions
+    python bench/verify.py --limit 20          the first 20 answers and problems of each only
     python bench/verify.py --adversarial 1000  hostile strings: the longest wait, and memory
     python bench/verify.py --make sample.jsonl --model FOLDER    completions of a small model
     python bench/verify.py --data sample.jsonl
+
+Kinds of answers: "plain" are numbers, "textbook" the answers of MATH and a gradeschool set, "LaTeX"
+those of them with a command. Each gold answer is held against eight attempts: three are other
+answers of the same set and of similar length, two are itself in another spelling, three itself.
+They come from ../shared/data; without it, from answers made here. Completions too: without that
+folder the packaged model samples some (minutes, once).
 
 "Plainly" is `verify(parse(gold), parse(completion))`, as its documentation shows it. Both sides run
 in this process, in turn, with cold caches, imports and first calls excluded; the figure is
@@ -18,6 +23,7 @@ import asyncio
 import json
 import logging
 import os
+import random
 import resource
 import statistics
 import sys
@@ -36,9 +42,12 @@ from limo_ray.core.records import Problem, problem_id  # noqa: E402
 from limo_ray.engines.base import EngineConfig, SamplingConfig  # noqa: E402
 from limo_ray.storage import model_files  # noqa: E402
 from limo_ray.verify import Verdict, Verifier, extract, verify  # noqa: E402
-from limo_ray.verify.domains import easy, forget  # noqa: E402
+from limo_ray.verify.domains import easy, forget, hard  # noqa: E402
+from limo_ray.verify.worker import WARM_UP  # noqa: E402
 
-DATA = ROOT.parent / "shared" / "data" / "completions" / "math_cot_100.jsonl"
+SHARED = ROOT.parent / "shared" / "data"
+DATA = SHARED / "completions" / "math_cot_100.jsonl"
+ANSWERS = 400  # gold answers of a kind
 Pair = tuple[str, str]
 
 
@@ -47,6 +56,58 @@ def load(path: Path, limit: int | None) -> list[tuple[str, list[str]]]:
     with path.open(encoding="utf-8", newline="\n") as file:
         rows = [json.loads(line) for line in file if line.strip()]
     return [(str(row["gt"]), list(row["code"])) for row in rows][:limit]
+
+
+def answers(kind: str) -> list[str]:
+    """Gold answers of a kind, from the shared data or made here."""
+    if kind == "plain":
+        return _read("benchmarks/amc23", "benchmarks/aime24", "pool/gsm8k_train") or _made(PLAIN)
+    textbook = _read("benchmarks/math500", "benchmarks/gradeschool") or _made(PLAIN + LATEX)
+    return textbook if kind == "textbook" else [text for text in textbook if "\\" in text]
+
+
+def _read(*names: str) -> list[str]:
+    found: list[str] = []
+    for name in names:
+        path = SHARED / f"{name}.jsonl"
+        if path.exists():
+            with path.open(encoding="utf-8", newline="\n") as file:
+                rows = [str(json.loads(line)["answer"]) for line in file]
+            found += [row.rpartition("#### ")[2].strip("$ ") for row in rows][:ANSWERS]
+    return found
+
+
+PLAIN = ("{a}", "{a}", "{b}", "{a}.5", "{a},{b}00", "{a}/{b}", "{b}\\%")
+LATEX = (
+    "\\frac{{{a}}}{{{b}}}", "{a}\\sqrt{{{b}}}", "({a}, {b})", "[{a}, {c})", "{a}x^2+{b}x-{c}",
+    "\\frac{{{a}\\pi}}{{{b}}}", "x={a}", "{a}, {c}", "(-\\infty, {a}) \\cup ({c}, \\infty)",
+    "\\begin{{pmatrix}} {a} \\\\ {b} \\end{{pmatrix}}", "\\frac{{{a}+\\sqrt{{{b}}}}}{{{c}}}",
+    "2^{{{a}}}+{b}",
+)  # fmt: skip
+
+
+def _made(forms: tuple[str, ...]) -> list[str]:
+    r = random.Random(0)
+    numbers = [(r.randint(2, 60), r.randint(2, 30), r.randint(70, 99)) for _ in range(ANSWERS)]
+    return [r.choice(forms).format(a=a, b=b, c=c) for a, b, c in numbers]
+
+
+def look_alike(golds: list[str]) -> list[Pair]:
+    """Eight attempts at each answer, three of them other answers of similar length."""
+    r = random.Random(1)
+    ranked = sorted(set(golds), key=lambda text: (len(text), text))
+    pairs = []
+    for i, gold in enumerate(ranked):
+        near = [text for text in ranked[max(0, i - 10) : i + 11] if text != gold]
+        said = r.sample(near, min(3, len(near))) + [spelled(gold)] * 2 + [gold] * 3
+        pairs += [(f"${gold}$", f"so the answer is $\\boxed{{{text}}}$.") for text in said]
+    return pairs
+
+
+def spelled(text: str) -> str:
+    """The same answer as another writer spells it."""
+    text = text.replace("\\frac", "\\dfrac").replace("\\left", "").replace("\\right", "")
+    return text.replace(", ", ",").replace("+", " + ").replace("sqrt2", "sqrt{2}")
 
 
 def theirs(pair: Pair) -> bool:
@@ -234,10 +295,16 @@ def main() -> int:
     problems = load(args.data, args.limit)
     several = [(gold, completion) for gold, texts in problems for completion in texts]
     single = [(gold, texts[0]) for gold, texts in problems if texts]
-    verify("\\cos 1", "\\boxed{\\sin 1}")
-    theirs(("\\cos 1", "\\boxed{\\sin 1}"))
-    compare_speed("several per problem", several, args.repeats)
-    compare_speed("one per problem", single, args.repeats)
+    for gold, said in WARM_UP:
+        hard(gold, said, "math")
+        theirs((f"${gold}$", f"\\boxed{{{said}}}"))
+    for kind in ("plain", "textbook", "LaTeX"):
+        pairs = look_alike(answers(kind)[: args.limit])
+        compare_speed(kind, pairs, args.repeats)
+        different = sum((verify(*pair) is Verdict.CORRECT) != theirs(pair) for pair in pairs)
+        print(f"{'':22} {different:6} verdicts differ")
+    compare_speed("completions, 8 each", several, args.repeats)
+    compare_speed("completions, 1 each", single, args.repeats)
     return min(1, compare_verdicts(several))
 
 
