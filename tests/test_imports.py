@@ -13,6 +13,7 @@ WALLS = {
     "omegaconf": ["limo_ray/core/config.py"],
     "vllm": ["limo_ray/engines/vllm.py", "limo_ray/engines/vllm_internals.py", "limo_ray/serve/"],
     "vllm.v1": ["limo_ray/engines/vllm_internals.py"],
+    "openai": ["limo_ray/engines/api_client.py"],
     "math_verify": ["limo_ray/verify/"],
     "sympy": ["limo_ray/verify/"],
     "flint": ["limo_ray/verify/"],

@@ -2,14 +2,15 @@
 
 The sampler asks an engine for one completion at a time and keeps as many requests open as the
 engine has sequence slots. `create` makes the engine that a config names: `limo_ray.engines.vllm`,
-or one of `limo_ray.engines.scripted` for tests and simulations.
+`limo_ray.engines.api`, or one of `limo_ray.engines.scripted` for tests and simulations.
 """
 
 import json
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from limo_ray.core.records import Problem
+from limo_ray.engines.api_config import ApiConfig
 from limo_ray.storage import model_files
 
 
@@ -20,7 +21,8 @@ class EngineConfig:
     revision: str = ""
     """Branch, tag or commit of a Hugging Face id; empty for its main branch."""
     kind: str = "vllm"
-    """vllm; or, for tests and benchmarks, scripted (made up) and replay (from an attempt log)."""
+    """vllm; api (an OpenAI-compatible server); or, for tests and benchmarks, scripted (made up) and
+    replay (from an attempt log)."""
     device: str = "auto"
     """auto (gpu where the Ray cluster has one, else cpu), gpu, or cpu."""
     dtype: str = "auto"
@@ -60,12 +62,18 @@ class EngineConfig:
     """Seeds the engine on CPU and each request on GPU."""
     extra: dict[str, Any] = field(default_factory=dict)
     """Passed to vllm.AsyncEngineArgs as it is."""
+    url: str = ""
+    """Address of the server of kind api, such as http://localhost:8000/v1."""
+    api: ApiConfig = field(default_factory=ApiConfig)
+    """How the server of kind api is asked."""
     script: dict[str, Any] = field(default_factory=dict)
     """Settings of the scripted and replay kinds (limo_ray.engines.scripted.ScriptConfig)."""
 
     def check(self) -> None:
-        if self.kind not in ("vllm", "scripted", "replay"):
-            raise ValueError(f"kind: {self.kind!r} is none of vllm, scripted, replay")
+        if self.kind not in ("vllm", "api", "scripted", "replay"):
+            raise ValueError(f"kind: {self.kind!r} is none of vllm, api, scripted, replay")
+        if self.kind == "api" and not self.url.startswith(("http://", "https://")):
+            raise ValueError(f"url: {self.url!r} must start with http:// or https://")
         if self.device not in ("auto", "gpu", "cpu"):
             raise ValueError(f"device: {self.device!r} is none of auto, gpu, cpu")
         if self.dtype not in ("auto", "bfloat16", "float16", "float32"):
@@ -126,9 +134,13 @@ class SamplingConfig:
             )
 
 
+Prompt: TypeAlias = Any
+"""What an engine's `render` makes for its own `generate`: token ids, or messages for an API."""
+
+
 @dataclass(kw_only=True, slots=True)
 class Request:
-    """One completion to sample: attempt number `index` at `problem`, after `prompt` (token ids).
+    """One completion to sample: attempt number `index` at `problem`, after `prompt`.
 
     `prefix`: the token ids that an engine had sampled for this attempt when it was cut off; the
     completion begins with them.
@@ -136,7 +148,7 @@ class Request:
 
     problem: Problem
     index: int
-    prompt: list[int]
+    prompt: Prompt
     sampling: SamplingConfig
     prefix: list[int] = field(default_factory=list)
 
@@ -160,8 +172,8 @@ class Engine(Protocol):
     async def start(self) -> None:
         """Loads the model. Raises EngineError with the reason when it cannot."""
 
-    def render(self, messages: list[dict[str, str]]) -> list[int]:
-        """The token ids of a chat, ready for its answer."""
+    def render(self, messages: list[dict[str, str]]) -> Prompt:
+        """A chat, ready for its answer, as `generate` takes it."""
 
     async def generate(self, request: Request) -> Completion:
         """One completion; cancelling aborts it. Raises EngineError when the engine died."""
@@ -180,6 +192,10 @@ def create(config: EngineConfig) -> Engine:
         from limo_ray.engines.vllm import VllmEngine
 
         return VllmEngine(config)
+    if config.kind == "api":
+        from limo_ray.engines.api import ApiEngine
+
+        return ApiEngine(config)
     from limo_ray.engines.scripted import ReplayEngine, ScriptedEngine
 
     return ScriptedEngine(config) if config.kind == "scripted" else ReplayEngine(config)
@@ -206,4 +222,8 @@ def identity(config: EngineConfig) -> str:
     """
     if config.kind == "vllm":
         return model_files.identity(config.model, config.revision)
+    if config.kind == "api":
+        from limo_ray.engines import api
+
+        return api.identity(config, api.find_model(config))
     return json.dumps([config.kind, config.seed, dict(config.script)], sort_keys=True)

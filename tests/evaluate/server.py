@@ -1,6 +1,6 @@
-"""An OpenAI-compatible server that answers as the scripted engine does, and misbehaves when told.
+"""An OpenAI-compatible server that answers as the scripted engine does, with faults on demand.
 
-    with Served(ENGINE) as server: ... server.url, server.requests
+    with Served(ENGINE, ANSWERS) as server: ... server.url, server.bodies
 
 It runs in a thread of its own. What an engine of our own would complete for a question's draw 0, it
 completes too, so that evaluations of both must come to the same scores.
@@ -10,7 +10,7 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
 from aiohttp import web
@@ -19,8 +19,44 @@ from limo_ray.core.records import Problem, problem_id
 from limo_ray.engines.base import EngineConfig, Request, SamplingConfig
 from limo_ray.engines.scripted import ScriptedEngine
 
-# takes the number of a request (from 1) and its body, gives a response in place of the answer
-Trouble = Callable[[int, dict[str, Any]], web.Response | None]
+Misbehaviour = Callable[[web.Request], Awaitable[web.StreamResponse]]
+# takes the number of a request (from 1) and its body, gives what comes in place of the answer
+Trouble = Callable[[int, dict[str, Any]], web.Response | Misbehaviour | None]
+
+
+async def cut_connection(request: web.Request) -> web.StreamResponse:
+    """Half of a reply, then the connection is gone."""
+    response = web.StreamResponse(headers={"Content-Length": "1000"})
+    await response.prepare(request)
+    await response.write(b'{"choices": [')
+    assert request.transport is not None
+    request.transport.abort()
+    return response
+
+
+async def drip_feed(request: web.Request) -> web.StreamResponse:
+    """A byte of white space every 10 ms, for ever: no single read takes long."""
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await response.prepare(request)
+    while True:
+        await response.write(b" ")
+        await asyncio.sleep(0.01)
+
+
+async def endless(request: web.Request) -> web.StreamResponse:
+    """White space as fast as it goes, for ever."""
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await response.prepare(request)
+    while True:
+        await response.write(b" " * 65536)
+
+
+def completion(**changes: Any) -> web.Response:
+    """A reply whose message, choice or usage is another than that of the engine."""
+    message = {"role": "assistant", "content": "1"} | changes.pop("message", {})
+    choice = {"index": 0, "message": message, "finish_reason": "stop"} | changes.pop("choice", {})
+    usage = {"prompt_tokens": 9, "completion_tokens": 1} | changes.pop("usage", {})
+    return web.json_response({"choices": [choice], "usage": usage} | changes)
 
 
 class Served:
@@ -47,7 +83,7 @@ class Served:
         self.thinking = thinking
         self.bodies: list[dict[str, Any]] = []
         self.times: list[float] = []
-        self.at_once = self.most_at_once = 0
+        self.at_once = self.most_at_once = self.aborted = 0
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
 
@@ -71,7 +107,7 @@ class Served:
         app = web.Application()
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/chat/completions", self._chat)
-        runner = web.AppRunner(app)
+        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         self._loop.run_until_complete(runner.setup())
         site = web.TCPSite(runner, "127.0.0.1", 0)
         self._loop.run_until_complete(site.start())
@@ -91,7 +127,7 @@ class Served:
             {"object": "list", "data": [self.about | {"created": int(time.time())}]}
         )
 
-    async def _chat(self, request: web.Request) -> web.Response:
+    async def _chat(self, request: web.Request) -> web.StreamResponse:
         if refused := self._refused(request):
             return refused
         body = await request.json()
@@ -102,7 +138,16 @@ class Served:
         try:
             await asyncio.sleep(self.delay_s)
             troubled = self.trouble(len(self.bodies), body)
-            return troubled or web.json_response(self._complete(body))
+            if isinstance(troubled, web.Response):  # can be sent only once: this is a copy
+                return web.Response(
+                    status=troubled.status, headers=troubled.headers, body=troubled.body
+                )
+            if troubled is not None:
+                return await troubled(request)
+            return web.json_response(self._complete(body))
+        except (asyncio.CancelledError, ConnectionError):
+            self.aborted += 1
+            raise
         finally:
             self.at_once -= 1
 

@@ -1,0 +1,58 @@
+"""How an OpenAI-compatible server is asked: patience, key, identity, further fields."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(kw_only=True, slots=True)
+class ApiConfig:
+    timeout_s: float = 3600.0
+    """Seconds that one completion may take; 32,768 tokens at 20 tokens/s are half an hour."""
+    attempts: int = 16
+    """Tries of one request that fails, before it is given up (with the default waits after ten
+    minutes). While the server answers other requests, a failing one is tried further."""
+    wait_s: float = 1.0
+    """Seconds before the second try; doubled before each further one, within `longest_wait_s`."""
+    longest_wait_s: float = 60.0
+    """A server's Retry-After counts up to ten times this."""
+    key_variable: str = "OPENAI_API_KEY"
+    """Environment variable that holds the API key, on the job's machine and where samplers run;
+    nothing is sent when it is not set."""
+    key_file: str = ""
+    """File that holds the API key; goes before the variable."""
+    identity: str = ""
+    """What tells the weights behind the server from others: a model folder or hub id (its hash is
+    taken), or any word. Without it attempts are logged under the address and what the server says
+    of its model: start anew (another store) when other weights move in under the same name."""
+    extensions: bool = True
+    """Send vLLM's own fields (top_k, min_p, repetition_penalty), so that defaults that the server
+    takes from the model do not apply. false for servers that refuse them."""
+    seeds: bool = False
+    """Send a seed with each request. vLLM on a CPU cannot take them in large batches."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """Further headers of every request."""
+    body: dict[str, Any] = field(default_factory=dict)
+    """Further fields of every request, such as a thinking budget; part of the log's name."""
+
+    def check(self) -> None:
+        if self.attempts < 1:
+            raise ValueError(f"attempts: {self.attempts} must be at least 1")
+        for name in ("timeout_s", "wait_s", "longest_wait_s"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}: {getattr(self, name)} must be positive")
+
+    def key(self) -> str:
+        """The API key, or "". ValueError, without the key, for one that cannot be read or sent."""
+        name = f"key_file: {self.key_file!r}" if self.key_file else f"${self.key_variable}"
+        if not self.key_file:
+            key = os.environ.get(self.key_variable, "").strip()
+        else:
+            try:
+                key = Path(self.key_file).expanduser().read_text().strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise ValueError(f"client.{name}: {error}") from error
+        if not (key.isascii() and (key.isprintable())):
+            raise ValueError(f"client.{name}: the key must be one line of ASCII text")
+        return key
