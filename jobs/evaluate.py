@@ -11,8 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from limo_ray.cli import job
 from limo_ray.evaluate.config import EvaluateConfig
-from limo_ray.evaluate.runner import evaluate, needs_ray, outline
+from limo_ray.evaluate.runner import evaluate, outline
 
 if __name__ == "__main__":
-    argv = sys.argv[1:]
-    sys.exit(job.main("evaluate", EvaluateConfig, evaluate, outline, argv, needs_ray=needs_ray))
+    sys.exit(job.main("evaluate", EvaluateConfig, evaluate, outline, sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Attempts at benchmark items, drawn into the attempt log: by our own sampler, or by an endpoint.
+"""Attempts at benchmark items, sampled into the attempt log.
 
     draw(one, tasks, store, config)
 
@@ -6,11 +6,10 @@ What the log holds is never drawn again, so that the same command goes on after 
 gold answer or the verifier changed since, logged completions are judged again.
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -19,7 +18,6 @@ import ray
 from limo_ray.attempts.log import AttemptLog
 from limo_ray.core.records import SAMPLED, Attempt, Problem
 from limo_ray.engines.base import SamplingConfig
-from limo_ray.evaluate import asking
 from limo_ray.evaluate.config import EvaluateConfig
 from limo_ray.evaluate.items import Items
 from limo_ray.evaluate.models import Contestant
@@ -101,16 +99,12 @@ def draw(one: Contestant, tasks: list[Task], store: Store, config: EvaluateConfi
     missing = _missing(planned, problems, store, judge)
     asked = sum(stage.rule.budget * len(stage.only) for stage in planned)
     if missing:
-        told = f"{one.label}: {len(missing):,} of {asked:,} attempts to draw"
-        log.info("%s", told)
-        if one.engine is not None:
-            _own(one, planned, problems, store, config)
-        else:
-            asyncio.run(asking.ask(one, missing, store, config))
+        log.info("%s: %d of %d attempts to sample", one.label, missing, asked)
+        _own(one, planned, problems, store, config)
         # a question with two gold answers was judged by the first
         for fingerprint in {stage.fingerprint for stage in planned}:
             settle(everything, AttemptLog(store, fingerprint), judge, config.sampler.code)
-    return Drawn(len(missing), asked - len(missing), time.time() - begun)
+    return Drawn(missing, asked - missing, time.time() - begun)
 
 
 def settle(
@@ -134,26 +128,24 @@ def settle(
 
 def _missing(
     planned: list[Stage], problems: dict[str, Problem], store: Store, judge: JudgeConfig
-) -> list[tuple[Stage, Problem, int]]:
-    """What has to be drawn: every item's first attempt before any second one."""
-    found = []
+) -> int:
+    """How many attempts the log lacks."""
+    missing = 0
     for stage in planned:
         index = AttemptLog(store, stage.fingerprint).read_index()
-        for name, problem in problems.items():
-            if name not in stage.only:
-                continue
+        for name in stage.only:
+            problem = problems[name]
             key = judge_key(problem.answer, problem.domain, judge)
             have = index.known(name, key).verdicts
-            found += [(stage, problem, i) for i in range(stage.rule.budget) if i not in have]
-    return sorted(found, key=lambda one: one[2])
+            missing += sum(i not in have for i in range(stage.rule.budget))
+    return missing
 
 
 def _own(
     one: Contestant, planned: list[Stage], problems: dict[str, Problem], store: Store,
     config: EvaluateConfig,
 ) -> None:  # fmt: skip
-    """One pass through an engine of our own; it ends with the pass."""
-    assert one.engine is not None
+    """One pass through the model's engine; it ends with the pass."""
     rows = [
         {
             "id": p.id, "question": p.question, "answer": p.answer, "source": p.source,
@@ -162,11 +154,13 @@ def _own(
         }
         for number, p in enumerate(problems.values())
     ]  # fmt: skip
+    # an api engine has been patient before it raises: a new one would meet the same server
+    deaths = 0 if one.at_endpoint else config.sampler.max_engine_deaths
     coordinator = start_coordinator()
     data = sample(
         ray.data.from_arrow(pa.Table.from_pylist(rows, schema=SAMPLED)),
         one.engine, planned, store, system=one.system, coordinator=coordinator,
-        config=config.sampler, total=len(rows),
+        config=replace(config.sampler, max_engine_deaths=deaths), total=len(rows),
     )  # fmt: skip
     data.set_name("sampling")
     with Watch(coordinator, planned, len(rows)) as watch:

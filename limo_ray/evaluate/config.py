@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from limo_ray.core.prompts import SYSTEM
 from limo_ray.core.text import check_folder_name
+from limo_ray.engines.api_config import ApiConfig
 from limo_ray.engines.base import EngineConfig, SamplingConfig
-from limo_ray.evaluate.endpoint import ClientConfig
 from limo_ray.problems.benchmarks import BENCHMARKS
 from limo_ray.problems.sources import SourceConfig
 from limo_ray.sampling.config import SamplerConfig
@@ -64,6 +64,17 @@ class BenchmarkConfig:
                 self.source.check()
             except ValueError as error:
                 raise ValueError(f"source.{error}") from None
+
+
+@dataclass(kw_only=True, slots=True)
+class ClientConfig(ApiConfig):
+    concurrency: int = 64
+    """Requests under way at once."""
+
+    def check(self) -> None:
+        ApiConfig.check(self)
+        if self.concurrency < 1:
+            raise ValueError(f"concurrency: {self.concurrency} must be at least 1")
 
 
 @dataclass(kw_only=True, slots=True)

@@ -1,18 +1,19 @@
-"""Who is evaluated: a model in an engine of our own, or one behind an endpoint; what names its log.
+"""Who is evaluated: a model in an engine of our own, or one at an endpoint; what names its log.
 
 contestants(config, device)      the model, then those that it is compared with
 """
 
 import hashlib
-import json
 import logging
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from limo_ray.core.prompts import question_messages
-from limo_ray.core.uris import split
+from limo_ray.core.uris import redact, split
+from limo_ray.engines import api
 from limo_ray.engines import base as engines
+from limo_ray.engines.api_config import ApiConfig
 from limo_ray.engines.base import EngineConfig, SamplingConfig
 from limo_ray.evaluate.config import EvaluateConfig
 from limo_ray.sampling.stages import sampling_fingerprint
@@ -20,51 +21,55 @@ from limo_ray.storage import model_files
 
 log = logging.getLogger(__name__)
 
-# Of what a server tells of its model, the parts that say which model it is.
-TELLING = ("id", "root", "parent", "owned_by", "max_model_len", "revision", "fingerprint")
-
 
 @dataclass(kw_only=True, slots=True)
 class Contestant:
-    """One model to evaluate; exactly one of `engine` and `url` is set."""
+    """One model to evaluate, in an engine of our own or (kind api) at an endpoint."""
 
     label: str
-    model: str
+    engine: EngineConfig
     system: str
-    engine: EngineConfig | None = None
-    url: str = ""
     identity: str = ""
-    """Hash of the weights, or what is known of those behind an endpoint."""
-    about: dict[str, Any] = field(default_factory=dict)
-    """What an endpoint tells of its model."""
+    """Hash of the weights, or what is known of those at an endpoint."""
+    served: dict[str, Any] = field(default_factory=dict)
+    """What an endpoint says of its model."""
 
-    def fingerprint(self, sampling: SamplingConfig) -> str:
-        """Names the attempt log that its draws with this sampling lie in."""
-        if self.engine is not None:
-            dtype, longest = self.engine.dtype, self.engine.max_model_len
-        else:
-            dtype, longest = "endpoint", int(self.about.get("max_model_len") or 0)
-        return sampling_fingerprint(self.identity, self.system, dtype, longest, sampling)
+    @property
+    def model(self) -> str:
+        return self.engine.model
+
+    @property
+    def at_endpoint(self) -> bool:
+        return self.engine.kind == "api"
 
     def identify(self) -> None:
-        """Sets `identity` of a model of ours. ValueError for one that cannot be had."""
-        if self.engine is not None and not self.identity:
+        """Sets `identity`; asks an endpoint which model it has, and for its name where none is set.
+
+        Raises ValueError for a model of ours, EngineError for one at an endpoint that cannot be
+        had.
+        """
+        if self.at_endpoint:
+            self.served = api.find_model(self.engine)
+            self.engine = replace(self.engine, model=self.served["id"])
+            self.identity = api.identity(self.engine, self.served)
+        else:
             self.identity = engines.identity(self.engine)
 
-    def recognise(self, about: dict[str, Any], name: str, known: str, asked: list[Any]) -> None:
-        """Sets identity and model's name of one behind an endpoint.
+    def check_length(self, sampling: SamplingConfig) -> None:
+        """ValueError when an endpoint says that its context is shorter than completions."""
+        longest = self.served.get("max_model_len")
+        if isinstance(longest, int) and sampling.max_tokens > longest:
+            raise ValueError(
+                f"sampling.max_tokens: {sampling.max_tokens} is more than the context of "
+                f"{self.model} at {redact(self.engine.url)} ({longest})"
+            )
 
-        Args:
-            about: what the server tells of the model.
-            name: the model's name there.
-            known: what the config says of its weights, "" for nothing: then the address counts.
-            asked: what else of the requests can change what is drawn.
-        """
-        self.model, self.about = name, about
-        told = [self.url, {key: about[key] for key in TELLING if key in about}]
-        if known:
-            told = [model_files.identity(known) if _is_model(known) else known]
-        self.identity = json.dumps(["endpoint", name, asked, *told], sort_keys=True)
+    def fingerprint(self, sampling: SamplingConfig) -> str:
+        """Names the log of its attempts with this sampling."""
+        dtype, longest = self.engine.dtype, self.engine.max_model_len
+        if self.at_endpoint:
+            dtype, longest = "endpoint", int(self.served.get("max_model_len") or 0)
+        return sampling_fingerprint(self.identity, self.system, dtype, longest, sampling)
 
     def facts(self) -> dict[str, Any]:
         """Everything about it that can change a score, for results."""
@@ -72,9 +77,10 @@ class Contestant:
             "label": self.label, "model": self.model, "identity": self.identity,
             "system": self.system,
         }  # fmt: skip
-        if self.engine is None:
-            return found | {"endpoint": self.url, "served": self.about}
+        if self.at_endpoint:
+            return found | {"endpoint": self.engine.url, "served": self.served}
         engine = {k: v for k, v in asdict(self.engine).items() if v not in ("", {}, [], None)}
+        del engine["api"]
         return found | {"engine": engine, **template(self.engine, self.system)}
 
 
@@ -98,8 +104,8 @@ def label(found: list[Contestant]) -> None:
     seen: dict[str, int] = {}
     for one in found:
         short = Path(split(one.model)[0]).name
-        if one.url:
-            host = one.url.partition("://")[2].partition("/")[0]
+        if one.at_endpoint:
+            host = one.engine.url.partition("://")[2].partition("/")[0]
             short = f"{short} at {host}" if short else host
         seen[short] = seen.get(short, 0) + 1
         one.label = short if seen[short] == 1 else f"{short} ({seen[short]})"
@@ -107,17 +113,27 @@ def label(found: list[Contestant]) -> None:
 
 def _one(model: str, url: str, config: EvaluateConfig, device: str) -> Contestant:
     if url:
-        return Contestant(label="", model=model, url=url, system=config.system)
+        engine = _api_engine(model, url, config)
+        return Contestant(label="", engine=engine, system=config.system)
     revision = config.engine.revision if model == config.model else ""
     if "@" in model and not model_files.is_local(model):
         model, _, revision = model.partition("@")
     chosen = device if config.engine.device == "auto" else config.engine.device
     engine = replace(config.engine, model=model, revision=revision, device=chosen)
-    return Contestant(label="", model=model, engine=engine, system=config.system)
+    return Contestant(label="", engine=engine, system=config.system)
 
 
-def _is_model(name: str) -> bool:
-    return name == model_files.PACKAGED or model_files.is_local(name) or name.count("/") == 1
+def _api_engine(model: str, url: str, config: EvaluateConfig) -> EngineConfig:
+    """The engine of an endpoint: one replica without a GPU, on nodes as `engine` asks for."""
+    settings = {name.name: getattr(config.client, name.name) for name in fields(ApiConfig)}
+    if url != config.endpoint:
+        settings["identity"] = ""  # the config's word is for the model's own endpoint
+    own = config.engine
+    return EngineConfig(
+        kind="api", model=model, url=url, api=ApiConfig(**settings), seed=config.seed,
+        max_num_seqs=config.client.concurrency, device="cpu", num_cpus=own.num_cpus,
+        labels=own.labels, resources=own.resources,
+    )  # fmt: skip
 
 
 def template(engine: EngineConfig, system: str) -> dict[str, str]:

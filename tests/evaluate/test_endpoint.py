@@ -1,33 +1,32 @@
-"""An endpoint as a source of attempts: patience, refusals, resuming, the same scores as ours."""
+"""Evaluations over an endpoint: the same scores as ours, faults of server and store, resuming."""
 
-import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from email.utils import formatdate
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 from aiohttp import web
+from ray.exceptions import RayError
 
 from limo_ray.attempts.parts import read_table
 from limo_ray.core import config as configs
+from limo_ray.core.errors import EngineError, reason
+from limo_ray.core.prompts import SYSTEM
+from limo_ray.engines import api
 from limo_ray.engines.base import EngineConfig, SamplingConfig
-from limo_ray.evaluate.config import EvaluateConfig
-from limo_ray.evaluate.endpoint import (
-    ClientConfig,
-    Endpoint,
-    EndpointError,
-    GivenUp,
-    retry_after,
-)
+from limo_ray.evaluate.config import ClientConfig, EvaluateConfig
+from limo_ray.evaluate.models import contestants
 from limo_ray.evaluate.runner import evaluate
 from limo_ray.storage.store import Store
-from tests.evaluate.server import Served
+from tests import processes
+from tests.evaluate.server import Served, completion, cut_connection, drip_feed, endless
 
 ROOT = Path(__file__).parents[2]
 ENGINE = EngineConfig(
@@ -35,7 +34,6 @@ ENGINE = EngineConfig(
     script={"tokens": 60, "unparsed": 0.1},
 )  # fmt: skip
 ANSWERS = {f"What is {n} + {n}?": str(2 * n) for n in range(60)}
-QUICK = ClientConfig(concurrency=8, wait_s=0.02, longest_wait_s=0.1, attempts=4)
 
 
 @pytest.fixture
@@ -73,14 +71,8 @@ def logged(store):
     return sorted(zip(table["problem_id"].to_pylist(), table["index"].to_pylist(), strict=True))
 
 
-def ask(server, config=QUICK, sampling=None, question="What is 1 + 1?", **messages):
-    async def once():
-        async with Endpoint(server.url, "", config) as endpoint:
-            await endpoint.open()
-            turns = [{"role": "user", "content": question}]
-            return await endpoint.complete(turns, sampling or SamplingConfig(max_tokens=50))
-
-    return asyncio.run(once())
+def question(body):
+    return body["messages"][-1]["content"]
 
 
 def test_both_ways_give_the_same_verdicts_and_share_no_log(local_ray, exam, tmp_path):
@@ -90,7 +82,7 @@ def test_both_ways_give_the_same_verdicts_and_share_no_log(local_ray, exam, tmp_
         assert server.most_at_once <= 8 and len(server.bodies) == 60
         turns = server.bodies[0]["messages"]
         assert [turn["role"] for turn in turns] == ["system", "user"]
-        # in one evaluation: the endpoint against an engine of our own, none of which draws again
+        # in one evaluation: the endpoint against an engine of our own
         both = run(exam, tmp_path / "both", f"endpoint={server.url}", "against=[scripted]")
     assert sorted(verdicts(tmp_path / "ours").values()) == sorted(
         verdicts(tmp_path / "asked").values()
@@ -101,47 +93,100 @@ def test_both_ways_give_the_same_verdicts_and_share_no_log(local_ray, exam, tmp_
     assert scores[0]["fingerprint"] != scores[1]["fingerprint"]
     assert 0 < scores[0]["pass@1"]["value"] < 1
     assert scores[0]["shares"]["truncated"] > 0 and scores[0]["shares"]["unparsed"] > 0
+    assert asked["runs"][0]["endpoint"] == server.url and "engine" not in asked["runs"][0]
+    assert asked["runs"][0]["served"]["max_model_len"] == 4096
+    assert (
+        ours["runs"][0]["engine"]["kind"] == "scripted" and "api" not in ours["runs"][0]["engine"]
+    )
     (compared,) = both["comparisons"]
     assert compared["same_verdicts"] == 1 and compared["difference"] == 0
     assert len(list((tmp_path / "both/attempts").iterdir())) == 2
 
 
-def test_a_busy_server_is_waited_for_and_nothing_is_lost(exam, tmp_path):
-    def trouble(number, body):
-        if number % 3 == 0:
-            return web.Response(status=429, headers={"Retry-After": "0.05"})
-        if number % 7 == 0:
-            return web.Response(status=503, text="overloaded")
-        if number % 11 == 0:
-            return web.Response(text="<html>not JSON")
-        return None
+def test_faults_of_the_server_lose_nothing_and_change_no_score(local_ray, exam, tmp_path):
+    with Served(ENGINE, ANSWERS) as server:
+        right = run(exam, tmp_path / "right", f"endpoint={server.url}")
+        server.bodies.clear()
+        begun = time.monotonic()
+        faults = [
+            web.Response(status=429, headers={"Retry-After": "0.05"}),
+            web.Response(status=503, text="overloaded"),
+            web.Response(text="<html>not JSON", content_type="text/html"),
+            web.json_response({"error": "wrong JSON"}),
+            completion(message={"content": ["no", "text"]}),
+            cut_connection, drip_feed, endless,
+        ]  # fmt: skip
 
-    with Served(ENGINE, ANSWERS, trouble=trouble) as server:
-        found = run(exam, tmp_path, f"endpoint={server.url}", "client.attempts=8")
+        def trouble(number, body):
+            if time.monotonic() - begun < 8 and number > 20:  # away for a while
+                return web.Response(status=500)
+            return faults[number // 3 % len(faults)] if number % 3 == 0 else None
+
+        server.trouble = trouble
+        patient = ("client.attempts=200", "client.timeout_s=1")
+        found = run(exam, tmp_path / "faulty", f"endpoint={server.url}", *patient)
         assert len(server.bodies) > 80
-    assert found["runs"][0]["scores"]["exam"]["attempts"] == 60
+    assert (
+        found["runs"][0]["scores"]["exam"]["pass@1"] == right["runs"][0]["scores"]["exam"]["pass@1"]
+    )
+    assert verdicts(tmp_path / "faulty") == verdicts(tmp_path / "right")
+    assert len(logged(tmp_path / "faulty")) == len(set(logged(tmp_path / "faulty"))) == 60
+
+
+def test_odd_completions_are_logged(local_ray, exam, tmp_path):
+    """Lone surrogates and empty answers: no attempt is lost, none is asked for twice."""
+    odd = [
+        completion(message={"content": "\ud800 \\boxed{2}"}),
+        completion(message={"content": None}),
+        completion(message={"content": "\\boxed{0}", "reasoning_content": "\udfff"}),
+    ]
+    with Served(ENGINE, ANSWERS, trouble=lambda number, body: odd[number % 3]) as server:
+        found = run(exam, tmp_path, f"endpoint={server.url}")
+        assert len(server.bodies) == 60
+    counts = found["runs"][0]["scores"]["exam"]["verdicts"]
+    assert counts["unparsed"] == 20 and counts["correct"] + counts["wrong"] == 40, counts
+    (folder,) = (tmp_path / "attempts").iterdir()
+    texts = read_table(Store(str(folder)), "", ["completion"])["completion"].to_pylist()
+    assert sorted(set(texts)) == ["", "<think>\n?\n</think>\n\n\\boxed{0}", "? \\boxed{2}"]
+
+
+def test_a_store_that_is_away_for_a_while_costs_nothing(local_ray, exam, tmp_path):
+    """Writes fail in the middle of the job: they are made up for later."""
+    done: list[object] = []
+    with Served(ENGINE, ANSWERS, delay_s=0.4) as server:
+        settings = (f"endpoint={server.url}", "client.concurrency=4")
+        job = threading.Thread(target=lambda: done.append(run(exam, tmp_path, *settings)))
+        job.start()
+        deadline = time.time() + 60
+        while not (parts := list(tmp_path.glob("attempts/*/*.parquet"))):
+            assert time.time() < deadline and job.is_alive()
+            time.sleep(0.02)
+        folder, aside = parts[0].parent, tmp_path / "aside"
+        folder.rename(aside)
+        folder.write_text("no folder: every write fails")
+        written, asked = len(list(aside.iterdir())), len(server.bodies)
+        while len(server.bodies) < asked + 12:  # some flushes later
+            assert time.time() < deadline and job.is_alive()
+            time.sleep(0.02)
+        assert len(list(aside.iterdir())) == written
+        folder.unlink()
+        aside.rename(folder)
+        job.join(60)
+        assert done and len(server.bodies) == 60, "nothing was asked for again"
     assert len(logged(tmp_path)) == len(set(logged(tmp_path))) == 60
 
 
-def test_retry_after_is_waited_for():
+def test_a_request_that_always_fails_ends_the_job_after_the_others(local_ray, exam, tmp_path):
     def trouble(number, body):
-        return web.Response(status=429, headers={"Retry-After": "0.6"}) if number == 1 else None
-
-    with Served(ENGINE, ANSWERS, trouble=trouble) as server:
-        ask(server)
-        assert server.times[1] - server.times[0] > 0.4
-    assert retry_after("12") == 12 and retry_after(None) == retry_after("soon") == 0
-    assert 50 < retry_after(formatdate(time.time() + 60, usegmt=True)) <= 60
-
-
-def test_a_request_that_always_fails_ends_the_job_after_the_others(exam, tmp_path):
-    def trouble(number, body):
-        poisoned = body["messages"][-1]["content"] == "What is 7 + 7?"
+        poisoned = question(body) == "What is 7 + 7?"
         return web.Response(status=500, text="out of luck") if poisoned else None
 
-    with Served(ENGINE, ANSWERS, trouble=trouble) as server:
-        with pytest.raises(EndpointError, match=r"1 of 60 attempts .*again\. .*500 out of luck"):
-            run(exam, tmp_path, f"endpoint={server.url}")
+    # longer than the verifier takes for the others' answers
+    patient = ("client.wait_s=1", "client.longest_wait_s=1", "client.attempts=12")
+    with Served(ENGINE, ANSWERS, trouble=trouble, delay_s=0.02) as server:
+        with pytest.raises(RayError) as caught:
+            run(exam, tmp_path, f"endpoint={server.url}", *patient)
+        assert "failed" in reason(caught.value) and "500 out of luck" in reason(caught.value)
         assert len(logged(tmp_path)) == 59
         server.trouble = lambda number, body: None
         before = len(server.bodies)
@@ -150,92 +195,65 @@ def test_a_request_that_always_fails_ends_the_job_after_the_others(exam, tmp_pat
     assert found["runs"][0]["drawn"]["reused"] == 59
 
 
-def test_a_server_that_is_away_is_not_asked_for_everything(exam, tmp_path):
+def test_a_server_that_is_away_is_not_asked_for_everything(local_ray, exam, tmp_path):
     with Served(ENGINE, ANSWERS, trouble=lambda n, b: web.Response(status=502)) as server:
-        with pytest.raises(EndpointError, match=r"failed 4 times, .*502"):
+        with pytest.raises(RayError) as caught:
             run(exam, tmp_path, f"endpoint={server.url}")
+        assert "failed 4 times, the last time: 502" in reason(caught.value)
         assert len(server.bodies) < 60
         url = server.url
-    with pytest.raises(GivenUp, match="ConnectError"):
+    with pytest.raises(EngineError, match="ConnectError"):
         run(exam, tmp_path, f"endpoint={url}")
 
 
+def test_a_refusal_ends_the_job_in_one_line(local_ray, exam, tmp_path):
+    refused = web.Response(status=400, text="unknown\nfield top_k")
+    with Served(ENGINE, ANSWERS, trouble=lambda n, b: refused) as server:
+        with pytest.raises(RayError) as caught:
+            run(exam, tmp_path, f"endpoint={server.url}")
+        assert len(server.bodies) <= 9
+    assert "400 unknown field top_k (for servers" in reason(caught.value)
+
+
+ABOUT = {"id": "m", "object": "model", "owned_by": "vllm", "root": "/models/m",
+         "max_model_len": 4096}  # fmt: skip
+GREEDY = SamplingConfig(temperature=0, max_tokens=100)
+FREE = SamplingConfig(temperature=0.6, top_p=0.9, max_tokens=100, stop=["END"], loop_count=6)
+TIGHT = ClientConfig(extensions=False, body={"max_thinking_tokens": 8000, "waits": 2})
+
+
 @pytest.mark.parametrize(
-    ("status", "text", "words"),
+    ("known", "sampling", "client", "about", "system"),
     [
-        (400, "unknown field top_k", "client.extensions=false"),
-        (403, "not yours", "client.key_file"),
-        (404, "no such route", "404 no such route"),
+        ("3fac3c7671cfe642", GREEDY, ClientConfig(), ABOUT, SYSTEM),
+        ("0535d38722622974", FREE, ClientConfig(), ABOUT, SYSTEM),
+        ("6108e48034b3633c", GREEDY, ClientConfig(identity="run 7"), ABOUT, SYSTEM),
+        ("38fe1c27b1a11495", GREEDY, TIGHT, ABOUT, SYSTEM),
+        ("1b1bde98e41603a7", GREEDY, ClientConfig(), {"id": "m", "object": "model"}, ""),
     ],
 )
-def test_a_refusal_is_told_at_once(status, text, words):
-    trouble = lambda number, body: web.Response(status=status, text=text)  # noqa: E731
-    with Served(ENGINE, ANSWERS, trouble=trouble) as server:
-        with pytest.raises(EndpointError, match=words):
-            ask(server)
-        assert len(server.bodies) == 1
-
-
-def test_keys_come_from_a_file_or_the_environment(tmp_path, monkeypatch):
-    with Served(ENGINE, ANSWERS, key="secret") as server:
-        monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-        with pytest.raises(EndpointError, match=r"401 .*no such key") as caught:
-            ask(server)
-        monkeypatch.setenv("OPENAI_API_KEY", "secret")
-        assert ask(server).text
-        monkeypatch.setenv("OPENAI_API_KEY", "wrong")
-        (tmp_path / "key").write_text("secret\n")
-        assert ask(server, ClientConfig(key_file=str(tmp_path / "key"))).text
-        with pytest.raises(ValueError, match=r"client\.key_file: '/none'"):
-            ask(server, ClientConfig(key_file="/none"))
-    assert "secret" not in str(caught.value)
-
-
-def test_a_prompt_that_fills_the_context_is_an_empty_completion_as_from_our_engine():
-    text = ("This model's maximum context length is 512 tokens. However, your prompt contains {} "
-            "input tokens")  # fmt: skip
-
-    def trouble(number, body):
-        if body["max_tokens"] > 12:
-            return web.Response(status=400, text=text.format(500))
-        return None
-
-    with Served(ENGINE, ANSWERS, trouble=trouble) as server:
-        assert ask(server).completion_tokens <= 12
-        assert server.bodies[-1]["max_tokens"] == 12, "what room there is is used"
-        server.trouble = lambda number, body: web.Response(status=400, text=text.format(512))
-        found = ask(server)
-        assert (found.text, found.finish_reason, found.completion_tokens) == ("", "length", 0)
-        server.trouble = lambda n, b: web.Response(status=400, text="context_length_exceeded")
-        with pytest.raises(EndpointError, match="context_length_exceeded"):
-            ask(server)
-
-
-def test_thinking_that_the_server_took_out_is_put_back():
-    with Served(ENGINE, ANSWERS, thinking=True) as server:
-        text = ask(server).text
-    assert text.startswith("<think>\n") and text.count("</think>") == 1
-
-
-def test_what_is_sent():
-    with Served(ENGINE, ANSWERS) as server:
-        plain = SamplingConfig(temperature=0.6, top_p=0.9, max_tokens=50, stop=["END"])
-        ask(server, QUICK, plain)
-        ask(server, ClientConfig(extensions=False, body={"thinking": 9}), plain)
-        ask(server, QUICK, SamplingConfig(max_tokens=9, loop_count=6))
-    first, second, third = server.bodies
-    assert first["temperature"] == 0.6 and first["top_p"] == 0.9 and first["stop"] == ["END"]
-    assert first["top_k"] == 0 and first["repetition_penalty"] == 1.0
-    assert "top_k" not in second and second["thinking"] == 9
-    assert third["repetition_detection"] == {"max_pattern_size": 64, "min_count": 6}
+def test_logs_of_the_first_version_are_used_again(
+    monkeypatch, known, sampling, client, about, system
+):
+    """Fingerprints as version 0.1's client over httpx made them, computed with its code."""
+    monkeypatch.setattr(api, "find_model", lambda engine: about)
+    config = EvaluateConfig(model="", endpoint="http://host:8000/v1/", client=client, system=system)
+    (model,) = contestants(config, "cpu")
+    model.identify()
+    assert model.model == "m" and model.fingerprint(sampling) == known
 
 
 def test_the_log_is_named_by_what_the_server_tells_or_by_what_the_config_says(exam, tmp_path):
     def fingerprint(server, *more):
-        few = "benchmarks[0].source.limit=5"
-        found = run(exam, tmp_path, f"endpoint={server.url}", few, *more)
-        return found["runs"][0]["scores"]["exam"]["fingerprint"]
+        both = (f"endpoint={server.url}", f"against=['{server.url}']")
+        config = configs.load(EvaluateConfig, arguments(exam, tmp_path, *both, *more))
+        first, other = contestants(config, "cpu")
+        first.identify()
+        other.identify()
+        fingerprints.append(other.fingerprint(GREEDY))
+        return first.fingerprint(GREEDY)
 
+    fingerprints: list[str] = []
     with Served(ENGINE, ANSWERS) as a, Served(ENGINE, ANSWERS) as b:
         assert fingerprint(a) == fingerprint(a) != fingerprint(b)
         known = fingerprint(a, "client.identity=run 7")
@@ -243,7 +261,7 @@ def test_the_log_is_named_by_what_the_server_tells_or_by_what_the_config_says(ex
         assert fingerprint(a, "client.body={thinking: 1}") != fingerprint(a)
         a.about["root"] = "/models/other"
         assert fingerprint(a) != fingerprint(b)
-        with pytest.raises(EndpointError, match=r"'gpt' is none of those at .* \(scripted\)"):
+        with pytest.raises(EngineError, match=r"'gpt' is none of those at .* \(scripted\)"):
             run(exam, tmp_path, f"endpoint={a.url}", "model=gpt")
         a.about["max_model_len"] = 64
         with pytest.raises(ValueError, match="max_tokens: 100 is more than the context"):
@@ -251,25 +269,37 @@ def test_the_log_is_named_by_what_the_server_tells_or_by_what_the_config_says(ex
 
 
 def test_kill_9_costs_nothing_that_was_logged(exam, tmp_path):
-    with Served(ENGINE, ANSWERS, delay_s=0.25) as server:
+    """And the key, of the environment, stands in no file and no output."""
+    store = tmp_path / "store"
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    environment["OPENAI_API_KEY"] = "sesame"
+    with Served(ENGINE, ANSWERS, delay_s=0.4, key="sesame") as server:
         config = tmp_path / "config.yaml"
         config.write_text("")
         command = [sys.executable, "jobs/evaluate.py", str(config)]
-        command += arguments(exam, tmp_path, f"endpoint={server.url}", "client.concurrency=4")
-        job = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        deadline = time.time() + 60
-        while len(list(tmp_path.glob("attempts/*/*.parquet"))) < 2:
+        command += arguments(exam, store, f"endpoint={server.url}", "client.concurrency=4")
+        job = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
+        )
+        deadline = time.time() + 120
+        while len(list(store.glob("attempts/*/*.parquet"))) < 2:
             assert time.time() < deadline and job.poll() is None, job.communicate()[0]
             time.sleep(0.02)
+        family = [psutil.Process(job.pid), *psutil.Process(job.pid).children(recursive=True)]
         os.kill(job.pid, signal.SIGKILL)
+        processes.end(family)
         job.communicate()
-        kept = logged(tmp_path)
+        kept = logged(store)
         assert 0 < len(kept) < 60
         server.delay_s = 0
         before = len(server.bodies)
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment
+        )
         assert done.returncode == 0, done.stderr
-        assert "Ray" not in done.stderr and "report.html" in done.stdout
+        assert "report.html" in done.stdout
         assert len(server.bodies) - before == 60 - len(kept)
-    after = logged(tmp_path)
+    after = logged(store)
     assert len(after) == len(set(after)) == 60 and set(kept) <= set(after)
+    files = [path.read_bytes() for path in store.rglob("*") if path.is_file()]
+    assert not any(b"sesame" in text for text in [*files, (done.stdout + done.stderr).encode()])
