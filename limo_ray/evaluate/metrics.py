@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+from scipy.special import ndtri, stdtrit
 
-Z = 1.959963984540054  # the normal distribution's 97.5 % point
-T_SMALL = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571}
+Z = float(ndtri(0.975))
 PRIOR = 0.2  # see `interval`
 SUBSETS = 2_000  # drawn of an item's attempts for majority@k with k < n
 
@@ -40,16 +40,8 @@ class Score:
 
 
 def t_quantile(df: int) -> float:
-    """The 97.5 % point of Student's t (Cornish-Fisher from 6 degrees on, error below 0.002)."""
-    if df < 1:
-        return float("inf")
-    if df in T_SMALL:
-        return T_SMALL[df]
-    z3, z5, z7 = Z**3, Z**5, Z**7
-    first = (z3 + Z) / (4 * df)
-    second = (5 * z5 + 16 * z3 + 3 * Z) / (96 * df**2)
-    third = (3 * z7 + 19 * z5 + 17 * z3 - 15 * Z) / (384 * df**3)
-    return Z + first + second + third
+    """The 97.5 % point of Student's t; infinite without a degree of freedom."""
+    return float(stdtrit(df, 0.975)) if df > 0 else float("inf")
 
 
 def interval(values: np.ndarray, grain: float) -> tuple[float, float, float]:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from limo_ray.evaluate.metrics import (
     RIGHT,
+    Z,
     by_budget,
     interval,
     majority_at_k,
@@ -101,11 +102,29 @@ def test_votes_for_other_answers_are_not():
     assert len({normal(a) for a in ("1", "-1", "1/3", "0.333", "x", "1/0", "")}) == 7
 
 
-@pytest.mark.parametrize(
-    ("df", "known"), [(1, 12.706), (5, 2.571), (6, 2.447), (9, 2.262), (29, 2.045), (499, 1.965)]
-)
-def test_student_t(df, known):
-    assert t_quantile(df) == pytest.approx(known, abs=0.002)
+def test_student_t():
+    """The closed forms of 1, 2 and 4 degrees of freedom, and tables' values."""
+    tail = 4 * 0.975 * 0.025
+    known = {
+        1: np.tan(np.pi * 0.475),
+        2: 0.95 / np.sqrt(tail / 2),
+        4: 2 * np.sqrt(np.cos(np.arccos(np.sqrt(tail)) / 3) / np.sqrt(tail) - 1),
+    }
+    for df, value in known.items():
+        assert t_quantile(df) == pytest.approx(value, abs=1e-9)
+    for df, rounded in ((5, 2.571), (6, 2.447), (9, 2.262), (29, 2.045), (499, 1.965)):
+        assert t_quantile(df) == pytest.approx(rounded, abs=0.0005)
+    assert t_quantile(10**9) == pytest.approx(Z, abs=1e-8) and t_quantile(0) == np.inf
+    assert pytest.approx(1.959963984540054, abs=1e-15) == Z
+
+
+def test_the_interval_is_wilsons_with_students_t():
+    """Of 100 items with one attempt each, 30 right: the formula by hand."""
+    values = np.repeat([1.0, 0.0], [30, 70])
+    t, draws = t_quantile(99), 100.0
+    centre = (0.3 + t * t / (2 * draws)) / (1 + t * t / draws)
+    half = t / (1 + t * t / draws) * np.sqrt(0.21 / draws + t * t / (4 * draws**2))
+    assert interval(values, 1) == pytest.approx((0.3, centre - half, centre + half), abs=1e-9)
 
 
 def test_score_at_a_budget():
