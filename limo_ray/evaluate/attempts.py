@@ -1,239 +1,201 @@
-"""Attempts at benchmark items, sampled into the attempt log.
+"""Attempts at benchmark items: sampled into the attempt log, verified, read back.
 
-    draw(one, tasks, store, config)
+    sample_missing(model, wanted, store, config)
+    attempts = read_attempts(wanted[0], store, judge)
 
-What the log holds is never drawn again, so that the same command goes on after any crash. Where a
-gold answer or the verifier changed since, logged completions are judged again.
+What the log holds is never sampled again, so that the same command resumes after any crash. Where a
+gold answer or the verifier changed since, logged completions are verified again.
 """
 
 import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import pyarrow as pa
 import ray
 
 from limo_ray.attempts.log import AttemptLog
 from limo_ray.core.records import SAMPLED, Attempt, Problem
-from limo_ray.engines.base import SamplingConfig
-from limo_ray.evaluate.config import EvaluateConfig
-from limo_ray.evaluate.items import Items
-from limo_ray.evaluate.models import Contestant
-from limo_ray.sampling.progress import Progress
+from limo_ray.evaluate.config import EvaluateConfig, ProtocolConfig
+from limo_ray.evaluate.items import BenchmarkItems
+from limo_ray.evaluate.models import EvaluatedModel
+from limo_ray.evaluate.progress import EvaluationProgress
+from limo_ray.sampling.config import SamplerConfig
 from limo_ray.sampling.ray_stage import sample, start_coordinator
 from limo_ray.sampling.reverify import Answers, reverify_here
 from limo_ray.sampling.stages import Stage
 from limo_ray.sampling.stop_rule import StopRule
 from limo_ray.storage.store import Store
-from limo_ray.verify import CodeConfig, Health, JudgeConfig, judge_key
+from limo_ray.verify import Health, JudgeConfig, judge_key
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True, slots=True)
-class Task:
-    """One benchmark as one contestant is asked it."""
+class ModelAttempts:
+    """The attempts that one model makes at one benchmark."""
 
-    items: Items
-    protocol: str
-    attempts: int
-    sampling: SamplingConfig
+    benchmark: BenchmarkItems
+    protocol_name: str
+    protocol: ProtocolConfig
     fingerprint: str
+    """Of the attempt log that holds them."""
 
 
 @dataclass(slots=True)
-class Drawn:
-    """What a draw came to: attempts new and from the log, and seconds."""
+class SampledCounts:
+    """Attempts that were sampled now, those that the log held, and the seconds that it took."""
 
     new: int
     reused: int
     seconds: float
 
 
-def stages(tasks: list[Task]) -> list[Stage]:
+def stages(wanted: list[ModelAttempts]) -> list[Stage]:
     """The passes over all items: one for each sampling and number of attempts.
 
-    A question of two benchmarks under one sampling is drawn once, as often as either asks.
+    A question of two benchmarks under one sampling is attempted once, as often as either asks.
     """
-    wanted: dict[str, dict[str, int]] = {}
-    named: dict[str, Task] = {}
-    for task in tasks:
-        named.setdefault(task.fingerprint, task)
-        most = wanted.setdefault(task.fingerprint, {})
-        for problem in task.items.problems:
-            most[problem.id] = max(most.get(problem.id, 0), task.attempts)
+    counts: dict[str, dict[str, int]] = {}  # fingerprint -> problem -> attempts
+    first: dict[str, ModelAttempts] = {}
+    for asked in wanted:
+        first.setdefault(asked.fingerprint, asked)
+        most = counts.setdefault(asked.fingerprint, {})
+        for problem in asked.benchmark.problems:
+            most[problem.id] = max(most.get(problem.id, 0), asked.protocol.attempts)
     found = []
-    for fingerprint, most in wanted.items():
-        task = named[fingerprint]
-        counts = sorted(set(most.values()))
-        for n in counts:
+    for fingerprint, most in counts.items():
+        asked = first[fingerprint]
+        name = asked.protocol_name
+        budgets = sorted(set(most.values()))
+        for n in budgets:
             found.append(
                 Stage(
-                    name=task.protocol if len(counts) == 1 else f"{task.protocol}, {n} attempts",
+                    name=name if len(budgets) == 1 else f"{name}, {n} attempts",
                     rule=StopRule(budget=n, keep_min=0, keep_max=n, early=False),
-                    sampling=task.sampling, fingerprint=fingerprint, gate=False,
-                    only=frozenset(name for name, count in most.items() if count == n),
+                    sampling=asked.protocol.sampling, fingerprint=fingerprint, gate=False,
+                    only=frozenset(problem for problem, count in most.items() if count == n),
                 )
             )  # fmt: skip
     return found
 
 
-def draw(one: Contestant, tasks: list[Task], store: Store, config: EvaluateConfig) -> Drawn:
-    """Draws what is missing of a contestant's attempts and judges all of them.
+def sample_missing(
+    model: EvaluatedModel, wanted: list[ModelAttempts], store: Store, config: EvaluateConfig
+) -> SampledCounts:
+    """Samples the attempts that the log lacks, and verifies all of them.
 
     Raises:
-        EngineError: an engine that does not start or keeps dying, a server that refuses or is away.
-        VerificationError: too many verdicts are TIMEOUT or ERROR to trust a score.
+        RayError: with the EngineError of an engine that does not start or keeps dying, or of a
+            server that refuses or is away; with a VerificationError when too many verdicts are
+            TIMEOUT or ERROR.
     """
     begun = time.time()
-    problems = {p.id: p for task in reversed(tasks) for p in task.items.problems}
-    planned = stages(tasks)
-    everything = [p for task in tasks for p in task.items.problems]
-    judge = config.sampler.judge
-    for fingerprint in {stage.fingerprint for stage in planned}:
-        attempts = AttemptLog(store, fingerprint)
-        attempts.compact()
-        settle(everything, attempts, judge, config.sampler.code)
-    missing = _missing(planned, problems, store, judge)
-    asked = sum(stage.rule.budget * len(stage.only) for stage in planned)
+    passes = stages(wanted)
+    logs = [AttemptLog(store, name) for name in {stage.fingerprint for stage in passes}]
+    problems = [problem for asked in wanted for problem in asked.benchmark.problems]
+    by_id = {problem.id: problem for problem in reversed(problems)}
+    for attempt_log in logs:
+        attempt_log.compact()
+        reverify_stale(problems, attempt_log, config.sampler)
+    total = sum(stage.rule.budget * len(stage.only) for stage in passes)
+    missing = _missing(passes, by_id, store, config.sampler.judge)
     if missing:
-        log.info("%s: %d of %d attempts to sample", one.label, missing, asked)
-        _own(one, planned, problems, store, config)
-        # a question with two gold answers was judged by the first
-        for fingerprint in {stage.fingerprint for stage in planned}:
-            settle(everything, AttemptLog(store, fingerprint), judge, config.sampler.code)
-    return Drawn(missing, asked - missing, time.time() - begun)
+        log.info("%s: %d of %d attempts to sample", model.label, missing, total)
+        _sample(model, passes, list(by_id.values()), store, config)
+        for attempt_log in logs:  # the sampler knows one gold answer of each question
+            reverify_stale(problems, attempt_log, config.sampler)
+    return SampledCounts(missing, total - missing, time.time() - begun)
 
 
-def settle(
-    problems: Iterable[Problem], attempts: AttemptLog, judge: JudgeConfig, code: CodeConfig
+def reverify_stale(
+    problems: Iterable[Problem], attempt_log: AttemptLog, config: SamplerConfig
 ) -> None:
-    """Judges logged attempts again whose verdict is missing under a problem's gold answer."""
-    index = attempts.read_index()
+    """Verifies logged attempts again that have no verdict under a problem's gold answer."""
+    index = attempt_log.read_index()
     if not len(index):
         return
     rounds: list[Answers] = []  # one gold answer of a question each
     for problem in {(p.id, p.answer, p.domain): p for p in problems}.values():
-        if index.known(problem.id, judge_key(problem.answer, problem.domain, judge)).stale:
-            place = next((r for r in rounds if problem.id not in r), None)
-            if place is None:
-                rounds.append(place := {})
-            place[problem.id] = (problem.answer, problem.domain, problem.question)
+        if index.known(problem.id, judge_key(problem.answer, problem.domain, config.judge)).stale:
+            answers = next((answers for answers in rounds if problem.id not in answers), None)
+            if answers is None:
+                rounds.append(answers := {})
+            answers[problem.id] = (problem.answer, problem.domain, problem.question)
     for answers in rounds:
-        log.info("judging the logged attempts at %d items again", len(answers))
-        reverify_here(attempts, answers, judge, code)
+        log.info("verifying the logged attempts at %d items again", len(answers))
+        reverify_here(attempt_log, answers, config.judge, config.code)
 
 
 def _missing(
-    planned: list[Stage], problems: dict[str, Problem], store: Store, judge: JudgeConfig
+    passes: list[Stage], problems: dict[str, Problem], store: Store, judge: JudgeConfig
 ) -> int:
     """How many attempts the log lacks."""
     missing = 0
-    for stage in planned:
+    for stage in passes:
         index = AttemptLog(store, stage.fingerprint).read_index()
         for name in stage.only:
-            problem = problems[name]
-            key = judge_key(problem.answer, problem.domain, judge)
+            key = judge_key(problems[name].answer, problems[name].domain, judge)
             have = index.known(name, key).verdicts
-            missing += sum(i not in have for i in range(stage.rule.budget))
+            missing += sum(number not in have for number in range(stage.rule.budget))
     return missing
 
 
-def _own(
-    one: Contestant, planned: list[Stage], problems: dict[str, Problem], store: Store,
+def _sample(
+    model: EvaluatedModel, passes: list[Stage], problems: list[Problem], store: Store,
     config: EvaluateConfig,
 ) -> None:  # fmt: skip
-    """One pass through the model's engine; it ends with the pass."""
+    """Runs the model's engine until every item has its attempts."""
     rows = [
         {
             "id": p.id, "question": p.question, "answer": p.answer, "source": p.source,
             "domain": p.domain, "metadata": p.metadata, "file": "", "line": 0, "order": number,
             "alive": True, "outcomes": "[]",
         }
-        for number, p in enumerate(problems.values())
+        for number, p in enumerate(problems)
     ]  # fmt: skip
     # an api engine has been patient before it raises: a new one would meet the same server
-    deaths = 0 if one.at_endpoint else config.sampler.max_engine_deaths
+    deaths = 0 if model.at_endpoint else config.sampler.max_engine_deaths
     coordinator = start_coordinator()
     data = sample(
         ray.data.from_arrow(pa.Table.from_pylist(rows, schema=SAMPLED)),
-        one.engine, planned, store, system=one.system, coordinator=coordinator,
+        model.engine, passes, store, system=model.system, coordinator=coordinator,
         config=replace(config.sampler, max_engine_deaths=deaths), total=len(rows),
     )  # fmt: skip
     data.set_name("sampling")
-    with Watch(coordinator, planned, len(rows)) as watch:
+    with EvaluationProgress(coordinator, passes, len(rows)) as progress:
         try:
             for _ in data.iter_batches(batch_size=None, batch_format="pyarrow"):
                 pass
         except KeyboardInterrupt:
-            watch.interrupt()
+            progress.interrupt()
             raise
     ray.kill(coordinator)
 
 
-class Watch(Progress):
-    """The samplers' progress in the words of an evaluation."""
-
-    COLUMNS = ("protocol", "items", "attempts", "from log", "correct", "tokens")
-
-    def facts(self) -> dict[str, Any]:
-        self.total = sum(stage.rule.budget * len(stage.only) for stage in self.stages)
-        found = super().facts()
-        return found | {"attempts": found.pop("decided"), "of": found.pop("problems")}
-
-    def rows(self) -> list[list[str]]:
-        found = []
-        for stage, total in zip(self.stages, self.totals().values(), strict=True):
-            reused = total.get("reused", 0)
-            done = sum(total["verdicts"].values()) + reused
-            found.append([
-                stage.name, f"{sum(total['decisions'].values()):,} of {len(stage.only):,}",
-                f"{done:,}", f"{reused:,}",
-                f"{total['verdicts'].get('correct', 0) + total['priors'].get('correct', 0):,}",
-                f"{total['tokens'].get('completion', 0):,}",
-            ])  # fmt: skip
-        return found
-
-    def _decided(self) -> tuple[int, int]:
-        """Attempts that are there, instead of problems: they all take their whole budget."""
-        return sum(sum(t["verdicts"].values()) + t.get("reused", 0)
-                   for t in self.totals().values()), 0  # fmt: skip
-
-    def head(self) -> str:
-        engines = sum(worker["engine"] for worker in self.workers.values())
-        seconds = max((worker["seconds"] for worker in self.workers.values()), default=0.0)
-        tokens = sum(total["tokens"].get("completion", 0) for total in self.totals().values())
-        speed = f"{tokens / seconds:,.0f} tokens/s" if seconds > 1 else "engine starting"
-        self.total = sum(stage.rule.budget * len(stage.only) for stage in self.stages)
-        done, _ = self._decided()
-        return (
-            f"{done:,} of {self.total:,} attempts, {engines} engine(s), {speed}, "
-            f"{self._left(done, 0)}"
-        )
-
-
-def collect(task: Task, store: Store, judge: JudgeConfig) -> list[list[Attempt]]:
+def read_attempts(wanted: ModelAttempts, store: Store, judge: JudgeConfig) -> list[list[Attempt]]:
     """Each item's attempts in the order of their index, with the verdict on its gold answer.
 
     Raises RuntimeError when the log lacks any of them.
     """
-    names = sorted({problem.id for problem in task.items.problems})
-    logged = AttemptLog(store, task.fingerprint).attempts(names)
+    problems = wanted.benchmark.problems
+    logged = AttemptLog(store, wanted.fingerprint).attempts(sorted({p.id for p in problems}))
     known = {(a.problem_id, a.index, a.judge): a for a in logged}
     found = []
-    for problem in task.items.problems:
+    for problem in problems:
         key = judge_key(problem.answer, problem.domain, judge)
-        mine = [known.get((problem.id, index, key)) for index in range(task.attempts)]
-        have = [attempt for attempt in mine if attempt is not None]
-        if len(have) < task.attempts:
-            raise RuntimeError(f"attempt log {task.fingerprint} lacks attempts at {problem.id}")
+        attempts = [
+            known.get((problem.id, index, key)) for index in range(wanted.protocol.attempts)
+        ]
+        have = [attempt for attempt in attempts if attempt is not None]
+        if len(have) < wanted.protocol.attempts:
+            raise RuntimeError(f"attempt log {wanted.fingerprint} lacks attempts at {problem.id}")
         found.append(have)
     return found
 
 
-def check(attempts: list[list[Attempt]], max_error_share: float) -> None:
+def check_verdicts(attempts: list[list[Attempt]], max_error_share: float) -> None:
     """VerificationError when too many verdicts of a finished benchmark are TIMEOUT or ERROR."""
     health = Health(max_error_share, min_count=20)
     health.counts.update(attempt.verdict for item in attempts for attempt in item)

@@ -1,6 +1,6 @@
 """Two models on the same items: the difference, its interval, a test, and who flipped. Pure.
 
-    found = compare(correct_a, drawn_a, correct_b, drawn_b)
+    found = compare(correct_a, counts_a, correct_b, counts_b)
     found.difference, found.low, found.high       a minus b, per-item rates paired
     found.p                                       exact sign-flip test (McNemar's for one attempt)
     found.inside_noise                            the guard
@@ -17,7 +17,7 @@ import numpy as np
 from limo_ray.evaluate.metrics import t_quantile
 
 PSEUDO = 1.0  # see `difference`
-LARGEST = 100_000_000  # cells of the exact test's table; beyond, flips are drawn
+LARGEST = 100_000_000  # cells of the exact test's table; beyond, signs are sampled
 FLIPS = 20_000
 
 
@@ -32,9 +32,9 @@ class Comparison:
     p: float
     """Chance of a difference this large if the labels a and b meant nothing (two-sided)."""
     gained: list[int]
-    """Places of items that a solves more often than b, the largest gain first."""
+    """Indices of items that a solves more often than b, the largest gain first."""
     lost: list[int]
-    """Places of items that b solves more often."""
+    """Indices of items that b solves more often."""
     same_score: float
     """Share of items with the same rate."""
 
@@ -53,18 +53,18 @@ class Comparison:
 
 
 def compare(
-    correct_a: Sequence[int], drawn_a: Sequence[int], correct_b: Sequence[int],
-    drawn_b: Sequence[int],
+    correct_a: Sequence[int], counts_a: Sequence[int], correct_b: Sequence[int],
+    counts_b: Sequence[int],
 ) -> Comparison:  # fmt: skip
-    """Args: (items,) attempts that solved each item, and attempts drawn, of either model."""
-    a = np.asarray(correct_a) / np.asarray(drawn_a)
-    b = np.asarray(correct_b) / np.asarray(drawn_b)
+    """Args: (items,) attempts that solved each item, and all attempts, of either model."""
+    a = np.asarray(correct_a) / np.asarray(counts_a)
+    b = np.asarray(correct_b) / np.asarray(counts_b)
     if len(a) != len(b) or not len(a):
         raise ValueError(f"a comparison needs the same items, got {len(a)} and {len(b)}")
     found = a - b
     mean, low, high = difference(found)
     order = np.argsort(-np.abs(found), kind="stable")
-    grid = lcm(*(int(n) for n in {*map(int, drawn_a), *map(int, drawn_b)}))
+    grid = lcm(*(int(n) for n in {*map(int, counts_a), *map(int, counts_b)}))
     return Comparison(
         items=len(found), difference=mean, low=low, high=high, p=sign_flip(found, grid),
         gained=[int(i) for i in order if found[i] > 1e-12],
@@ -94,7 +94,7 @@ def sign_flip(found: np.ndarray, grid: int) -> float:
     """Two-sided p of the mean of paired differences, all 2^items signs being as likely.
 
     Exact by adding up the items one by one, differences counted in 1/`grid`; with one attempt per
-    item this is McNemar's exact test. Sets too large for the table get FLIPS drawn sign vectors,
+    item this is McNemar's exact test. Sets too large for the table get FLIPS random sign vectors,
     and the p of a test that counts the data among them.
     """
     steps = np.rint(np.abs(found) * grid).astype(np.int64)
@@ -125,7 +125,7 @@ def holm(ps: Sequence[float]) -> list[float]:
     """The p values of several comparisons, raised so that one false find among all stays rare."""
     raised = [1.0] * len(ps)
     highest = 0.0
-    for place, index in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
-        highest = max(highest, min(1.0, ps[index] * (len(ps) - place)))
+    for rank, index in enumerate(sorted(range(len(ps)), key=lambda i: ps[i])):
+        highest = max(highest, min(1.0, ps[index] * (len(ps) - rank)))
         raised[index] = highest
     return raised

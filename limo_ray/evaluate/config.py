@@ -1,4 +1,4 @@
-"""The schema of conf/evaluate: everything that an evaluation can be told."""
+"""The schema of conf/evaluate: all settings of an evaluation."""
 
 import re
 from dataclasses import dataclass, field
@@ -17,17 +17,17 @@ class ProtocolConfig:
     attempts: int = 1
     """Attempts at each item, each with a seed of its own; greedy decoding needs one."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
-    """How they are drawn."""
+    """How they are sampled."""
     pass_at: list[int] = field(default_factory=list)
     """k of pass@k and majority@k beside pass@1, at most `attempts`; empty for `attempts` alone."""
 
     def check(self) -> None:
         if not 1 <= self.attempts <= 4096:
             raise ValueError(f"attempts: {self.attempts} must be between 1 and 4096")
-        for place, k in enumerate(self.pass_at):
+        for index, k in enumerate(self.pass_at):
             if not 1 <= k <= self.attempts:
                 raise ValueError(
-                    f"pass_at[{place}]: {k} must be between 1 and attempts ({self.attempts})"
+                    f"pass_at[{index}]: {k} must be between 1 and attempts ({self.attempts})"
                 )
 
     def ks(self) -> list[int]:
@@ -46,7 +46,7 @@ class BenchmarkConfig:
     revision: str = ""
     """Branch, tag or commit of the data set on the hub; its newest when empty."""
     checksum: str = ""
-    """What results.json told of these items; other items are an error."""
+    """Of these items in results.json; other items are an error."""
     items: int = 0
     """Items that there must be; 0 for the number that is known of the benchmark, if any."""
     by: list[str] = field(default_factory=list)
@@ -125,16 +125,16 @@ class EvaluateConfig:
             raise ValueError("benchmarks: none given")
         if len(set(names)) < len(names):
             raise ValueError(f"benchmarks: names must differ, got {', '.join(names)}")
-        for place, name in enumerate(self.only):
+        for index, name in enumerate(self.only):
             if name not in names:
-                raise ValueError(f"only[{place}]: {name!r} is none of {', '.join(names)}")
-        for place, benchmark in enumerate(self.benchmarks):
+                raise ValueError(f"only[{index}]: {name!r} is none of {', '.join(names)}")
+        for index, benchmark in enumerate(self.benchmarks):
             known = ", ".join(self.protocols)
             if benchmark.protocol not in self.protocols and (
                 benchmark.protocol or len(self.protocols) > 1
             ):
                 raise ValueError(
-                    f"benchmarks[{place}].protocol: {benchmark.protocol!r} is none of {known}"
+                    f"benchmarks[{index}].protocol: {benchmark.protocol!r} is none of {known}"
                 )
         for key, protocol in self.protocols.items():
             if protocol.sampling.max_tokens > self.engine.max_model_len and not self.endpoint:
@@ -145,7 +145,7 @@ class EvaluateConfig:
 
     def chosen(self) -> list[BenchmarkConfig]:
         """The benchmarks to take, in their order."""
-        return [one for one in self.benchmarks if not self.only or one.name in self.only]
+        return [known for known in self.benchmarks if not self.only or known.name in self.only]
 
     def protocol(self, benchmark: BenchmarkConfig) -> tuple[str, ProtocolConfig]:
         """Name and protocol of a benchmark."""

@@ -1,6 +1,6 @@
 """Was the model trained on what it is asked? The training examples, looked for in the benchmarks.
 
-    found = check(sets, training_data(config, folder), seed)
+    found = check(benchmarks, training_data(given, model))
 
 The matcher is the one that keeps benchmarks out of the pool (limo_ray.problems.decontaminate).
 """
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from limo_ray.evaluate.items import Items
+from limo_ray.evaluate.items import BenchmarkItems
 from limo_ray.problems import chats, near_duplicates
 from limo_ray.problems.benchmarks import Item
 from limo_ray.problems.chats import RowsConfig
@@ -25,7 +25,7 @@ from limo_ray.storage import model_files
 log = logging.getLogger(__name__)
 
 BATCH = 20_000  # questions looked up at once
-SHOWN = 50  # matches told of, per benchmark
+SHOWN = 50  # matches in results, per benchmark
 RECIPE = re.compile(r"^```yaml\n(.*?)^```", re.M | re.S)
 
 
@@ -41,14 +41,14 @@ def training_data(given: str, model: str) -> str:
     if recipe is None:
         return ""
     try:
-        told = yaml.safe_load(recipe[1])
+        values = yaml.safe_load(recipe[1])
     except yaml.YAMLError:
         return ""
-    data = told.get("data") if isinstance(told, dict) else None
+    data = values.get("data") if isinstance(values, dict) else None
     return data if isinstance(data, str) else ""
 
 
-def check(sets: list[Items], data: str) -> dict[str, Any]:
+def check(benchmarks: list[BenchmarkItems], data: str) -> dict[str, Any]:
     """Which training examples match which items.
 
     Returns:
@@ -56,25 +56,25 @@ def check(sets: list[Items], data: str) -> dict[str, Any]:
         matches (item, row, how, shared text). ValueError when the data cannot be had.
     """
     items = [
-        Item(benchmark=one.name, number=number, question=problem.question, domain=problem.domain)
-        for one in sets
-        for number, problem in zip(one.numbers, one.problems, strict=True)
+        Item(benchmark=known.name, number=number, question=problem.question, domain=problem.domain)
+        for known in benchmarks
+        for number, problem in zip(known.numbers, known.problems, strict=True)
     ]
     index = Index(items, DecontaminateConfig(), NearConfig())
-    found: dict[str, list[dict[str, Any]]] = {one.name: [] for one in sets}
+    found: dict[str, list[dict[str, Any]]] = {known.name: [] for known in benchmarks}
     rows = unreadable = 0
     waiting: list[tuple[str, str]] = []
 
-    def look() -> None:
+    def match_waiting() -> None:
         questions = [question for _, question in waiting]
         seen = Features.of(questions)
         made = np.zeros(len(questions), bool)
         keys = near_duplicates.band_keys(seen, made, index.near)
         matches = index.find(questions, seen, made, keys)
-        for (place, question), match in zip(waiting, matches, strict=True):
+        for (row, question), match in zip(waiting, matches, strict=True):
             if match is not None:
                 found[match.benchmark].append(
-                    {"row": place, "item": match.item, "how": match.match,
+                    {"row": row, "item": match.item, "how": match.match,
                      "shared": match.shared, "question": question[:200]}
                 )  # fmt: skip
         waiting.clear()
@@ -84,12 +84,12 @@ def check(sets: list[Items], data: str) -> dict[str, Any]:
         if isinstance(chat, chats.Bad):
             unreadable += 1
             continue
-        place = f"{Path(chat.file).name}:{chat.row}"
-        waiting += [(place, turn["content"]) for turn in chat.messages if turn["role"] == "user"]
+        row = f"{Path(chat.file).name}:{chat.row}"
+        waiting += [(row, turn["content"]) for turn in chat.messages if turn["role"] == "user"]
         if len(waiting) >= BATCH:
-            look()
+            match_waiting()
     if waiting:
-        look()
+        match_waiting()
     return {
         "data": data, "examples": rows, "unreadable": unreadable,
         "benchmarks": {

@@ -1,6 +1,6 @@
 """The items of a benchmark with their gold answers, checked: what a model is asked.
 
-    found = read(BenchmarkConfig(name="math500"), folder="benchmarks", seed=0)
+    found = read_items(BenchmarkConfig(name="math500"), folder="benchmarks", seed=0)
     found.problems, found.left_out, found.checksum
 
 An item whose gold answer the verifier does not accept against itself cannot be scored, and one that
@@ -25,7 +25,7 @@ REPEATS = "the same question as item"
 
 
 @dataclass(kw_only=True, slots=True)
-class Items:
+class BenchmarkItems:
     """One benchmark, read: `problems` in its order, each with `number` (from 1) in its metadata."""
 
     name: str
@@ -33,16 +33,16 @@ class Items:
     """The file, the data set of the hub with its commit, or the generator."""
     problems: list[Problem]
     numbers: list[int]
-    """Of each problem, its place among all items of the benchmark, from 1."""
+    """Of each problem, its number among all items of the benchmark, from 1."""
     total: int
     left_out: list[dict[str, Any]] = field(default_factory=list)
-    """Items that cannot be scored: number, answer, why."""
+    """BenchmarkItems that cannot be scored: number, answer, why."""
     checksum: str = ""
     by: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def facts(self) -> dict[str, Any]:
-        """What results tell of it."""
+        """Its entry in results."""
         paper = dict(zip(PAPER_MODELS, PAPER.get(self.name, ()), strict=False))
         return {
             "name": self.name, "origin": self.origin, "items": len(self.problems),
@@ -51,7 +51,7 @@ class Items:
         }  # fmt: skip
 
 
-def read(config: BenchmarkConfig, folder: str, seed: int) -> Items:
+def read_items(config: BenchmarkConfig, folder: str, seed: int) -> BenchmarkItems:
     """The items of one benchmark.
 
     Raises:
@@ -70,70 +70,80 @@ def read(config: BenchmarkConfig, folder: str, seed: int) -> Items:
         rows = rows_of(_with_columns(source, config.by), seed, unanswered=True)
         by = config.by or (["kind"] if source.gym else [])
         wanted, tried = config.items, ""
-    place = _place(source)
+    origin = _origin(source)
     if wanted and len(rows) != wanted:
         raise ValueError(
-            f"benchmark {config.name}: {len(rows)} items in {place}, must be {wanted}. Another "
+            f"benchmark {config.name}: {len(rows)} items in {origin}, must be {wanted}. Another "
             "version? Pin `revision`, or say how many there are with `items`"
         )
     if known is not None and known.wrong:
         rows = [row if row.get("reason") else _shuffled(row, known.wrong, seed) for row in rows]
-    found = Items(
-        name=config.name, origin=place, problems=[], numbers=[], total=len(rows), by=by,
+    found = BenchmarkItems(
+        name=config.name, origin=origin, problems=[], numbers=[], total=len(rows), by=by,
         checksum=checksum(rows),
     )  # fmt: skip
-    if config.checksum and config.checksum != found.checksum:
+    _check_checksum(found, config.checksum, tried)
+    _take(found, rows)
+    if not found.problems:
         raise ValueError(
-            f"benchmark {config.name}: its items have changed: checksum {found.checksum} of "
-            f"{place}, pinned is {config.checksum}. Pin `revision` to the version that was meant, "
+            f"benchmark {config.name}: the verifier accepts none of its gold answers ({origin}): "
+            f"{found.left_out[0]['why']}"
+        )
+    found.notes += _left_out_notes(found)
+    return found
+
+
+def _check_checksum(found: BenchmarkItems, pinned: str, tried: str) -> None:
+    """ValueError for other items than the pinned ones, a note for others than the tried ones."""
+    if pinned and pinned != found.checksum:
+        raise ValueError(
+            f"benchmark {found.name}: its items have changed: checksum {found.checksum} of "
+            f"{found.origin}, pinned is {pinned}. Pin `revision` to the version that was meant, "
             "or look at what changed and pin the new checksum"
         )
     if tried and tried != found.checksum:
         found.notes.append(
-            f"{config.name}: another copy (checksum {found.checksum}) than the one that this "
+            f"{found.name}: another copy (checksum {found.checksum}) than the one that this "
             f"release was tried with ({tried}); scores on the two may differ"
         )
-    whys = checked([(row["answer"], row["domain"]) for row in rows])
-    places: dict[str, int] = {}
-    for number, (row, why) in enumerate(zip(rows, whys, strict=True), 1):
+
+
+def _take(found: BenchmarkItems, rows: list[dict[str, Any]]) -> None:
+    """Adds each row to the problems, or to those left out."""
+    refusals = checked([(row["answer"], row["domain"]) for row in rows])
+    numbers: dict[str, int] = {}  # of the first item with each question
+    for number, (row, why) in enumerate(zip(rows, refusals, strict=True), 1):
         if row.get("reason"):
             why = json.loads(row["evidence"])["error"]
-        elif not why and row["id"] in places:
-            why = f"{REPEATS} {places[row['id']]}"
+        elif not why and row["id"] in numbers:
+            why = f"{REPEATS} {numbers[row['id']]}"
         if why:
             found.left_out.append({"item": number, "answer": row["answer"][:200], "why": why})
             continue
-        places[row["id"]] = number
+        numbers[row["id"]] = number
         found.numbers.append(number)
         found.problems.append(
             Problem(
-                id=row["id"], question=row["question"], answer=row["answer"], source=config.name,
+                id=row["id"], question=row["question"], answer=row["answer"], source=found.name,
                 domain=row["domain"], metadata=row["metadata"],
             )
         )  # fmt: skip
-    if not found.problems:
-        raise ValueError(
-            f"benchmark {config.name}: the verifier accepts none of its gold answers ({place}): "
-            f"{found.left_out[0]['why']}"
-        )
-    found.notes += _told(found)
-    return found
 
 
-def _told(found: Items) -> list[str]:
+def _left_out_notes(found: BenchmarkItems) -> list[str]:
     """A note on items left out because of their answers, and one on those that repeat others."""
     notes = []
-    repeated = [one for one in found.left_out if one["why"].startswith(REPEATS)]
-    refused = [one for one in found.left_out if one not in repeated]
-    for some, why in (
+    repeated = [item for item in found.left_out if item["why"].startswith(REPEATS)]
+    refused = [item for item in found.left_out if item not in repeated]
+    for left_out, why in (
         (refused, "the verifier does not accept their gold answers"),
         (repeated, "they ask what others ask"),
     ):
-        names = ", ".join(str(one["item"]) for one in some[:20])
-        more = f" and {len(some) - 20} more" if len(some) > 20 else ""
-        if some:
+        names = ", ".join(str(item["item"]) for item in left_out[:20])
+        more = f" and {len(left_out) - 20} more" if len(left_out) > 20 else ""
+        if left_out:
             notes.append(
-                f"{found.name}: {len(some)} of {found.total} items are left out, {why}: "
+                f"{found.name}: {len(left_out)} of {found.total} items are left out, {why}: "
                 f"items {names}{more}"
             )
     return notes
@@ -155,24 +165,24 @@ def _known(config: BenchmarkConfig, folder: str) -> tuple[list[dict[str, Any]], 
             f"benchmark {config.name}: is not on the hub, and not in a file ({where}): copy it "
             "from the paper's repository (eval/data) as JSONL with `problem` and `answer`"
         )
-    place = SourceConfig(
+    source = SourceConfig(
         name=config.name, path=path, hub="" if path else known.hub,
         subset="" if path else known.subset, split="train" if path else known.split,
         revision="" if path else config.revision,
         metadata=[*known.wrong, *(config.by or known.by)],
     )  # fmt: skip
-    tries = [_columns(place, known.question, known.answer, known.answer_from)]
+    tries = [_columns(source, known.question, known.answer, known.answer_from)]
     if path:
         other = "question" if known.question == "problem" else "problem"
         tries += [
-            _columns(place, question, *answer)
+            _columns(source, question, *answer)
             for question in (known.question, other)
             for answer in ((known.answer, known.answer_from), ("answer", ""))
         ]
     errors: list[str] = []
-    for one in tries:
+    for named in tries:
         try:
-            return rows_of(one, unanswered=True), one
+            return rows_of(named, unanswered=True), named
         except ValueError as error:
             errors.append(str(error))
     advice = "" if path else (
@@ -195,7 +205,7 @@ def _with_columns(source: SourceConfig, by: list[str]) -> SourceConfig:
     return replace(source, metadata=list(dict.fromkeys([*source.metadata, *by])))
 
 
-def _place(source: SourceConfig) -> str:
+def _origin(source: SourceConfig) -> str:
     if source.gym:
         seed = "the run's seed" if source.seed is None else f"seed {source.seed}"
         kinds = ", ".join(f"{rows} {kind}" for kind, rows in source.gym.items())

@@ -1,13 +1,13 @@
 """Scores from verdicts: pass@1, pass@k, majority@k, and how far each of them can be trusted. Pure.
 
-    score = pass_at_1(correct, drawn)            correct (items,) of drawn (items,) attempts
+    score = pass_at_1(correct, counts)           correct (items,) of counts (items,) attempts
     score.value, score.low, score.high           mean over items with its 95 % interval
 
 What the interval is about: the items stand for all problems of their kind, and the attempts for
-all that the model might draw. It covers what another such set of items, sampled anew, would give;
-`Score.redraw` tells how far the score of these very items moves when only the attempts are drawn
+all that the model might write. It covers what another such set of items, sampled anew, would give;
+`Score.redraw` is how far the score of these very items moves when only the attempts are sampled
 anew. An attempt that was cut off, looped or could not be checked has not solved its item: it
-counts in the denominator, and its share is told beside the score.
+counts in the denominator, and its share stands beside the score.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from scipy.special import ndtri, stdtrit
 
 Z = float(ndtri(0.975))
 PRIOR = 0.2  # see `interval`
-SUBSETS = 2_000  # drawn of an item's attempts for majority@k with k < n
+SUBSETS = 2_000  # of an item's attempts for majority@k with k < n
 
 
 @dataclass(kw_only=True, slots=True)
@@ -31,7 +31,7 @@ class Score:
     high: float
     items: int
     redraw: float | None = None
-    """Standard error of drawing the attempts anew, items fixed."""
+    """Standard error of sampling the attempts anew, items fixed."""
 
     @property
     def half(self) -> float:
@@ -51,7 +51,7 @@ def interval(values: np.ndarray, grain: float) -> tuple[float, float, float]:
     for: m(1-m) over the variance of the mean, between `items` (all attempts at an item end the
     same) and items times `grain` (attempts at an item are as independent as items are; the
     attempts per item). The spread between items holds the sampling of attempts already. Where few
-    items differ from the rest it says little, and is drawn towards the careful end as if PRIOR
+    items differ from the rest it says little, and is moved towards the careful end as if PRIOR
     further items had been all or nothing. Student's t, for the spread is itself an estimate.
     Simulated coverage: tests/evaluate/test_metrics.py.
     """
@@ -74,34 +74,34 @@ def interval(values: np.ndarray, grain: float) -> tuple[float, float, float]:
     return mean, max(0.0, min(centre - half, mean)), min(1.0, max(centre + half, mean))
 
 
-def pass_at_1(correct: np.ndarray, drawn: np.ndarray) -> Score:
+def pass_at_1(correct: np.ndarray, counts: np.ndarray) -> Score:
     """Share of attempts that solve their item, every item weighing the same.
 
     Args:
         correct: (items,) attempts that solved the item.
-        drawn: (items,) attempts, at least 1 each.
+        counts: (items,) attempts, at least 1 each.
     """
-    rates = correct / drawn
-    mean, low, high = interval(rates, float(drawn.mean()))
+    rates = correct / counts
+    mean, low, high = interval(rates, float(counts.mean()))
     redraw = None
-    if drawn.min() > 1:
-        within = rates * (1 - rates) / (drawn - 1)  # unbiased for p(1-p)/n
+    if counts.min() > 1:
+        within = rates * (1 - rates) / (counts - 1)  # unbiased for p(1-p)/n
         redraw = float(np.sqrt(within.sum()) / len(rates))
     return Score(value=mean, low=low, high=high, items=len(rates), redraw=redraw)
 
 
-def pass_at_k(correct: np.ndarray, drawn: np.ndarray, k: int) -> Score:
+def pass_at_k(correct: np.ndarray, counts: np.ndarray, k: int) -> Score:
     """Chance that k attempts solve an item at least once, without bias (arXiv 2107.03374).
 
     1 - C(n - c, k) / C(n, k): the share of all choices of k of the n attempts that hold a correct
     one. Not 1 - (1 - c/n)^k, which is too low. ValueError where an item has fewer than k.
     """
-    if k < 1 or drawn.min() < k:
-        raise ValueError(f"pass@{k}: needs at least {k} attempts per item, has {drawn.min()}")
+    if k < 1 or counts.min() < k:
+        raise ValueError(f"pass@{k}: needs at least {k} attempts per item, has {counts.min()}")
     missed = np.ones(len(correct))
     for step in range(k):
-        missed *= np.maximum(drawn - correct - step, 0) / (drawn - step)
-    mean, low, high = interval(1 - missed, float(drawn.mean()) / k)
+        missed *= np.maximum(counts - correct - step, 0) / (counts - step)
+    mean, low, high = interval(1 - missed, float(counts.mean()) / k)
     return Score(value=mean, low=low, high=high, items=len(correct))
 
 
@@ -112,7 +112,7 @@ def majority_at_k(votes: Sequence[Sequence[str | None]], k: int, seed: int = 0) 
         votes: for each item the answers of its n attempts: RIGHT for one that the verifier
             accepts, the answer's normal form (`normal`) for another, None for an attempt without
             an answer, which has no vote.
-        k: attempts that vote. With k < n the mean over subsets of the attempts, drawn with `seed`.
+        k: attempts that vote. With k < n the mean over subsets of the attempts, chosen with `seed`.
 
     A tie is shared: it counts as the share of the tied answers that are right. Without a single
     vote the item is not solved.

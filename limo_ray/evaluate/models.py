@@ -1,6 +1,6 @@
 """Who is evaluated: a model in an engine of our own, or one at an endpoint; what names its log.
 
-contestants(config, device)      the model, then those that it is compared with
+evaluated_models(config, device)     the model, then those that it is compared with
 """
 
 import hashlib
@@ -23,19 +23,21 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True, slots=True)
-class Contestant:
+class EvaluatedModel:
     """One model to evaluate, in an engine of our own or (kind api) at an endpoint."""
 
-    label: str
     engine: EngineConfig
     system: str
+    label: str = ""
+    """A short name, unique among the models of an evaluation."""
     identity: str = ""
     """Hash of the weights, or what is known of those at an endpoint."""
     served: dict[str, Any] = field(default_factory=dict)
     """What an endpoint says of its model."""
 
     @property
-    def model(self) -> str:
+    def name(self) -> str:
+        """Folder, hub id, or name at the endpoint; "" for an endpoint's only model."""
         return self.engine.model
 
     @property
@@ -61,7 +63,7 @@ class Contestant:
         if isinstance(longest, int) and sampling.max_tokens > longest:
             raise ValueError(
                 f"sampling.max_tokens: {sampling.max_tokens} is more than the context of "
-                f"{self.model} at {redact(self.engine.url)} ({longest})"
+                f"{self.name} at {redact(self.engine.url)} ({longest})"
             )
 
     def fingerprint(self, sampling: SamplingConfig) -> str:
@@ -74,24 +76,24 @@ class Contestant:
     def facts(self) -> dict[str, Any]:
         """Everything about it that can change a score, for results."""
         found: dict[str, Any] = {
-            "label": self.label, "model": self.model, "identity": self.identity,
+            "label": self.label, "model": self.name, "identity": self.identity,
             "system": self.system,
         }  # fmt: skip
         if self.at_endpoint:
             return found | {"endpoint": self.engine.url, "served": self.served}
         engine = {k: v for k, v in asdict(self.engine).items() if v not in ("", {}, [], None)}
         del engine["api"]
-        return found | {"engine": engine, **template(self.engine, self.system)}
+        return found | {"engine": engine, **chat_template(self.engine, self.system)}
 
 
-def contestants(config: EvaluateConfig, device: str) -> list[Contestant]:
+def evaluated_models(config: EvaluateConfig, device: str) -> list[EvaluatedModel]:
     """The model first, then those of `against`, each with a label of its own."""
-    found = [_one(config.model, config.endpoint, config, device)]
-    for other in config.against:
-        url, _, name = other.partition("#") if is_endpoint(other) else ("", "", other)
-        found.append(_one(name, url, config, device))
-    label(found)
-    return found
+    models = [_model(config.model, config.endpoint, config, device)]
+    for name in config.against:
+        url, _, served_name = name.partition("#") if is_endpoint(name) else ("", "", name)
+        models.append(_model(served_name, url, config, device))
+    set_labels(models)
+    return models
 
 
 def is_endpoint(name: str) -> bool:
@@ -99,33 +101,32 @@ def is_endpoint(name: str) -> bool:
     return name.startswith(("http://", "https://"))
 
 
-def label(found: list[Contestant]) -> None:
+def set_labels(models: list[EvaluatedModel]) -> None:
     """Gives each a name that is short and its own."""
     seen: dict[str, int] = {}
-    for one in found:
-        short = Path(split(one.model)[0]).name
-        if one.at_endpoint:
-            host = one.engine.url.partition("://")[2].partition("/")[0]
+    for model in models:
+        short = Path(split(model.name)[0]).name
+        if model.at_endpoint:
+            host = redact(model.engine.url).partition("://")[2].partition("/")[0]
             short = f"{short} at {host}" if short else host
         seen[short] = seen.get(short, 0) + 1
-        one.label = short if seen[short] == 1 else f"{short} ({seen[short]})"
+        model.label = short if seen[short] == 1 else f"{short} ({seen[short]})"
 
 
-def _one(model: str, url: str, config: EvaluateConfig, device: str) -> Contestant:
+def _model(name: str, url: str, config: EvaluateConfig, device: str) -> EvaluatedModel:
     if url:
-        engine = _api_engine(model, url, config)
-        return Contestant(label="", engine=engine, system=config.system)
-    revision = config.engine.revision if model == config.model else ""
-    if "@" in model and not model_files.is_local(model):
-        model, _, revision = model.partition("@")
+        return EvaluatedModel(engine=_api_engine(name, url, config), system=config.system)
+    revision = config.engine.revision if name == config.model else ""
+    if "@" in name and not model_files.is_local(name):
+        name, _, revision = name.partition("@")
     chosen = device if config.engine.device == "auto" else config.engine.device
-    engine = replace(config.engine, model=model, revision=revision, device=chosen)
-    return Contestant(label="", engine=engine, system=config.system)
+    engine = replace(config.engine, model=name, revision=revision, device=chosen)
+    return EvaluatedModel(engine=engine, system=config.system)
 
 
 def _api_engine(model: str, url: str, config: EvaluateConfig) -> EngineConfig:
     """The engine of an endpoint: one replica without a GPU, on nodes as `engine` asks for."""
-    settings = {name.name: getattr(config.client, name.name) for name in fields(ApiConfig)}
+    settings = {key.name: getattr(config.client, key.name) for key in fields(ApiConfig)}
     if url != config.endpoint:
         settings["identity"] = ""  # the config's word is for the model's own endpoint
     own = config.engine
@@ -136,7 +137,7 @@ def _api_engine(model: str, url: str, config: EvaluateConfig) -> EngineConfig:
     )  # fmt: skip
 
 
-def template(engine: EngineConfig, system: str) -> dict[str, str]:
+def chat_template(engine: EngineConfig, system: str) -> dict[str, str]:
     """Hash of the model's chat template, and the prompt that it makes of a question."""
     if engine.kind != "vllm":
         return {}

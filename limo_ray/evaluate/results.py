@@ -1,7 +1,7 @@
 """From verdicts to results: scores of every model on every benchmark, and their differences. Pure.
 
-scores(attempts, numbers, problems, task facts)     one model on one benchmark
-versus(items of a, items of b)                      two models on one benchmark
+scores(attempts, problems, by, ks, max_tokens)      one model on one benchmark
+versus(attempts of a, attempts of b, numbers)       two models on one benchmark
 """
 
 import json
@@ -41,21 +41,21 @@ def scores(
     """
     solved = [[a.verdict is Verdict.CORRECT for a in item] for item in attempts]
     correct = np.array([sum(item) for item in solved])
-    drawn = np.array([len(item) for item in solved])
+    counts = np.array([len(item) for item in solved])
     every = [a for item in attempts for a in item]
     tokens = np.array([a.completion_tokens for a in every])
-    counts = {verdict: sum(a.verdict is verdict for a in every) for verdict in Verdict}
-    judged = counts[Verdict.CORRECT] + counts[Verdict.WRONG]
+    verdicts = {verdict: sum(a.verdict is verdict for a in every) for verdict in Verdict}
+    judged = verdicts[Verdict.CORRECT] + verdicts[Verdict.WRONG]
     votes = [[_vote(a) for a in item] for item in attempts]
     return {
-        "pass@1": score_facts(metrics.pass_at_1(correct, drawn)),
-        "runs": [round(one, 6) for one in metrics.runs(solved)],
-        "pass@k": {k: score_facts(metrics.pass_at_k(correct, drawn, k)) for k in ks},
+        "pass@1": score_facts(metrics.pass_at_1(correct, counts)),
+        "runs": [round(value, 6) for value in metrics.runs(solved)],
+        "pass@k": {k: score_facts(metrics.pass_at_k(correct, counts, k)) for k in ks},
         "majority@k": {k: score_facts(metrics.majority_at_k(votes, k)) for k in ks},
         "attempts": len(every),
-        "verdicts": {str(verdict): count for verdict, count in counts.items()},
-        "shares": {str(verdict): count / len(every) for verdict, count in counts.items()},
-        "right_of_judged": counts[Verdict.CORRECT] / judged if judged else None,
+        "verdicts": {str(verdict): count for verdict, count in verdicts.items()},
+        "shares": {str(verdict): count / len(every) for verdict, count in verdicts.items()},
+        "right_of_judged": verdicts[Verdict.CORRECT] / judged if judged else None,
         "at_limit": sum(a.finish_reason == "length" for a in every) / len(every),
         "tokens": {
             "mean": float(tokens.mean()),
@@ -67,7 +67,7 @@ def scores(
         "by_budget": metrics.by_budget(
             [right for item in solved for right in item], tokens.tolist(), max_tokens
         ),
-        "by": {name: found for name in by if (found := _by(name, correct, drawn, problems))},
+        "by": {name: found for name in by if (found := _by(name, correct, counts, problems))},
     }
 
 
@@ -80,18 +80,18 @@ def _vote(attempt: Attempt) -> str | None:
 
 
 def _by(
-    name: str, correct: np.ndarray, drawn: np.ndarray, problems: Sequence[Problem]
+    name: str, correct: np.ndarray, counts: np.ndarray, problems: Sequence[Problem]
 ) -> dict[str, Any]:
     """pass@1 for each value of one column, in the order of the values; empty for one value."""
-    places: dict[str, list[int]] = defaultdict(list)
-    for place, problem in enumerate(problems):
+    groups: dict[str, list[int]] = defaultdict(list)
+    for index, problem in enumerate(problems):
         value = json.loads(problem.metadata).get(name)
-        places["" if value is None else str(value)].append(place)
-    if not 2 <= len(places) <= LEVELS:
+        groups["" if value is None else str(value)].append(index)
+    if not 2 <= len(groups) <= LEVELS:
         return {}
     return {
-        value: score_facts(metrics.pass_at_1(correct[at], drawn[at]))
-        for value, at in sorted(places.items(), key=lambda one: _order(one[0]))
+        value: score_facts(metrics.pass_at_1(correct[group], counts[group]))
+        for value, group in sorted(groups.items(), key=lambda item: _order(item[0]))
     }
 
 
@@ -105,63 +105,63 @@ def _order(value: str) -> tuple[int, float, str]:
 def versus(
     a: Sequence[Sequence[Attempt]], b: Sequence[Sequence[Attempt]], numbers: Sequence[int]
 ) -> dict[str, Any]:
-    """a minus b on the same items, with the items' numbers in place of their places."""
+    """a minus b on the same items, naming items by their numbers."""
 
     def counts(items: Sequence[Sequence[Attempt]]) -> tuple[list[int], list[int]]:
         right = [sum(x.verdict is Verdict.CORRECT for x in item) for item in items]
         return right, [len(item) for item in items]
 
-    (right_a, drawn_a), (right_b, drawn_b) = counts(a), counts(b)
-    found = compare(right_a, drawn_a, right_b, drawn_b)
+    (right_a, counts_a), (right_b, counts_b) = counts(a), counts(b)
+    found = compare(right_a, counts_a, right_b, counts_b)
 
-    def told(place: int) -> dict[str, Any]:
+    def flipped(index: int) -> dict[str, Any]:
         return {
-            "item": numbers[place],
-            "a": f"{right_a[place]}/{drawn_a[place]}",
-            "b": f"{right_b[place]}/{drawn_b[place]}",
+            "item": numbers[index],
+            "a": f"{right_a[index]}/{counts_a[index]}",
+            "b": f"{right_b[index]}/{counts_b[index]}",
         }
 
     same = [
-        sorted(x.verdict for x in one) == sorted(y.verdict for y in other)
-        for one, other in zip(a, b, strict=True)
+        sorted(x.verdict for x in item_a) == sorted(y.verdict for y in item_b)
+        for item_a, item_b in zip(a, b, strict=True)
     ]
     return {
         "items": found.items, "difference": found.difference, "low": found.low,
         "high": found.high, "p": found.p, "inside_noise": found.inside_noise,
         "detectable": found.detectable, "gained": len(found.gained), "lost": len(found.lost),
-        "gained_items": [told(place) for place in found.gained[:MANY]],
-        "lost_items": [told(place) for place in found.lost[:MANY]],
+        "gained_items": [flipped(index) for index in found.gained[:MANY]],
+        "lost_items": [flipped(index) for index in found.lost[:MANY]],
         "same_verdicts": sum(same) / len(same),
     }  # fmt: skip
 
 
-def over_all(runs: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+def mean_over_benchmarks(scores: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """The mean over benchmarks, each weighing the same, as papers report it; None for one.
 
     Benchmarks are different problems, so their standard errors add up as independent ones.
     """
-    if len(runs) < 2:
+    if len(scores) < 2:
         return None
-    errors = [(run["high"] - run["low"]) / 2 / metrics.Z for run in runs]
-    mean = sum(run["value"] for run in runs) / len(runs)
-    half = metrics.Z * float(np.sqrt(sum(e * e for e in errors))) / len(runs)
+    errors = [(score["high"] - score["low"]) / 2 / metrics.Z for score in scores]
+    mean = sum(score["value"] for score in scores) / len(scores)
+    half = metrics.Z * float(np.sqrt(sum(e * e for e in errors))) / len(scores)
     return {"value": mean, "low": max(0.0, mean - half), "high": min(1.0, mean + half),
-            "benchmarks": len(runs)}  # fmt: skip
+            "benchmarks": len(scores)}  # fmt: skip
 
 
 def adjust(comparisons: list[dict[str, Any]]) -> None:
     """Adds `p_adjusted` (Holm) over all comparisons of one evaluation; the guard goes by it."""
-    for one, p in zip(comparisons, holm([c["p"] for c in comparisons]), strict=True):
-        one["p_adjusted"] = p
-        one["inside_noise"] = one["low"] <= 0 <= one["high"] or p > 0.05
+    for found, p in zip(comparisons, holm([c["p"] for c in comparisons]), strict=True):
+        found["p_adjusted"] = p
+        found["inside_noise"] = found["low"] <= 0 <= found["high"] or p > 0.05
 
 
 def notes(results: dict[str, Any]) -> list[str]:
     """The guard: what a reader must not read out of these numbers."""
     found = []
     for benchmark in results["benchmarks"]:
-        ends = [run["scores"][benchmark["name"]]["pass@1"] for run in results["runs"]]
-        half = max((one["high"] - one["low"]) / 2 for one in ends)
+        scores = [run["scores"][benchmark["name"]]["pass@1"] for run in results["runs"]]
+        half = max((score["high"] - score["low"]) / 2 for score in scores)
         if half > NOISE:
             found.append(
                 f"{benchmark['name']}: {benchmark['items']} items tell a score only to about "
@@ -176,19 +176,19 @@ def notes(results: dict[str, Any]) -> list[str]:
                     f"{run['label']} on {name}: {cut:.0%} of the attempts ran into the token "
                     "limit; a larger one may give another score"
                 )
-    for one in results["comparisons"]:
-        if one["inside_noise"]:
+    for pair in results["comparisons"]:
+        if pair["inside_noise"]:
             found.append(
-                f"{one['a']} against {one['b']} on {one['benchmark']}: the difference of "
-                f"{one['difference'] * 100:+.1f} points is inside the noise "
-                f"({one['low'] * 100:+.1f} to {one['high'] * 100:+.1f}, "
-                f"p = {one['p_adjusted']:.2g}); these items find "
-                f"differences from about {_points(one['detectable'])} points on"
+                f"{pair['a']} against {pair['b']} on {pair['benchmark']}: the difference of "
+                f"{pair['difference'] * 100:+.1f} points is inside the noise "
+                f"({pair['low'] * 100:+.1f} to {pair['high'] * 100:+.1f}, "
+                f"p = {pair['p_adjusted']:.2g}); these items find "
+                f"differences from about {_points(pair['detectable'])} points on"
             )
-    for name, one in ((results.get("contamination") or {}).get("benchmarks") or {}).items():
-        if one["items"]:
+    for name, matched in ((results.get("contamination") or {}).get("benchmarks") or {}).items():
+        if matched["items"]:
             found.append(
-                f"{name}: {len(one['items'])} items match examples that "
+                f"{name}: {len(matched['items'])} items match examples that "
                 f"{results['runs'][0]['label']} was trained on; its score on them is worth nothing"
             )
     return found

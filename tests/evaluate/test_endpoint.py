@@ -22,7 +22,7 @@ from limo_ray.core.prompts import SYSTEM
 from limo_ray.engines import api
 from limo_ray.engines.base import EngineConfig, SamplingConfig
 from limo_ray.evaluate.config import ClientConfig, EvaluateConfig
-from limo_ray.evaluate.models import contestants
+from limo_ray.evaluate.models import evaluated_models
 from limo_ray.evaluate.runner import evaluate
 from limo_ray.storage.store import Store
 from tests import processes
@@ -238,16 +238,16 @@ def test_logs_of_the_first_version_are_used_again(
     """Fingerprints as version 0.1's client over httpx made them, computed with its code."""
     monkeypatch.setattr(api, "find_model", lambda engine: about)
     config = EvaluateConfig(model="", endpoint="http://host:8000/v1/", client=client, system=system)
-    (model,) = contestants(config, "cpu")
+    (model,) = evaluated_models(config, "cpu")
     model.identify()
-    assert model.model == "m" and model.fingerprint(sampling) == known
+    assert model.name == "m" and model.fingerprint(sampling) == known
 
 
 def test_the_log_is_named_by_what_the_server_tells_or_by_what_the_config_says(exam, tmp_path):
     def fingerprint(server, *more):
         both = (f"endpoint={server.url}", f"against=['{server.url}']")
         config = configs.load(EvaluateConfig, arguments(exam, tmp_path, *both, *more))
-        first, other = contestants(config, "cpu")
+        first, other = evaluated_models(config, "cpu")
         first.identify()
         other.identify()
         fingerprints.append(other.fingerprint(GREEDY))

@@ -9,7 +9,7 @@ import pytest
 from limo_ray.core import config as configs
 from limo_ray.curate.config import CurateConfig
 from limo_ray.evaluate.config import BenchmarkConfig, EvaluateConfig
-from limo_ray.evaluate.items import checksum, read
+from limo_ray.evaluate.items import checksum, read_items
 from limo_ray.problems.benchmarks import BENCHMARKS, PAPER, PAPER_MODELS, of_source
 from limo_ray.problems.sources import SourceConfig
 from limo_ray.verify import Verdict, verify
@@ -31,7 +31,7 @@ def sums(count, **changed):
 
 
 def aime(tmp_path, **config):
-    return read(BenchmarkConfig(name="aime24", **config), str(tmp_path), 0)
+    return read_items(BenchmarkConfig(name="aime24", **config), str(tmp_path), 0)
 
 
 def test_questions_answers_and_numbers(tmp_path):
@@ -86,7 +86,7 @@ def test_an_item_that_repeats_another_is_left_out_and_named(tmp_path):
 
 def test_a_benchmark_that_is_nowhere_says_where_to_get_it(tmp_path):
     with pytest.raises(ValueError, match=r"chmath: is not on the hub.*copy it from the paper's"):
-        read(BenchmarkConfig(name="chmath"), str(tmp_path), 0)
+        read_items(BenchmarkConfig(name="chmath"), str(tmp_path), 0)
 
 
 def test_a_file_may_name_its_columns_otherwise(tmp_path):
@@ -94,7 +94,7 @@ def test_a_file_may_name_its_columns_otherwise(tmp_path):
     write(tmp_path, "aime24.jsonl", rows)
     assert aime(tmp_path).problems[2].answer == "3"
     write(tmp_path, "gsm8k.jsonl", [{"question": "1 + 1?", "answer": "It is 2.\n#### 2"}])
-    found = read(BenchmarkConfig(name="gsm8k", items=1), str(tmp_path), 0)
+    found = read_items(BenchmarkConfig(name="gsm8k", items=1), str(tmp_path), 0)
     assert found.problems[0].answer == "2"
 
 
@@ -114,7 +114,7 @@ def gpqa(tmp_path, seed):
                 }
                 | wrong
             )
-    return read(BenchmarkConfig(name="gpqa_diamond"), str(tmp_path), seed)
+    return read_items(BenchmarkConfig(name="gpqa_diamond"), str(tmp_path), seed)
 
 
 def test_options_of_multiple_choice_are_shuffled_by_seed(tmp_path):
@@ -140,7 +140,7 @@ def test_the_laptop_evaluation_asks_what_the_laptop_curation_kept_out():
     curated = configs.load(CurateConfig, [str(ROOT / "conf/curate/laptop.yaml")])
     config = configs.load(EvaluateConfig, [str(ROOT / "conf/evaluate/laptop.yaml")])
     (held_out,) = curated.decontaminate.files
-    found = read(config.benchmarks[0], "", config.seed)
+    found = read_items(config.benchmarks[0], "", config.seed)
     kept_out = [item.question for item in of_source(held_out, curated.seed)]
     assert [problem.question for problem in found.problems] == list(dict.fromkeys(kept_out))
     assert found.total == len(kept_out) == 108 and found.by == ["kind"]
@@ -183,7 +183,7 @@ def test_own_items_from_a_file(tmp_path):
     path = write(tmp_path, "exam.jsonl", [{"q": f"{n} + 1?", "a": n + 1, "level": n % 3}
                                           for n in range(9)])  # fmt: skip
     source = SourceConfig(path=path, question="q", answer="a")
-    found = read(BenchmarkConfig(name="exam", source=source, by=["level"]), "", 0)
+    found = read_items(BenchmarkConfig(name="exam", source=source, by=["level"]), "", 0)
     assert [json.loads(problem.metadata)["level"] for problem in found.problems][:4] == [0, 1, 2, 0]
     assert found.origin == path and found.name == "exam"
 
@@ -194,7 +194,7 @@ def test_own_items_from_a_file(tmp_path):
 def test_real_benchmarks(name, left_out):
     if not (DATA / f"{name}.jsonl").exists():
         pytest.skip(f"no {name}.jsonl: this test wants real data in {DATA}")
-    found = read(BenchmarkConfig(name=name), str(DATA), 0)
+    found = read_items(BenchmarkConfig(name=name), str(DATA), 0)
     assert len(found.left_out) == left_out
     assert not any("another copy" in note for note in found.notes)
     assert len(found.problems) + left_out == BENCHMARKS[name].items

@@ -17,14 +17,15 @@ from limo_ray.attempts.parts import read_table
 from limo_ray.core import config as configs
 from limo_ray.core.prompts import example_messages
 from limo_ray.core.records import ATTEMPT, Attempt, Verdict
-from limo_ray.evaluate import attempts as drawing
+from limo_ray.evaluate import attempts as attempts_module
 from limo_ray.evaluate import results
-from limo_ray.evaluate.attempts import Task, stages
-from limo_ray.evaluate.config import BenchmarkConfig, EvaluateConfig
+from limo_ray.evaluate.attempts import ModelAttempts, stages
+from limo_ray.evaluate.config import BenchmarkConfig, EvaluateConfig, ProtocolConfig
 from limo_ray.evaluate.contamination import training_data
-from limo_ray.evaluate.items import read
-from limo_ray.evaluate.runner import evaluate, outline
-from limo_ray.evaluate.table import markdown
+from limo_ray.evaluate.items import read_items
+from limo_ray.evaluate.outline import outline
+from limo_ray.evaluate.results_table import markdown
+from limo_ray.evaluate.runner import evaluate
 from limo_ray.problems.sources import SourceConfig
 from limo_ray.storage.store import Store
 from tests import processes
@@ -134,7 +135,7 @@ def test_the_same_command_draws_nothing_and_says_the_same(done, exams, monkeypat
     def refuse(*_):
         raise AssertionError("an engine was started")
 
-    monkeypatch.setattr(drawing, "_own", refuse)
+    monkeypatch.setattr(attempts_module, "_sample", refuse)
     again = run(exams, store)
     assert logged(store) == before
     assert again.results["runs"][0]["drawn"]["new"] == 0
@@ -149,7 +150,7 @@ def test_another_gold_answer_is_judged_again_not_drawn_again(done, exams, tmp_pa
     solved = next(row for row in items if row["benchmark"] == "easy" and row["correct"])
     rows = sums(range(40), 1)
     rows[solved["item"] - 1]["answer"] = "1000"
-    monkeypatch.setattr(drawing, "_own", None)
+    monkeypatch.setattr(attempts_module, "_sample", None)
     changed = exams | {"easy": write(tmp_path / "easy.jsonl", rows)}
     found = run(changed, store, "only=[easy]").results
     assert set(logged(store)) == set(before)
@@ -230,16 +231,23 @@ def test_the_plan_tells_what_will_be_asked(exams, tmp_path):
 
 
 def test_stages_of_a_mixture(exams):
+    columns = {"question": "question", "answer": "answer"}
     easy, hard = (
-        read(BenchmarkConfig(name=name, source=SourceConfig(path=exams[name], question="question",
-             answer="answer")), "", 0) for name in ("easy", "hard")
-    )  # fmt: skip
+        read_items(
+            BenchmarkConfig(name=name, source=SourceConfig(path=exams[name], **columns)), "", 0
+        )
+        for name in ("easy", "hard")
+    )
     config = configs.load(EvaluateConfig, arguments(exams, "store"))
     sampling = config.protocols["twice"].sampling
     made = stages([
-        Task(items=easy, protocol="twice", attempts=2, sampling=sampling, fingerprint="f"),
-        Task(items=hard, protocol="often", attempts=4, sampling=sampling, fingerprint="f"),
-        Task(items=hard, protocol="other", attempts=1, sampling=sampling, fingerprint="g"),
+        ModelAttempts(
+            benchmark=items, protocol_name=name, fingerprint=fingerprint,
+            protocol=ProtocolConfig(attempts=attempts, sampling=sampling),
+        )
+        for items, name, attempts, fingerprint in (
+            (easy, "twice", 2, "f"), (hard, "often", 4, "f"), (hard, "other", 1, "g")
+        )
     ])  # fmt: skip
     assert [(s.fingerprint, s.rule.budget, len(s.only)) for s in made] == [
         ("f", 2, 20), ("f", 4, 40), ("g", 1, 40)
@@ -256,7 +264,7 @@ def test_hostile_text_stays_text(tmp_path):
     path = write(
         tmp_path / "exam.jsonl", [{"q": HOSTILE[:-2] + str(n), "a": "1"} for n in range(3)]
     )
-    items = read(BenchmarkConfig(name="exam", source=SourceConfig(path=path, question="q",
+    items = read_items(BenchmarkConfig(name="exam", source=SourceConfig(path=path, question="q",
                  answer="a")), "", 0)  # fmt: skip
     attempts = [
         [Attempt(problem_id=p.id, index=0, completion=f"<think>{HOSTILE}</think>{HOSTILE}",

@@ -36,34 +36,37 @@ def text(results: dict[str, Any]) -> str:
                 f"  {run['label']:<{width}}  {interval(score['pass@1'])} %  "
                 f"{score['tokens']['mean']:,.0f} tokens an answer{'; ' + rest if rest else ''}"
             )
-        for one in results["comparisons"]:
-            if one["benchmark"] == name:
-                lines.append(f"  {one['a']} - {one['b']}: {difference(one)}")
+        for pair in results["comparisons"]:
+            if pair["benchmark"] == name:
+                lines.append(f"  {pair['a']} - {pair['b']}: {difference(pair)}")
     return "\n".join(lines)
 
 
-def difference(one: dict[str, Any]) -> str:
+def difference(pair: dict[str, Any]) -> str:
     """A paired difference in points, with interval, p and what to make of it."""
-    verdict = "inside the noise" if one["inside_noise"] else "outside the noise"
+    verdict = "inside the noise" if pair["inside_noise"] else "outside the noise"
     return (
-        f"{one['difference'] * 100:+.1f} points [{one['low'] * 100:+.1f}, "
-        f"{one['high'] * 100:+.1f}], p = {one['p_adjusted']:.2g}: {verdict} "
-        f"({one['gained']} items better, {one['lost']} worse)"
+        f"{pair['difference'] * 100:+.1f} points [{pair['low'] * 100:+.1f}, "
+        f"{pair['high'] * 100:+.1f}], p = {pair['p_adjusted']:.2g}: {verdict} "
+        f"({pair['gained']} items better, {pair['lost']} worse)"
     )
 
 
 def markdown(results: dict[str, Any]) -> str:
     """The tables of results.md."""
     runs, benchmarks = results["runs"], results["benchmarks"]
-    published = any(one["paper"] for one in benchmarks)
+    published = any(benchmark["paper"] for benchmark in benchmarks)
     head = ["benchmark", "items x attempts", *(escaped(run["label"]) for run in runs)]
     head += [f"{name} (paper)" for name in PAPER_MODELS] if published else []
     lines = [_row(head), _row(["---"] * len(head))]
-    for one in benchmarks:
-        cells = [one["name"], f"{one['items']} x {one['attempts']}"]
-        cells += [interval(run["scores"][one["name"]]["pass@1"]) for run in runs]
+    for benchmark in benchmarks:
+        cells = [benchmark["name"], f"{benchmark['items']} x {benchmark['attempts']}"]
+        cells += [interval(run["scores"][benchmark["name"]]["pass@1"]) for run in runs]
         if published:
-            cells += [f"{one['paper'][name]:.1f}" if one["paper"] else "" for name in PAPER_MODELS]
+            cells += [
+                f"{benchmark['paper'][name]:.1f}" if benchmark["paper"] else ""
+                for name in PAPER_MODELS
+            ]
         lines.append(_row(cells))
     if all(run["mean"] for run in runs):
         means = [interval(run["mean"]) for run in runs]
@@ -73,9 +76,9 @@ def markdown(results: dict[str, Any]) -> str:
     lines += ["", *_shares(results)]
     if results["comparisons"]:
         lines += ["", _row(["benchmark", "models", "difference"]), _row(["---"] * 3)]
-        for c in results["comparisons"]:
-            names = f"{escaped(c['a'])} - {escaped(c['b'])}"
-            lines.append(_row([c["benchmark"], names, difference(c)]))
+        for pair in results["comparisons"]:
+            names = f"{escaped(pair['a'])} - {escaped(pair['b'])}"
+            lines.append(_row([pair["benchmark"], names, difference(pair)]))
         lines += ["", "Paired by item; exact sign-flip test, Holm's correction over the table."]
     if results["notes"]:
         lines += ["", *(f"- {escaped(note)}" for note in results["notes"])]
@@ -86,12 +89,12 @@ def markdown(results: dict[str, Any]) -> str:
 def _shares(results: dict[str, Any]) -> list[str]:
     head = ["benchmark", "model", *CUT, "of those with an answer right", "tokens an answer"]
     lines = [_row(head), _row(["---"] * len(head))]
-    for one in results["benchmarks"]:
+    for benchmark in results["benchmarks"]:
         for run in results["runs"]:
-            score = run["scores"][one["name"]]
+            score = run["scores"][benchmark["name"]]
             right = score["right_of_judged"]
             lines.append(_row([
-                one["name"], escaped(run["label"]),
+                benchmark["name"], escaped(run["label"]),
                 *(f"{percent(score['shares'][what])} %" for what in CUT),
                 "" if right is None else f"{percent(right)} %", f"{score['tokens']['mean']:,.0f}",
             ]))  # fmt: skip
@@ -104,12 +107,12 @@ def _made_by(results: dict[str, Any]) -> list[str]:
         where = run.get("endpoint") or "own engine, " + run["engine"]["dtype"]
         name = f"{escaped(run['label'])}: {_code(run['model'])}"
         lines.append(f"- {name}, {escaped(run['identity'])}, {escaped(where)}")
-    for one in results["benchmarks"]:
-        sampling = one["sampling"]
+    for benchmark in results["benchmarks"]:
+        sampling = benchmark["sampling"]
         lines.append(
-            f"- {one['name']}: {escaped(one['origin'])}, checksum {one['checksum']}; temperature "
-            f"{sampling['temperature']:g}, top_p {sampling['top_p']:g}, {sampling['max_tokens']} "
-            "tokens"
+            f"- {benchmark['name']}: {escaped(benchmark['origin'])}, "
+            f"checksum {benchmark['checksum']}; temperature {sampling['temperature']:g}, "
+            f"top_p {sampling['top_p']:g}, {sampling['max_tokens']} tokens"
         )
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     lines += [f"- system prompt: {escaped(results['runs'][0]['system'])}", f"- {versions}"]
