@@ -44,7 +44,7 @@ from limo_ray.sampling.stages import Stage
 from limo_ray.sampling.stop_rule import StopRule
 from limo_ray.storage import model_files
 from limo_ray.storage.store import Store
-from limo_ray.verify import judge_key, verify
+from limo_ray.verify import verdict_key, verify
 
 ROOT = Path(__file__).parent.parent
 LOG = "b" * 16
@@ -80,7 +80,7 @@ def outcomes(rows: list[dict[str, Any]], folder: str) -> dict[str, dict[int, boo
     fold = AttemptLog(Store(folder), LOG).read_index()
     found = {}
     for row in rows:
-        prior = fold.known(row["id"], judge_key(row["answer"], row["domain"]))
+        prior = fold.known(row["id"], verdict_key(row["answer"], row["domain"]))
         found[row["id"]] = {i: v == Verdict.CORRECT for i, v in prior.verdicts.items()}
     return found
 

@@ -213,7 +213,7 @@ def adversarial(count: int, seed: int, timeout_s: float) -> int:
         late: list[tuple[float, str]] = []
         for done, (answer, completion, domain) in enumerate(hostile(count, seed), 1):
             began = time.perf_counter()
-            judged = verifier.judge(answer, completion, domain)
+            judged = verifier.check(answer, completion, domain)
             waits.append(time.perf_counter() - began)
             verdicts[f"{domain} {judged.verdict}"] += 1
             if waits[-1] > timeout_s + 1:

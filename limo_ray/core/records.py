@@ -55,7 +55,7 @@ class Attempt:
     """One completion drawn for one problem, with its verdict: one row of the attempt log.
 
     `index` counts the draws of a problem from 0. `judge` fingerprints gold answer, domain and
-    verifier version (`judge_key`), so that a verdict given under another gold answer or an older
+    verifier version (`verdict_key`), so that a verdict given under another gold answer or an older
     verifier is recognised and given again, without drawing the completion again.
     """
 

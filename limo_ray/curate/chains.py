@@ -10,7 +10,7 @@ from limo_ray.curate.quality import score
 from limo_ray.curate.records import Chain, KeptProblem
 from limo_ray.sampling.stages import Stage
 from limo_ray.storage.store import Store
-from limo_ray.verify import judge_key
+from limo_ray.verify import verdict_key
 
 
 def scored_chains(
@@ -49,7 +49,7 @@ def _chains(
 
     A chain that ran into the token limit or into a loop is none, even without the gate.
     """
-    keys = {p.id: judge_key(p.answer, p.domain, config.sampler.judge) for p in problems}
+    keys = {p.id: verdict_key(p.answer, p.domain, config.sampler.judge) for p in problems}
 
     def passes(attempt: Attempt) -> bool:
         return (

@@ -27,7 +27,7 @@ from limo_ray.sampling.reverify import Answers, reverify_here
 from limo_ray.sampling.stages import Stage
 from limo_ray.sampling.stop_rule import StopRule
 from limo_ray.storage.store import Store
-from limo_ray.verify import Health, JudgeConfig, judge_key
+from limo_ray.verify import Health, JudgeConfig, verdict_key
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def reverify_stale(
         return
     rounds: list[Answers] = []  # one gold answer of a question each
     for problem in {(p.id, p.answer, p.domain): p for p in problems}.values():
-        if index.known(problem.id, judge_key(problem.answer, problem.domain, config.judge)).stale:
+        if index.known(problem.id, verdict_key(problem.answer, problem.domain, config.judge)).stale:
             answers = next((answers for answers in rounds if problem.id not in answers), None)
             if answers is None:
                 rounds.append(answers := {})
@@ -136,7 +136,7 @@ def _missing(
     for stage in passes:
         index = AttemptLog(store, stage.fingerprint).read_index()
         for name in stage.only:
-            key = judge_key(problems[name].answer, problems[name].domain, judge)
+            key = verdict_key(problems[name].answer, problems[name].domain, judge)
             have = index.known(name, key).verdicts
             missing += sum(number not in have for number in range(stage.rule.budget))
     return missing
@@ -184,7 +184,7 @@ def read_attempts(wanted: ModelAttempts, store: Store, judge: JudgeConfig) -> li
     known = {(a.problem_id, a.index, a.judge): a for a in logged}
     found = []
     for problem in problems:
-        key = judge_key(problem.answer, problem.domain, judge)
+        key = verdict_key(problem.answer, problem.domain, judge)
         attempts = [
             known.get((problem.id, index, key)) for index in range(wanted.protocol.attempts)
         ]

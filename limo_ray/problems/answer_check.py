@@ -60,7 +60,7 @@ def checked(pairs: Iterable[tuple[str, str]], timeout_s: float = 10.0) -> list[s
 
 def same_gold_answer(one: str, other: str, domain: str) -> bool:
     """`same_answer` by this process's verifier."""
-    return same_answer(_verifier(5.0).judge)(one, other, domain)
+    return same_answer(_verifier(5.0).check)(one, other, domain)
 
 
 def same_answer(verify: Callable[..., Any]) -> Equal:

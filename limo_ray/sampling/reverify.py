@@ -1,7 +1,7 @@
 """New verdicts for logged completions whose gold answer, verifier or judge has changed since.
 
 A completion costs a GPU, a verdict does not: attempts that were verified under another key
-(`judge_key`), or whose verifier failed, are verified and logged again, never sampled again. Where
+(`verdict_key`), or whose verifier failed, are verified and logged again, never sampled again. Where
 nothing changed this reads the pool's answers once and does nothing.
 """
 
@@ -18,7 +18,7 @@ from limo_ray.attempts.log import AttemptLog, LogWriter
 from limo_ray.attempts.parts import Broken, Gone, Part, read, visit
 from limo_ray.core.records import ATTEMPT, Attempt, Verdict
 from limo_ray.storage.store import Store, scan
-from limo_ray.verify import CodeConfig, JudgeConfig, Verifier, final_verdict, judge_key
+from limo_ray.verify import CodeConfig, JudgeConfig, Verifier, final_verdict, verdict_key
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def _stale(live: pa.RecordBatch, index: AttemptIndex, judge: JudgeConfig) -> Ans
     positions = np.minimum(np.searchsorted(index.high, high), len(index) - 1)
     live = live.filter(pa.array(index.high[positions] == high))  # most of a pool was never sampled
     rows = sorted(live.to_pylist(), key=lambda row: row["id"])
-    keys = [judge_key(row["answer"], row["domain"], judge) for row in rows]
+    keys = [verdict_key(row["answer"], row["domain"], judge) for row in rows]
     high = np.array([int(row["id"][:16], 16) for row in rows], np.uint64)
     maybe_stale = index.maybe_stale(high, np.array([int(key, 16) for key in keys], np.uint64))
     found = {}
@@ -125,11 +125,11 @@ def reverify_part(
     with Verifier(judge=judge, code=code) as verifier:
         for row in table.to_pylist():
             answer, domain, question = answers[row["problem_id"]]
-            key = judge_key(answer, domain, judge)
+            key = verdict_key(answer, domain, judge)
             if row["judge"] == key and row["verdict"] != Verdict.ERROR:
                 continue
             reason = row["finish_reason"]
-            judged = verifier.judge(
+            judged = verifier.check(
                 answer, row["completion"], domain, complete=reason != "length", question=question
             )
             verdict: Verdict = final_verdict(judged.verdict, reason)

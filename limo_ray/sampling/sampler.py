@@ -36,7 +36,7 @@ from limo_ray.sampling.stages import Stage
 from limo_ray.sampling.state import SUCCESSORS, State
 from limo_ray.sampling.totals import Totals
 from limo_ray.storage.store import Store
-from limo_ray.verify import Health, VerificationError, Verifier, final_verdict, judge_key
+from limo_ray.verify import Health, VerificationError, Verifier, final_verdict, verdict_key
 
 SPECULATE_AFTER_S = 1.0  # of free slots and no problem with room
 
@@ -206,7 +206,7 @@ class Sampler:
     def _admit(self, pending: Pending) -> None:
         """A stage begins, with the verdicts that the log has."""
         task = pending.task
-        key = self._judge_key(task.problem)
+        key = self._verdict_key(task.problem)
         known = self.log_session.known(task.stage_index, task.problem.id, key)
         try:
             for verdict in known.verdicts.values():
@@ -231,8 +231,8 @@ class Sampler:
         else:
             pending.decide(True)
 
-    def _judge_key(self, problem: Problem) -> str:
-        return judge_key(problem.answer, problem.domain, self.config.judge)
+    def _verdict_key(self, problem: Problem) -> str:
+        return verdict_key(problem.answer, problem.domain, self.config.judge)
 
     # Attempts.
 
@@ -333,7 +333,7 @@ class Sampler:
             completion_tokens=completion.completion_tokens,
             verdict=final_verdict(judged.verdict, completion.finish_reason),
             extracted=judged.extracted,
-            judge=self._judge_key(problem),
+            judge=self._verdict_key(problem),
         )
 
     def _record(

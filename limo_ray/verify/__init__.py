@@ -12,10 +12,10 @@ from limo_ray.core.records import Verdict, fingerprint
 from limo_ray.verify.domains import DOMAINS, easy, extract, hard, show, unverifiable
 from limo_ray.verify.health import Health, final_verdict
 from limo_ray.verify.judge import JudgeConfig
-from limo_ray.verify.process_pool import Judged, Verifier
+from limo_ray.verify.process_pool import Verification, Verifier
 from limo_ray.verify.program_runner import CodeConfig
 
-# Part of the judge's fingerprint: raise it whenever a verdict or an extracted answer can change.
+# Part of every verdict's key: raise it whenever a verdict or an extracted answer can change.
 VERSION = "2"
 
 __all__ = [
@@ -24,20 +24,20 @@ __all__ = [
     "CodeConfig",
     "Health",
     "JudgeConfig",
-    "Judged",
     "Verdict",
+    "Verification",
     "VerificationError",
     "Verifier",
     "extract",
     "final_verdict",
-    "judge_key",
     "show",
     "unverifiable",
+    "verdict_key",
     "verify",
 ]
 
 
-def judge_key(answer: str, domain: str, judge: JudgeConfig | None = None) -> str:
+def verdict_key(answer: str, domain: str, judge: JudgeConfig | None = None) -> str:
     """What a verdict depends on besides the completion: gold answer, domain, verifier, judge."""
     parts = [VERSION, domain, answer]
     if judge and judge.rules_on(answer, domain):

@@ -2,7 +2,7 @@
 
     with Verifier(workers=2, timeout_s=5) as verifier:
         verdicts = verifier.verify_many([(answer, completion, "math"), ...])
-        judged = await verifier.averify(answer, completion)
+        result = await verifier.averify(answer, completion)
 
 A worker is a small supervisor process of its own (`limo_ray.verify.worker`), started with the first
 hard pair as a fresh interpreter (no fork of a process with threads, no second import of the job's
@@ -39,19 +39,19 @@ GRACE_S = 0.8  # the supervisor kills at the limit; this much later its reply is
 LATE_S = 10.0  # a supervisor that is late even by this is killed
 
 
-class Judged(NamedTuple):
-    """A verdict and the answer that was judged (None when the completion gives none)."""
+class Verification(NamedTuple):
+    """A verdict and the answer that was verified (None when the completion gives none)."""
 
     verdict: Verdict
     extracted: str | None
 
 
 class Verifier:
-    """Judges completions with at most `workers` processes and `timeout_s` seconds for a hard pair.
+    """Verifies completions with `workers` processes at most, `timeout_s` seconds for a hard pair.
 
     Use it as a context manager, from any thread, from asyncio, inside Ray tasks and actors. The
     last `cache` verdicts are kept, by (answer, extracted answer, domain). Where `judge` names an
-    endpoint, `judge` and `averify` ask it before they call an answer in words WRONG. A machine
+    endpoint, `check` and `averify` ask it before they call an answer in words WRONG. A machine
     that lacks the walls which `code` asks for refuses the domain `code` with a VerificationError.
     """
 
@@ -111,7 +111,7 @@ class Verifier:
             for worker in started:
                 self._idle.put(worker)
 
-    def judge(
+    def check(
         self,
         answer: str,
         completion: str,
@@ -119,17 +119,19 @@ class Verifier:
         *,
         complete: bool = True,
         question: str = "",
-    ) -> Judged:
-        """The verdict on one completion, with the answer that was judged.
+    ) -> Verification:
+        """The verdict on one completion, with the answer that was verified.
 
         `complete=False`: the completion ran into a limit. `question` is for the judge endpoint.
         """
-        judged = self._quick(answer, completion, domain, complete)
-        if not isinstance(judged, Judged):
-            judged = Judged(self._submit(answer, judged, domain).result(), judged)
-        if last_word := self._last_word(judged, answer, domain):
-            return Judged(last_word.judge(question, answer, judged.extracted), judged.extracted)
-        return judged
+        result = self._quick(answer, completion, domain, complete)
+        if not isinstance(result, Verification):
+            result = Verification(self._submit(answer, result, domain).result(), result)
+        if last_word := self._last_word(result, answer, domain):
+            return Verification(
+                last_word.judge(question, answer, result.extracted), result.extracted
+            )
+        return result
 
     async def averify(
         self,
@@ -139,20 +141,20 @@ class Verifier:
         *,
         complete: bool = True,
         question: str = "",
-    ) -> Judged:
-        """`judge` for asyncio: nothing that takes long holds up the event loop."""
-        judged = self._quick(answer, completion, domain, complete)
-        if not isinstance(judged, Judged):
-            verdict = await asyncio.wrap_future(self._submit(answer, judged, domain))
-            judged = Judged(verdict, judged)
-        if last_word := self._last_word(judged, answer, domain):
-            verdict = await last_word.ajudge(question, answer, judged.extracted)
-            return Judged(verdict, judged.extracted)
-        return judged
+    ) -> Verification:
+        """`check` for asyncio: nothing that takes long holds up the event loop."""
+        result = self._quick(answer, completion, domain, complete)
+        if not isinstance(result, Verification):
+            verdict = await asyncio.wrap_future(self._submit(answer, result, domain))
+            result = Verification(verdict, result)
+        if last_word := self._last_word(result, answer, domain):
+            verdict = await last_word.ajudge(question, answer, result.extracted)
+            return Verification(verdict, result.extracted)
+        return result
 
-    def _last_word(self, judged: Judged, answer: str, domain: str) -> Judge | None:
+    def _last_word(self, result: Verification, answer: str, domain: str) -> Judge | None:
         """The judge endpoint, where it has a say on a verdict of the rules."""
-        if self._judge is None or judged.verdict is not Verdict.WRONG:
+        if self._judge is None or result.verdict is not Verdict.WRONG:
             return None
         return self._judge if self._judge.cfg.rules_on(answer, domain) else None
 
@@ -161,41 +163,43 @@ class Verifier:
         verdicts: list[Verdict | None] = []
         waiting: dict[tuple[str, str, str], tuple[Future[Verdict], list[int]]] = {}
         for i, (answer, completion, domain) in enumerate(pairs):
-            judged = self._quick(answer, completion, domain, True)
-            if isinstance(judged, Judged):
-                verdicts.append(judged.verdict)
+            result = self._quick(answer, completion, domain, True)
+            if isinstance(result, Verification):
+                verdicts.append(result.verdict)
                 continue
-            key = (answer, judged, domain)
+            key = (answer, result, domain)
             if key not in waiting:
                 waiting[key] = (self._submit(*key), [])
             waiting[key][1].append(i)
             verdicts.append(None)
-        for future, places in waiting.values():
-            for i in places:
+        for future, indexes in waiting.values():
+            for i in indexes:
                 verdicts[i] = future.result()
         return [Verdict(v) for v in verdicts if v is not None]
 
     def unverifiable(self, answer: str, domain: str = "math") -> str | None:
         """Why a gold answer cannot be used, or None. One that takes too long cannot be used."""
-        return self._pool().submit(self._check, answer, domain).result()
+        return self._pool().submit(self._check_gold, answer, domain).result()
 
     def clear(self) -> None:
         """Forget the cached verdicts."""
         with self._lock:
             self._cache.clear()
 
-    def _quick(self, answer: str, completion: str, domain: str, complete: bool) -> Judged | str:
+    def _quick(
+        self, answer: str, completion: str, domain: str, complete: bool
+    ) -> Verification | str:
         """What needs no worker, or the extracted answer of a hard pair."""
         extracted = extract(completion, domain, complete=complete)
         if extracted is None:
-            return Judged(Verdict.UNPARSED, None)
+            return Verification(Verdict.UNPARSED, None)
         verdict = self._cache.get((answer, extracted, domain))
         if verdict is None:
             verdict = easy(answer, extracted, domain)
             if verdict is None:
                 return extracted
             self._remember((answer, extracted, domain), verdict)
-        return Judged(verdict, extracted)
+        return Verification(verdict, extracted)
 
     def _remember(self, key: tuple[str, str, str], verdict: Verdict) -> None:
         if len(key[1]) > REMEMBERED:
@@ -222,14 +226,14 @@ class Verifier:
         if domain == "code":
             programs.check(self.code)
         with self._borrowed() as worker:
-            verdict = worker.judge(answer, extracted, domain)
+            verdict = worker.verify(answer, extracted, domain)
         if verdict is not Verdict.ERROR:
             self._remember((answer, extracted, domain), verdict)
         return verdict
 
-    def _check(self, answer: str, domain: str) -> str | None:
+    def _check_gold(self, answer: str, domain: str) -> str | None:
         with self._borrowed() as worker:
-            return worker.check(answer, domain)
+            return worker.check_gold(answer, domain)
 
     @contextlib.contextmanager
     def _borrowed(self) -> "Iterator[_Worker]":
@@ -279,11 +283,11 @@ class _Worker:
                 break
         raise RuntimeError(f"the verifier's worker process did not start (exit code {code})")
 
-    def judge(self, answer: str, extracted: str, domain: str) -> Verdict:
+    def verify(self, answer: str, extracted: str, domain: str) -> Verdict:
         """Have one pair worked out: its verdict, TIMEOUT past the limit, ERROR after a crash."""
         return Verdict(self._ask(answer, extracted, domain))
 
-    def check(self, answer: str, domain: str) -> str | None:
+    def check_gold(self, answer: str, domain: str) -> str | None:
         """Have one gold answer looked at: why it cannot be used, or None."""
         reply = self._ask(answer, None, domain)
         if reply == Verdict.TIMEOUT.value:

@@ -219,7 +219,7 @@ def test_the_result_does_not_depend_on_the_order_of_rows(data):
     ],
 )
 def test_equality_of_gold_answers_is_the_verifiers(verifier, domain, one, other, same):
-    assert same_answer(verifier.judge)(one, other, domain) is same
+    assert same_answer(verifier.check)(one, other, domain) is same
 
 
 def test_many_rows_in_any_order():

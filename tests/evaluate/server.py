@@ -132,12 +132,13 @@ class Served:
             return refused
         body = await request.json()
         self.bodies.append(body)
+        number = len(self.bodies)
         self.times.append(time.monotonic())
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
             await asyncio.sleep(self.delay_s)
-            troubled = self.trouble(len(self.bodies), body)
+            troubled = self.trouble(number, body)
             if isinstance(troubled, web.Response):  # can be sent only once: this is a copy
                 return web.Response(
                     status=troubled.status, headers=troubled.headers, body=troubled.body

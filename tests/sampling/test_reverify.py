@@ -8,7 +8,7 @@ from limo_ray.attempts.log import AttemptLog, LogWriter
 from limo_ray.core.records import Attempt, Verdict, problem_id
 from limo_ray.sampling.reverify import reverify
 from limo_ray.storage.store import Store
-from limo_ray.verify import JudgeConfig, judge_key
+from limo_ray.verify import JudgeConfig, verdict_key
 
 
 def write_pool(store: Store, answer: str) -> None:
@@ -27,7 +27,7 @@ def attempt(index: int, boxed: str, verdict: Verdict) -> Attempt:
     return Attempt(
         problem_id=problem_id("q"), index=index, completion=rf"\boxed{{{boxed}}}",
         finish_reason="stop", prompt_tokens=1, completion_tokens=1, verdict=verdict,
-        extracted=boxed, judge=judge_key("4", "math"),
+        extracted=boxed, judge=verdict_key("4", "math"),
     )  # fmt: skip
 
 
@@ -38,10 +38,10 @@ def test_a_checker_that_failed_is_asked_again(local_ray, tmp_path: Path) -> None
     writer.append(attempt(0, "4", Verdict.ERROR))
     writer.append(attempt(1, "5", Verdict.WRONG))
     writer.flush()
-    before = log.read_index().known(problem_id("q"), judge_key("4", "math"))
+    before = log.read_index().known(problem_id("q"), verdict_key("4", "math"))
     assert before.verdicts == {0: Verdict.ERROR, 1: Verdict.WRONG} and before.stale == {0}
     assert reverify(pool, log, JudgeConfig()) == 1
-    after = log.read_index().known(problem_id("q"), judge_key("4", "math"))
+    after = log.read_index().known(problem_id("q"), verdict_key("4", "math"))
     assert after.verdicts == {0: Verdict.CORRECT, 1: Verdict.WRONG} and after.stale == set()
     first = {a.index: a.verdict for a in log.attempts([problem_id("q")])}
     assert first == {0: Verdict.CORRECT, 1: Verdict.WRONG}
@@ -60,7 +60,7 @@ def test_attempts_are_judged_again_under_another_gold_answer(local_ray, tmp_path
 
     write_pool(pool, "5")
     assert reverify(pool, log, JudgeConfig()) == 3
-    known = log.read_index().known(problem_id("q"), judge_key("5", "math"))
+    known = log.read_index().known(problem_id("q"), verdict_key("5", "math"))
     assert known.verdicts == {0: Verdict.WRONG, 1: Verdict.CORRECT, 2: Verdict.WRONG}
     assert known.stale == set()
     assert reverify(pool, log, JudgeConfig()) == 0

@@ -44,7 +44,7 @@ def judge_all() -> tuple[Counter[Verdict], float]:
         verifier.start()
         for answer, completion, domain in adversarial(COUNT, seed=11):
             began = time.monotonic()
-            verdicts[verifier.judge(answer, completion, domain).verdict] += 1
+            verdicts[verifier.check(answer, completion, domain).verdict] += 1
             assert time.monotonic() - began < TIMEOUT_S + 1, ascii(completion[:200])
     return verdicts, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from limo_ray.verify import Verdict, VerificationError, Verifier, judge_key
+from limo_ray.verify import Verdict, VerificationError, Verifier, verdict_key
 from limo_ray.verify.judge import Judge, JudgeConfig, is_words, read
 
 
@@ -95,17 +95,17 @@ def test_a_verifier_asks_it_about_words_that_the_rules_call_wrong(server: Server
     server.replies = [(200, "CORRECT"), (200, "INCORRECT")]
     cfg = JudgeConfig(url=f"http://127.0.0.1:{server.server_port}/v1", model="m", wait_s=0.01)
     with Verifier(judge=cfg) as verifier:
-        assert verifier.judge(GOLD, OTHER, question="Who?").verdict is Verdict.CORRECT
+        assert verifier.check(GOLD, OTHER, question="Who?").verdict is Verdict.CORRECT
         said = asyncio.run(verifier.averify(GOLD, "\\boxed{the women}", question="Who?"))
         assert said.verdict is Verdict.WRONG and said.extracted == "the women"
         # Without a call: the rules agree, the answer is a number, there is none to judge.
-        assert verifier.judge(GOLD, f"\\boxed{{{GOLD}}}").verdict is Verdict.CORRECT
-        assert verifier.judge("7", "\\boxed{8}").verdict is Verdict.WRONG
-        assert verifier.judge(GOLD, "").verdict is Verdict.UNPARSED
+        assert verifier.check(GOLD, f"\\boxed{{{GOLD}}}").verdict is Verdict.CORRECT
+        assert verifier.check("7", "\\boxed{8}").verdict is Verdict.WRONG
+        assert verifier.check(GOLD, "").verdict is Verdict.UNPARSED
     assert len(server.requests) == 2
     assert "Who?" in str(server.requests[0]["messages"])
     with Verifier() as plain:
-        assert plain.judge(GOLD, OTHER).verdict is Verdict.WRONG
+        assert plain.check(GOLD, OTHER).verdict is Verdict.WRONG
 
 
 @pytest.mark.parametrize(
@@ -118,11 +118,11 @@ def test_which_answers_are_words(answer: str, free: bool) -> None:
     assert is_words(answer) is free
 
 
-def test_another_judge_is_another_judge_key() -> None:
+def test_another_judge_is_another_verdict_key() -> None:
     one, other = (JudgeConfig(url="http://localhost/v1", model=name) for name in ("a", "b"))
-    keys = [judge_key(GOLD, "math", each) for each in (None, JudgeConfig(), one, other)]
+    keys = [verdict_key(GOLD, "math", each) for each in (None, JudgeConfig(), one, other)]
     assert keys[0] == keys[1] and len(set(keys)) == 3
-    assert judge_key("7", "math", one) == judge_key("7", "math")  # it has no say there
+    assert verdict_key("7", "math", one) == verdict_key("7", "math")  # it has no say there
 
 
 def test_it_tries_again(server: Server) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from limo_ray.verify import Judged, Verdict, Verifier, verify
+from limo_ray.verify import Verdict, Verification, Verifier, verify
 
 # Pairs that need a worker: (answer, completion, right).
 HARD = [
@@ -80,8 +80,8 @@ def expected() -> list[Verdict]:
 def test_easy_pairs_start_no_process() -> None:
     before = set(supervisors())
     with Verifier() as v:
-        assert v.judge("1/2", "\\boxed{0.5}") == Judged(Verdict.CORRECT, "0.5")
-        assert v.judge("5", "hm") == Judged(Verdict.UNPARSED, None)
+        assert v.check("1/2", "\\boxed{0.5}") == Verification(Verdict.CORRECT, "0.5")
+        assert v.check("5", "hm") == Verification(Verdict.UNPARSED, None)
         nines = [("5", f"\\boxed{{{n}}}", "math") for n in range(9)]
         assert v.verify_many(nines).count(Verdict.CORRECT) == 1
         assert set(supervisors()) <= before
@@ -90,7 +90,7 @@ def test_easy_pairs_start_no_process() -> None:
 def test_the_same_as_verify(verifier: Verifier) -> None:
     assert verifier.verify_many([(a, c, "math") for a, c, _ in HARD]) == expected()
     assert [verify(a, c) for a, c, _ in HARD] == expected()
-    assert verifier.judge(*HARD[0][:2]).extracted == "\\sqrt{3+2\\sqrt{2}}"
+    assert verifier.check(*HARD[0][:2]).extracted == "\\sqrt{3+2\\sqrt{2}}"
 
 
 def test_repeated_pairs_are_worked_out_once(verifier: Verifier) -> None:
@@ -105,7 +105,7 @@ def test_repeated_pairs_are_worked_out_once(verifier: Verifier) -> None:
 def test_what_runs_over_is_killed(verifier: Verifier) -> None:
     verifier.clear()
     began = time.monotonic()
-    assert verifier.judge(*ENDLESS).verdict is Verdict.TIMEOUT
+    assert verifier.check(*ENDLESS).verdict is Verdict.TIMEOUT
     assert time.monotonic() - began < verifier.timeout_s + 1
     # The worker is back at once, and what was killed is gone.
     assert verifier.verify_many([(a, c, "math") for a, c, _ in HARD]) == expected()
@@ -132,17 +132,17 @@ def cpu_seconds(pid: int, over: float) -> float:
 
 def test_a_program_that_runs_over(verifier: Verifier) -> None:
     began = time.monotonic()
-    judged = verifier.judge(SLEEP, program("while True: pass"), "code")
+    judged = verifier.check(SLEEP, program("while True: pass"), "code")
     assert judged.verdict is Verdict.TIMEOUT
     assert time.monotonic() - began < verifier.timeout_s + 1
-    assert verifier.judge(SLEEP, program("x = 1"), "code").verdict is Verdict.CORRECT
+    assert verifier.check(SLEEP, program("x = 1"), "code").verdict is Verdict.CORRECT
 
 
 def test_a_crash_is_an_error_and_is_survived(verifier: Verifier) -> None:
     """A worker's fork that is killed from outside, as the kernel does when memory runs out."""
     verifier.clear()
     done: list[Verdict] = []
-    slow = threading.Thread(target=lambda: done.append(verifier.judge(*ENDLESS).verdict))
+    slow = threading.Thread(target=lambda: done.append(verifier.check(*ENDLESS).verdict))
     slow.start()
     time.sleep(0.5)
     for supervisor in supervisors():
@@ -171,15 +171,15 @@ def test_a_late_worker_is_not_waited_for_and_not_lost() -> None:
     """A supervisor that gets no processor time, as on a machine with too much to do."""
     before = set(supervisors())
     with Verifier(timeout_s=0.5) as v:
-        assert v.judge("\\log_2 8", "\\boxed{3}").verdict is Verdict.CORRECT
+        assert v.check("\\log_2 8", "\\boxed{3}").verdict is Verdict.CORRECT
         [supervisor] = set(supervisors()) - before
         late = threading.Timer(0.1, os.kill, (supervisor, signal.SIGSTOP))
         late.start()
         began = time.monotonic()
-        assert v.judge(*ENDLESS).verdict is Verdict.TIMEOUT
+        assert v.check(*ENDLESS).verdict is Verdict.TIMEOUT
         assert time.monotonic() - began < v.timeout_s + 1
         threading.Timer(0.5, os.kill, (supervisor, signal.SIGCONT)).start()
-        assert v.judge("\\log_2 16", "\\boxed{4}").verdict is Verdict.CORRECT
+        assert v.check("\\log_2 16", "\\boxed{4}").verdict is Verdict.CORRECT
         assert set(supervisors()) - before == {supervisor}
 
 
@@ -187,7 +187,7 @@ def test_a_late_worker_is_not_waited_for_and_not_lost() -> None:
 def test_memory_is_bounded() -> None:
     before = set(supervisors())
     with Verifier(memory_mb=200) as v:
-        assert v.judge("\\log_2 8", "\\boxed{3}").verdict is Verdict.CORRECT
+        assert v.check("\\log_2 8", "\\boxed{3}").verdict is Verdict.CORRECT
         [supervisor] = set(supervisors()) - before
         [fork] = descendants(supervisor)
         limits = Path(f"/proc/{fork}/limits").read_text()
@@ -201,14 +201,14 @@ def test_memory_is_bounded() -> None:
 def test_threads(verifier: Verifier) -> None:
     verifier.clear()
     with ThreadPoolExecutor(8) as threads:
-        judged = threads.map(lambda pair: verifier.judge(*pair[:2]).verdict, HARD * 8)
+        judged = threads.map(lambda pair: verifier.check(*pair[:2]).verdict, HARD * 8)
     assert list(judged) == expected() * 8
 
 
 def test_asyncio_is_not_held_up(verifier: Verifier) -> None:
     verifier.clear()
 
-    async def main() -> tuple[list[Judged], int]:
+    async def main() -> tuple[list[Verification], int]:
         ticks = 0
 
         async def tick() -> None:
@@ -230,10 +230,10 @@ def test_asyncio_is_not_held_up(verifier: Verifier) -> None:
 
 
 def test_an_unfinished_chain(verifier: Verifier) -> None:
-    assert verifier.judge("7", "3 + 4 = 7 and", complete=False).verdict is Verdict.UNPARSED
-    assert verifier.judge("7", "3 + 4 = 7 and").verdict is Verdict.CORRECT
+    assert verifier.check("7", "3 + 4 = 7 and", complete=False).verdict is Verdict.UNPARSED
+    assert verifier.check("7", "3 + 4 = 7 and").verdict is Verdict.CORRECT
     judged = asyncio.run(verifier.averify("7", "3 + 4 = 7 and", complete=False))
-    assert judged == Judged(Verdict.UNPARSED, None)
+    assert judged == Verification(Verdict.UNPARSED, None)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -280,11 +280,11 @@ def test_closed_is_closed() -> None:
     before = set(supervisors())
     v = Verifier()
     with v:
-        assert v.judge("\\log_2 8", "\\boxed{3}").verdict is Verdict.CORRECT
+        assert v.check("\\log_2 8", "\\boxed{3}").verdict is Verdict.CORRECT
         assert len(set(supervisors()) - before) == 1
     assert set(supervisors()) <= before
     with pytest.raises(RuntimeError, match="closed"):
-        v.judge("\\log_2 16", "\\boxed{4}")
+        v.check("\\log_2 16", "\\boxed{4}")
 
 
 @pytest.mark.parametrize(

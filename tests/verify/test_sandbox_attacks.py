@@ -132,7 +132,7 @@ def test_a_verifier_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(code, "_checked", lambda weak: check(CodeConfig(), settings))
     answer = '{"tests": ["assert f() == 1"]}'
     with Verifier() as verifier, pytest.raises(VerificationError, match="landlock"):
-        verifier.judge(answer, "```python\ndef f(): return 1\n```", "code")
+        verifier.check(answer, "```python\ndef f(): return 1\n```", "code")
 
 
 @pytest.mark.parametrize("wall", REQUIRED)
