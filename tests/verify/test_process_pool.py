@@ -159,7 +159,7 @@ def test_a_crash_is_an_error_and_is_survived(verifier: Verifier) -> None:
 def test_a_worker_that_is_killed_while_it_starts_is_started_again() -> None:
     before = set(supervisors())
     with Verifier() as v, ThreadPoolExecutor(1) as thread:
-        judged = thread.submit(v.judge, "\\log_2 8", "\\boxed{3}")
+        judged = thread.submit(v.check, "\\log_2 8", "\\boxed{3}")
         while not (started := set(supervisors()) - before):
             time.sleep(0.01)
         os.kill(started.pop(), signal.SIGKILL)  # it needs longer than this to be ready
@@ -247,9 +247,9 @@ def test_no_process_outlives_a_killed_owner(tmp_path: Path) -> None:
             # No `if __name__ == "__main__"`: a worker must not run the job's script again.
             v = Verifier(workers=2, timeout_s=600)
             v.start()
-            threading.Thread(target=v.judge, args={ENDLESS!r}, daemon=True).start()
+            threading.Thread(target=v.check, args={ENDLESS!r}, daemon=True).start()
             program = ({SLEEP!r}, {program("while True: pass")!r}, "code")
-            threading.Thread(target=v.judge, args=program, daemon=True).start()
+            threading.Thread(target=v.check, args=program, daemon=True).start()
             time.sleep(1)
             print("running", flush=True)
             time.sleep(600)
