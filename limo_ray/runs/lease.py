@@ -9,11 +9,11 @@ Google Cloud Storage). A thread renews the claim. A claim whose process is gone,
 renewed for STALE_S, is removed by the next driver.
 """
 
-import _thread
 import logging
 import os
 import platform
 import secrets
+import signal
 import threading
 import time
 from contextlib import suppress
@@ -142,7 +142,9 @@ class Lease:
             try:
                 if self._taken_over():
                     self.lost = True
-                    _thread.interrupt_main()
+                    main = threading.main_thread().ident
+                    assert main is not None
+                    signal.pthread_kill(main, signal.SIGINT)  # it may sleep or wait for Ray
                     return
                 self._claim.renewals += 1
                 self._write()
