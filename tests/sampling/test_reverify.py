@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pyarrow as pa
+import pytest
 
+from limo_ray import verify
 from limo_ray.attempts.log import AttemptLog, LogWriter
 from limo_ray.core.records import Attempt, Verdict, problem_id
 from limo_ray.sampling.reverify import reverify
@@ -63,4 +65,20 @@ def test_attempts_are_judged_again_under_another_gold_answer(local_ray, tmp_path
     known = log.read_index().known(problem_id("q"), verdict_key("5", "math"))
     assert known.verdicts == {0: Verdict.WRONG, 1: Verdict.CORRECT, 2: Verdict.WRONG}
     assert known.stale == set()
+    assert reverify(pool, log, JudgeConfig()) == 0
+
+
+def test_a_newer_verifier_verifies_old_attempts_again(
+    local_ray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, log = Store(str(tmp_path / "pool")), AttemptLog(Store(str(tmp_path)), "a" * 16)
+    write_pool(pool, "4")
+    monkeypatch.setattr(verify, "VERSION", "the one before")
+    writer = LogWriter(log)
+    writer.append(attempt(0, "4", Verdict.WRONG))  # a mistake of the older verifier
+    writer.flush()
+    monkeypatch.undo()
+    assert reverify(pool, log, JudgeConfig()) == 1
+    known = log.read_index().known(problem_id("q"), verdict_key("4", "math"))
+    assert known.verdicts == {0: Verdict.CORRECT} and known.stale == set()
     assert reverify(pool, log, JudgeConfig()) == 0
