@@ -286,11 +286,10 @@ def test_each_row_of_the_table(
 @pytest.mark.parametrize(("gold", "said", "outcome"), MORE)
 def test_outcomes(gold: str, said: str, outcome: Outcome) -> None:
     assert compare_texts(gold, said) is compare_texts(said, gold) is outcome
-    if outcome is not UNKNOWN and gold not in OURS and said != ENDLESS:
+    if outcome is not UNKNOWN and gold not in OURS:
         assert theirs(gold, said) is (outcome is EQUAL)
 
 
-ENDLESS = "9^{9^{9^{9}}}"  # for math-verify
 # Equations between numbers are what they say, and come to their last side: math-verify takes all
 # true ones for the same.
 OURS = {"3+1=2+2=4", "12 = 3 \\cdot 4"}
