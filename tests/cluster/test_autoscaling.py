@@ -81,13 +81,14 @@ def test_a_curation_grows_the_cluster_and_leaves_it_empty(cluster: Head, tmp_pat
 
 
 TRAINING = """
-from limo_ray import cli, config
+from limo_ray.cli.ray_cluster import start_ray
+from limo_ray.core import config
 from limo_ray.storage.store import Store
 from limo_ray.train import sft
 from limo_ray.train.config import TrainConfig
 
 sft.train_loop = lambda sent: None  # what is asked of the cluster matters here, not the training
-cli.start_ray(log_to_driver=False)
+start_ray(log_to_driver=False)
 argv = ["conf/train/laptop.yaml", "workers.labels={role: trainer}"]
 loaded = config.load(TrainConfig, argv)
 sft._trainer({}, loaded, "cpu", Store("FOLDER"), "asks").fit()
