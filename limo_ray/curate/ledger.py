@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from limo_ray.core.errors import LimoError
 from limo_ray.core.records import LEDGER
 from limo_ray.curate.difficulty import Sampled
 from limo_ray.curate.part_files import gather, write_parts
@@ -15,6 +16,10 @@ from limo_ray.storage.store import Store, scan
 
 PART_ROWS = 100_000
 SAMPLES = 3  # rows of each count that the report shows
+
+
+class LedgerError(LimoError):
+    """Rows of the pool are missing from the ledger, or are there twice: nothing is published."""
 
 
 class Outcome(NamedTuple):
@@ -33,6 +38,9 @@ def write(run: Store, sampled: Sampled, outcomes: dict[str, Outcome]) -> list[di
 
     Returns:
         Rows {source, outcome, stage, reason, rows, sample}, sample with up to 3 rows' origins.
+
+    Raises:
+        LedgerError: the ledger has not one row for each row of the pool.
     """
     run.delete("ledger")
     names = ("source", "outcome", "stage", "reason")
@@ -51,6 +59,14 @@ def write(run: Store, sampled: Sampled, outcomes: dict[str, Outcome]) -> list[di
             yield pa.Table.from_pylist(rows, schema=LEDGER)
 
     write_parts(run.within("ledger"), gather(tables(), PART_ROWS))
+    pool = sum(batch.num_rows for batch in scan(run.within("pool"), ["line"]))
+    written = sum(seen["rows"] for seen in counts.values())
+    if written != pool:
+        raise LedgerError(
+            f"the ledger has {written:,} rows for {pool:,} rows of the pool: parts of "
+            f"{run.shown}/decided were lost or doubled; the same command decides them again from "
+            "the attempt log"
+        )
     return [{**dict(zip(names, key, strict=True)), **seen} for key, seen in counts.items()]
 
 

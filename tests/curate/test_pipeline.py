@@ -343,7 +343,7 @@ def test_a_failing_checker_stops_the_run_and_keeps_what_was_drawn(
     pool, store = tmp_path / "words.jsonl", tmp_path / "store"
     rows = [{"question": f"Which animal is number {n}?", "answer": "blue whale"} for n in range(30)]
     pool.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    dead = "sampler.judge={url: 'http://127.0.0.1:9/v1', model: judge, attempts: 1}"
+    dead = "sampler.judge={url: 'http://127.0.0.1:9/v1', model: judge, attempts: 1, patience_s: 1}"
     for _ in range(2):  # the second time on verdicts that the log holds
         with pytest.raises((VerificationError, RayError)) as caught:
             run(pool, store, dead)
