@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -321,14 +322,22 @@ def test_a_killed_replica_is_replaced_and_nobody_hangs(endpoint: Endpoint) -> No
         answer = endpoint.post(body)
         return answer.status_code, answer.json()
 
+    begun = threading.Semaphore(0)
+
     def streamed(_: int) -> list[str]:
+        lines = []
         with endpoint.stream(body) as answer:
-            return [line for line in answer.iter_lines() if line]
+            for line in filter(None, answer.iter_lines()):
+                if not lines:
+                    begun.release()
+                lines.append(line)
+        return lines
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         streams = [pool.submit(streamed, i) for i in range(3)]
         wholes = [pool.submit(whole, i) for i in range(3)]
-        time.sleep(3)
+        for _ in streams:  # a stream that has begun cannot go to another replica
+            assert begun.acquire(timeout=60)
         killed = time.monotonic()
         endpoint.process("ServeReplica:laptop:Replica").kill()
         for future in wholes:
