@@ -1,4 +1,4 @@
-"""Numbers, durations, first lines and names, as people read them."""
+"""Numbers, durations and first lines of messages, as people read them."""
 
 
 def number(value: float | None) -> str:
@@ -29,16 +29,3 @@ def first_line(error: BaseException | str) -> str:
     """The first line of a message; the type's name for an error that has none."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
-
-
-def check_folder_name(name: str) -> None:
-    """Raises ValueError, beginning with "name: ", unless a run may be called so.
-
-    The name is a folder of the store: `.` and `..` would be others, on some stores a leading dot
-    hides it, and a slash makes several.
-    """
-    if not name or name.startswith(".") or "/" in name or not name.isprintable() or len(name) > 200:
-        raise ValueError(
-            f"name: {name!r} must be a folder name: printable, at most 200 characters, without a "
-            "slash or a leading dot"
-        )

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from limo_ray.core.checks import check_folder_name
 from limo_ray.core.prompts import SYSTEM
-from limo_ray.core.text import check_folder_name
 from limo_ray.curate.filters import FiltersConfig
 from limo_ray.curate.quality import QualityConfig
 from limo_ray.curate.select import SelectionConfig

@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass, field
 
+from limo_ray.core.checks import check_folder_name
 from limo_ray.core.prompts import SYSTEM
-from limo_ray.core.text import check_folder_name
 from limo_ray.engines.api_config import ApiConfig
 from limo_ray.engines.base import EngineConfig, SamplingConfig
 from limo_ray.problems.benchmarks import BENCHMARKS

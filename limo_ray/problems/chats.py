@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from limo_ray.core.checks import check_at_least, check_one_of
 from limo_ray.core.prompts import SYSTEM, example_messages
 from limo_ray.problems import discovery, readers
 from limo_ray.problems.columns import InvalidRow, text_of
@@ -21,16 +22,6 @@ SHAREGPT = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "a
             "system": "system"}  # fmt: skip
 TOO_LONG = ("drop", "cut", "stop")
 BAD_ROWS = ("stop", "drop")
-
-
-def _one_of(field: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"{field}: {value!r} is none of {', '.join(known)}")
-
-
-def _at_least(field: str, value: float, least: float) -> None:
-    if not value >= least:
-        raise ValueError(f"{field}: {value} must be at least {least}")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -65,13 +56,13 @@ class RowsConfig:
     """Only the first so many rows; 0 takes all."""
 
     def check(self) -> None:
-        _one_of("format", self.format, ("auto", "messages", "sharegpt", "question_solution"))
-        _one_of("too_long", self.too_long, TOO_LONG)
-        _one_of("bad", self.bad, BAD_ROWS)
-        _one_of("turns", self.turns, ("all", "last"))
-        _at_least("max_tokens", self.max_tokens, 8)
-        _at_least("held_out", self.held_out, 0)
-        _at_least("limit", self.limit, 0)
+        check_one_of("format", self.format, ("auto", "messages", "sharegpt", "question_solution"))
+        check_one_of("too_long", self.too_long, TOO_LONG)
+        check_one_of("bad", self.bad, BAD_ROWS)
+        check_one_of("turns", self.turns, ("all", "last"))
+        check_at_least("max_tokens", self.max_tokens, 8)
+        check_at_least("held_out", self.held_out, 0)
+        check_at_least("limit", self.limit, 0)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -199,7 +199,7 @@ def advice(one: dict[str, Any]) -> str:
     if one["status"] == "done":
         return f"read {one['folder']}/report.html"
     if one["status"] == "unknown":
-        return "it left no word: an older version's run, or one that died at its start"
+        return "no heartbeat found: an older version's run, or one that died at its start"
     if one["status"] == "failed":
         return f"mend what the error names; then {again}"
     return again

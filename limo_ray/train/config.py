@@ -3,8 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from limo_ray.core.text import check_folder_name
-from limo_ray.problems.chats import RowsConfig, _at_least, _one_of
+from limo_ray.core.checks import check_at_least, check_folder_name, check_one_of
+from limo_ray.problems.chats import RowsConfig
 
 DEVICES = ("auto", "gpu", "cpu")
 TRACKERS = ("wandb", "mlflow")
@@ -24,9 +24,9 @@ class BatchConfig:
     """Not packed: rows in one forward pass of a worker."""
 
     def check(self) -> None:
-        _at_least("examples", self.examples, 1)
-        _at_least("micro_examples", self.micro_examples, 1)
-        _at_least("pack_tokens", self.pack_tokens, 0)
+        check_at_least("examples", self.examples, 1)
+        check_at_least("micro_examples", self.micro_examples, 1)
+        check_at_least("pack_tokens", self.pack_tokens, 0)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -54,19 +54,19 @@ class OptimizerConfig:
     """Largest norm of the gradient; 0: no clipping."""
 
     def check(self) -> None:
-        _one_of("schedule", self.schedule, ("cosine", "linear", "constant"))
+        check_one_of("schedule", self.schedule, ("cosine", "linear", "constant"))
         if not self.lr > 0:
             raise ValueError(f"lr: {self.lr} must be positive")
-        _at_least("epochs", self.epochs, 1)
-        _at_least("max_steps", self.max_steps, 0)
+        check_at_least("epochs", self.epochs, 1)
+        check_at_least("max_steps", self.max_steps, 0)
         for name in ("warmup", "min_lr"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: {getattr(self, name)} must be between 0 and 1")
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)} must be at least 0 and below 1")
-        _at_least("weight_decay", self.weight_decay, 0)
-        _at_least("clip", self.clip, 0)
+        check_at_least("weight_decay", self.weight_decay, 0)
+        check_at_least("clip", self.clip, 0)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -85,7 +85,7 @@ class LoraConfig:
     """Names of the layers that get one."""
 
     def check(self) -> None:
-        _at_least("rank", self.rank, 1)
+        check_at_least("rank", self.rank, 1)
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: {self.dropout} must be at least 0 and below 1")
         if not self.modules:
@@ -114,8 +114,8 @@ class ZeroConfig:
             raise ValueError("offload_optimizer: True needs stage 1, 2 or 3, got stage 0")
         if self.offload_parameters and self.stage != 3:
             raise ValueError(f"offload_parameters: True needs stage 3, got stage {self.stage}")
-        _one_of("states", self.states, ("float32", "bfloat16"))
-        _at_least("bucket", self.bucket, 1000)
+        check_one_of("states", self.states, ("float32", "bfloat16"))
+        check_at_least("bucket", self.bucket, 1000)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -136,10 +136,10 @@ class ComputeConfig:
     """Workers that share one row (Ulysses): divides workers and the model's attention heads."""
 
     def check(self) -> None:
-        _one_of("precision", self.precision, ("bfloat16", "float32"))
-        _one_of("cross_entropy", self.cross_entropy, ("chunked", "full"))
-        _at_least("chunk", self.chunk, 1)
-        _at_least("sequence_parallel", self.sequence_parallel, 1)
+        check_one_of("precision", self.precision, ("bfloat16", "float32"))
+        check_one_of("cross_entropy", self.cross_entropy, ("chunked", "full"))
+        check_at_least("chunk", self.chunk, 1)
+        check_at_least("sequence_parallel", self.sequence_parallel, 1)
         if self.offload_activations and not self.recompute:
             raise ValueError("offload_activations: True needs recompute")
 
@@ -166,10 +166,10 @@ class WorkersConfig:
     """Restarts after a worker or node died (preempted nodes are not counted)."""
 
     def check(self) -> None:
-        _at_least("count", self.count, 1)
-        _one_of("device", self.device, DEVICES)
-        _at_least("per_node", self.per_node, 1)
-        _at_least("max_failures", self.max_failures, 0)
+        check_at_least("count", self.count, 1)
+        check_one_of("device", self.device, DEVICES)
+        check_at_least("per_node", self.per_node, 1)
+        check_at_least("max_failures", self.max_failures, 0)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -184,8 +184,8 @@ class CheckpointConfig:
     """The weights with the lowest held-out loss are kept too, as a model folder `best`."""
 
     def check(self) -> None:
-        _at_least("every_steps", self.every_steps, 0)
-        _at_least("keep", self.keep, 1)
+        check_at_least("every_steps", self.every_steps, 0)
+        check_at_least("keep", self.keep, 1)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -202,10 +202,10 @@ class WatchConfig:
     def check(self) -> None:
         if not self.spike > 1:
             raise ValueError(f"spike: {self.spike} must be more than 1")
-        _at_least("window", self.window, 2)
-        _at_least("patience", self.patience, 1)
+        check_at_least("window", self.window, 2)
+        check_at_least("patience", self.patience, 1)
         for tracker in self.trackers:
-            _one_of("trackers", tracker, TRACKERS)
+            check_one_of("trackers", tracker, TRACKERS)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -1,8 +1,8 @@
-"""How numbers, durations and names are written, and which names a run may have."""
+"""Names that a run may have."""
 
 import pytest
 
-from limo_ray.core.text import check_folder_name
+from limo_ray.core.checks import check_folder_name
 
 
 @pytest.mark.parametrize("name", [".", "..", "", "a/b", ".hidden", "a\nb", "x" * 201])
