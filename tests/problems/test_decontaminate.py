@@ -342,9 +342,9 @@ def test_an_index_travels():
 )
 def test_texts_that_repeat_an_item_take_no_longer(hostile):
     known = [*ITEMS, *items("2 + 2", "what is 2 + 2", "2")]
-    started = time.process_time()
+    started = time.thread_time()
     find([hostile * (100_000 // len(hostile))], known)
-    assert time.process_time() - started < 5
+    assert time.thread_time() - started < 5
 
 
 @pytest.mark.parametrize(

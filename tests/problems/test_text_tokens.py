@@ -194,10 +194,10 @@ def test_reading_takes_time_in_proportion_to_length():
     texts += ["-" * (size // 2) + " " * (size // 2), "\\frac{" + "{a}" * (size // 3)]
     texts += ["\\circ" + "^" + " " * size, "\\" + "1," * (size // 2), "\\begin{" + "a" * size]
     for text in texts:
-        started = time.process_time()
+        started = time.thread_time()
         tokens(text)
-        # about 0.1 s; a second is what text that is read over and over takes many times over
-        assert time.process_time() - started < 1.5, text[:20]
+        # about 0.1 s; text that is read over and over takes minutes
+        assert time.thread_time() - started < 5, text[:20]
 
 
 @given(ALL)

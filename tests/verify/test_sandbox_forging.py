@@ -170,9 +170,9 @@ def test_no_forgery_is_called_right(name: str, test: str) -> None:
 @pytest.mark.parametrize("name", COSTLY)
 def test_values_cost_no_time_outside(name: str, test: str) -> None:
     answer = json.dumps({"tests": [TESTS[test]]})
-    began = time.process_time()
+    began = time.thread_time()
     assert verify(answer, COSTLY[name], seconds=30) is Verdict.WRONG
-    assert time.process_time() - began < 2
+    assert time.thread_time() - began < 2
 
 
 HONEST = {
