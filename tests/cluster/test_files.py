@@ -182,7 +182,10 @@ def test_an_entrypoint_is_a_job_that_loads(file: Path) -> None:
 
 
 COMMAND = re.compile(r"jobs/(\w+)\.py ((?:[^\s`#\\]|\\\n)[^`#\n]*(?:\\\n[^`#\n]*)*)")
-PAGES = [ROOT / "docs/operations.md", ROOT / "cluster.yaml", *(ROOT / "cluster").glob("*.yaml")]
+PAGES = [
+    ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")),
+    ROOT / "cluster.yaml", *sorted((ROOT / "cluster").glob("*.yaml")),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("file", PAGES, ids=lambda file: file.name)
@@ -200,7 +203,7 @@ def test_presets_and_overrides_that_a_page_names_load(file: Path) -> None:
 def test_messages_that_the_page_explains_are_ours() -> None:
     code = "\n".join(file.read_text() for file in (ROOT / "limo_ray").rglob("*.py"))
     code = re.sub(r'"\n\s+f?"', "", code)  # strings that go on in the next line
-    page = (ROOT / "docs/operations.md").read_text().partition("## When something is wrong")[2]
+    page = (ROOT / "docs/troubleshooting.md").read_text()
     rows = re.findall(r"^\| (.+?) \|", page, re.M)
     quoted = [text for row in rows for text in re.findall(r"`(.+?)`", row)]
     told = [piece.strip(": ()") for text in quoted for piece in text.split("...")]

@@ -19,7 +19,7 @@ JOBS = ["curate", "train", "evaluate", "serve"]
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Head]:
-    # by default a job has 3 seconds from SIGTERM to SIGKILL: docs/operations.md says to give more
+    # by default a job has 3 seconds from SIGTERM to SIGKILL: see docs/guides/clusters.md
     with head(
         "--num-cpus=2", RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=TOKEN, RAY_JOB_STOP_WAIT_TIME_S="30"
     ) as found:

@@ -44,7 +44,7 @@ def test_a_wrong_line_is_refused_without_showing_it(line: str) -> None:
 
 
 def test_a_limit_that_is_gone_and_the_same_key_twice_are_mistakes() -> None:
-    with pytest.raises(ValueError, match=r"entry 1: tpm is not offered \(docs/operations.md\)"):
+    with pytest.raises(ValueError, match=r"entry 1: tpm is not offered \(docs/guides/"):
         parse(f"alice {KEY} tpm=5", "f")
     with pytest.raises(ValueError, match="earlier"):
         parse(f"a {KEY}\nb {KEY}", "f")
