@@ -59,7 +59,9 @@ def parse(text: str, source: str) -> list[ApiKey]:
         if not line:
             continue
         if re.search(r"\stpm=\d+", line):
-            raise ValueError(f"{source}: entry {number}: tpm is not offered (docs/guides/clusters.md)")
+            raise ValueError(
+                f"{source}: entry {number}: tpm is not offered (docs/guides/clusters.md)"
+            )
         match = LINE.fullmatch(line)
         if match is None:
             raise ValueError(f"{source}: entry {number} is not `[name] secret [rpm=N]`")
