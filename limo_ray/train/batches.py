@@ -35,17 +35,33 @@ class TokenRow:
 
 @dataclass(kw_only=True, frozen=True, slots=True)
 class Schedule:
-    """Steps and epochs of a training."""
+    """Steps and epochs of a training.
+
+    With `tokens` a step has as many examples as come nearest to so many learned tokens, and an
+    epoch may end within a step: trainings on other examples then learn as much in as many steps.
+    """
 
     examples: int
     batch: int
     epochs: int
     max_steps: int
     seed: int
+    tokens: int = 0
+    targets: tuple[int, ...] = ()
+    """Learned tokens of each example; needed with `tokens`."""
+
+    def __post_init__(self) -> None:
+        if self.tokens and max(self.targets) > self.tokens:
+            raise ValueError(
+                f"batch.tokens: {self.tokens:,} is fewer than the longest example's learned tokens "
+                f"({max(self.targets):,}): a step would be empty"
+            )
 
     @property
     def per_epoch(self) -> int:
         """Steps of an epoch; its last batch may be smaller, no example is left out."""
+        if self.tokens:
+            return max(1, round(sum(self.targets) / self.tokens))
         return -(-self.examples // self.batch)
 
     @property
@@ -55,9 +71,23 @@ class Schedule:
 
     def batch_of(self, step: int) -> list[int]:
         """The examples of a step (from 0), in the order drawn for its epoch."""
+        if self.tokens:
+            return self._batch_of_tokens(step)
         epoch, place = divmod(step, self.per_epoch)
         order = _order(self.seed, epoch, self.examples)
         return order[place * self.batch : (place + 1) * self.batch].tolist()
+
+    def _batch_of_tokens(self, step: int) -> list[int]:
+        """Those whose middle lies in the step's share of the learned tokens of all epochs."""
+        targets = np.array(self.targets)
+        total = int(targets.sum())
+        begin, end = step * self.tokens, (step + 1) * self.tokens
+        found: list[int] = []
+        for epoch in range(begin // total, (end - 1) // total + 1):
+            order = _order(self.seed, epoch, self.examples)
+            middle = epoch * total + np.cumsum(targets[order]) - targets[order] / 2
+            found += order[(middle >= begin) & (middle < end)].tolist()
+        return found
 
 
 @lru_cache(maxsize=4)

@@ -16,6 +16,8 @@ class BatchConfig:
 
     examples: int = 64
     """The global batch: examples per optimizer step, for any number of workers."""
+    tokens: int = 0
+    """Learned tokens per optimizer step instead, whatever the number of examples; 0: examples."""
     packing: bool = True
     """Lay examples end to end in one row, each seeing only itself; false: padded rows."""
     pack_tokens: int = 0
@@ -27,6 +29,7 @@ class BatchConfig:
         check_at_least("examples", self.examples, 1)
         check_at_least("micro_examples", self.micro_examples, 1)
         check_at_least("pack_tokens", self.pack_tokens, 0)
+        check_at_least("tokens", self.tokens, 0)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -290,7 +293,8 @@ class TrainConfig:
         rows, batch, optimizer = asdict(self.rows), self.batch.examples, asdict(self.optimizer)
         lora = asdict(self.lora) if self.lora else None
         precision = [self.compute.precision, self.zero.states]
-        return {
+        found = {
             "rows": rows, "examples": batch, "optimizer": optimizer, "lora": lora,
             "precision": precision, "seed": self.seed,
         }  # fmt: skip
+        return found | {"tokens": self.batch.tokens} if self.batch.tokens else found

@@ -44,7 +44,8 @@ def train_loop(sent: dict[str, Any]) -> None:
 
         last_of_epoch = (step + 1) % schedule.per_epoch == 0 or step + 1 == schedule.steps
         row = {"step": step + 1, "epoch": (step + 1) / schedule.per_epoch, "loss": loss, "lr": lr,
-               "grad_norm": norm, **pace.lap(chosen)}  # fmt: skip
+               "grad_norm": norm, "learned_tokens": sum(job.train[one].targets for one in chosen),
+               **pace.lap(chosen)}  # fmt: skip
         if job.held_out and last_of_epoch:
             row["held_out_loss"] = worker.held_out_loss()
         if config.checkpoint.best and _is_best(row, worker.history):

@@ -36,6 +36,7 @@ def metrics(
         "held_out_before": facts.get("held_out_before"),
         "held_out_loss": held[-1] if held else None,
         "tokens": tokens,
+        "learned_tokens": sum(row.get("learned_tokens", 0) for row in history),
         "tokens_per_s": tokens / spent,
         "share_of_peak": sum(row["share_of_peak"] * row["seconds"] for row in history) / spent,
         "seconds": round(seconds, 1),

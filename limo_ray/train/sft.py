@@ -102,7 +102,7 @@ def _train(
     key: str, beat: Heartbeat,
 ) -> TrainResult:  # fmt: skip
     begun = time.time()
-    layout = batch_layout(config, len(data.train))
+    layout = batch_layout(config, len(data.train), data.targets)
     shown = table(data, layout)
     say(_lines("data", shown))
     check_resumable(config, run.within(f"checkpoints/{key}"))
@@ -243,7 +243,7 @@ def outline(config: TrainConfig, device: str) -> str:
     except ValueError as error:  # the plan is also for a machine that has no data
         lines = [f"data not read: {error}", f"memory for {tokens:,} tokens in a forward pass"]
     else:
-        found = batch_layout(config, len(data.train))
+        found = batch_layout(config, len(data.train), data.targets)
         tokens, passes = demand(data, found)
         lines = [_lines("data", table(data, found))]
     lines.append(memory.estimate(config, device, tokens, passes).text())

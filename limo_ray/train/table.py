@@ -28,6 +28,11 @@ class TrainingData:
     named: list[str]
     """The first of them, each with file, row and field."""
 
+    @property
+    def targets(self) -> tuple[int, ...]:
+        """Learned tokens of each training example."""
+        return tuple(one.targets for one in self.train)
+
 
 def prepare(
     rows: Iterable[Chat | Bad], encoder: Encoder, config: RowsConfig, seed: int
@@ -117,23 +122,27 @@ class Layout:
 
     def rows(self, data: list[Tokens], chosen: list[int]) -> list[batches.Rows]:
         """The examples of one batch, for each group of workers."""
-        lengths = {one: len(data[one]) for one in chosen}
+        # by place, for a batch of so many tokens may have an example twice
+        lengths = {place: len(data[one]) for place, one in enumerate(chosen)}
         if self.packing:
-            return batches.pack(lengths, self.groups, self.room)
-        return batches.pad(lengths, self.groups, self.micro)
+            found = batches.pack(lengths, self.groups, self.room)
+        else:
+            found = batches.pad(lengths, self.groups, self.micro)
+        return [[[chosen[place] for place in row] for row in rows] for rows in found]
 
     def row(self, data: list[Tokens], chosen: list[int]) -> batches.TokenRow:
         make = batches.packed_row if self.packing else batches.padded_row
         return make([data[one] for one in chosen], self.multiple)
 
 
-def batch_layout(config: TrainConfig, examples: int) -> Layout:
-    """The layout that a config asks for."""
+def batch_layout(config: TrainConfig, examples: int, targets: tuple[int, ...] = ()) -> Layout:
+    """The layout that a config asks for; `targets`: each example's, for batch.tokens."""
     shared = config.compute.sequence_parallel
     optimizer = config.optimizer
     schedule = batches.Schedule(
         examples=examples, batch=config.batch.examples, epochs=optimizer.epochs,
-        max_steps=optimizer.max_steps, seed=config.seed,
+        max_steps=optimizer.max_steps, seed=config.seed, tokens=config.batch.tokens,
+        targets=targets,
     )  # fmt: skip
     return Layout(
         schedule=schedule, groups=config.workers.count // shared, packing=config.batch.packing,
@@ -161,7 +170,13 @@ def table(data: TrainingData, layout: Layout) -> list[tuple[str, str]]:
     schedule = layout.schedule
     sizes = list(_passes(data, layout))
     passes = max(map(len, sizes))
-    waste = 1 - sum(lengths) / sum(map(sum, sizes))
+    batch = f"{min(schedule.batch, len(lengths))} examples"
+    if schedule.tokens:
+        batch = f"{schedule.tokens:,} learned tokens"
+    used = sum(
+        lengths[one] for step in range(schedule.per_epoch) for one in schedule.batch_of(step)
+    )
+    waste = 1 - used / sum(map(sum, sizes))
     shown = [("rows read", f"{data.read:,}")]
     shown += [(name, f"{count:,}") for name, count in data.counts.items()]
     shown += [
@@ -169,7 +184,7 @@ def table(data: TrainingData, layout: Layout) -> list[tuple[str, str]]:
         ("held out", f"{len(data.held_out):,}"),
         ("tokens", f"{sum(lengths):,}, {targets:,} of them learned"),
         ("longest", f"{max(lengths):,} tokens; half have at most {int(np.median(lengths)):,}"),
-        ("global batch", f"{min(schedule.batch, len(lengths))} examples, in up to {passes} "
+        ("global batch", f"{batch}, in up to {passes} "
                          f"forward pass(es) of each of {layout.groups} worker group(s)"),
         ("steps", f"{schedule.steps:,}, {schedule.per_epoch:,} an epoch"),
         ("padding waste", f"{waste:.1%}" + (" (packed)" if layout.packing else "")),

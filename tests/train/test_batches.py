@@ -16,6 +16,29 @@ def tokens(length: int, first: int = 10) -> Tokens:
                   learn=np.arange(length) >= length // 2)  # fmt: skip
 
 
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=50), st.integers(40, 200),
+       st.integers(1, 30), st.integers(0, 9))  # fmt: skip
+def test_steps_of_so_many_tokens_learn_as_much_whatever_the_examples(
+    targets: list[int], tokens: int, steps: int, seed: int
+) -> None:
+    schedule = Schedule(
+        examples=len(targets), batch=8, epochs=steps, max_steps=steps, seed=seed, tokens=tokens,
+        targets=tuple(targets),
+    )  # fmt: skip
+    chosen = [schedule.batch_of(step) for step in range(schedule.steps)]
+    assert len(chosen) == steps and all(chosen)
+    learned = sum(targets[one] for batch in chosen for one in batch)
+    assert abs(learned - steps * tokens) <= max(targets) / 2
+    # every example as often as any other, give or take the epoch that is not whole
+    times = np.bincount([one for batch in chosen for one in batch], minlength=len(targets))
+    assert times.max() - times.min() <= 1
+
+
+def test_a_step_of_fewer_tokens_than_an_example_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"batch.tokens: 30 .* \(31\)"):
+        Schedule(examples=2, batch=1, epochs=1, max_steps=0, seed=0, tokens=30, targets=(4, 31))
+
+
 @given(LENGTHS, st.integers(1, 8))
 def test_packing_has_each_example_once_and_room_for_all(lengths: list[int], groups: int) -> None:
     found = pack(dict(enumerate(lengths)), groups, 50)
