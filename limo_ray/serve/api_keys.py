@@ -16,7 +16,6 @@ newlines.
 """
 
 import hashlib
-import hmac
 import logging
 import os
 import re
@@ -47,13 +46,13 @@ class ApiKey:
 ANONYMOUS = ApiKey("anonymous", b"")  # of every request, where no keys are configured
 
 
-def parse(text: str, source: str) -> list[ApiKey]:
-    """The keys in a text of the format above.
+def parse(text: str, source: str) -> dict[bytes, ApiKey]:
+    """The keys in a text of the format above, by their digests.
 
     Raises:
         ValueError: names `source` and the entry's number, never its text.
     """
-    keys: list[ApiKey] = []
+    keys: dict[bytes, ApiKey] = {}
     for number, line in enumerate(text.splitlines(), 1):
         line = re.sub(r"(^|\s)#.*", "", line).strip()
         if not line:
@@ -72,10 +71,10 @@ def parse(text: str, source: str) -> list[ApiKey]:
             raise ValueError(f"{source}: the key of entry {number} is shorter than {MIN_SECRET}")
         else:
             digest = hashlib.sha256(secret.encode()).digest()
-        if any(key.digest == digest for key in keys):
+        if digest in keys:
             raise ValueError(f"{source}: entry {number} has the key of an earlier one")
         rpm = None if match["rpm"] is None else int(match["rpm"])
-        keys.append(ApiKey(match["name"] or f"key-{digest.hex()[:8]}", digest, rpm))
+        keys[digest] = ApiKey(match["name"] or f"key-{digest.hex()[:8]}", digest, rpm)
     return keys
 
 
@@ -109,62 +108,45 @@ class ApiKeys:
         self.clock = clock
         self.interval_s = interval_s
         text = os.environ.get(env, "") if env else ""
-        self._from_env = parse(text.replace(",", "\n"), f"${env}")
-        if text.strip() and not self._from_env:
+        self._from_env = self.keys = parse(text.replace(",", "\n"), f"${env}")
+        if text.strip() and not self.keys:
             raise ValueError(f"keys_env: ${env} holds no key")
-        self.keys = self._from_env
-        self.required = self.file is not None or bool(self._from_env)
-        if self.file is not None:
-            try:
-                self._version = self._file_version()
-                from_file = self._read()
-            except (OSError, UnicodeDecodeError) as error:
-                raise ValueError(f"keys_file: {file}: {type(error).__name__}") from None
-            if not from_file:
-                raise ValueError(f"keys_file: {file} holds no key")
-            self.keys = from_file + self._from_env
+        self._version: tuple[int, int, int] | None = None
         self._checked = clock()
+        if self.file and not self._read(self.file):
+            raise ValueError(f"keys_file: {file} holds no key")
+        self.required = bool(self.file or self.keys)
 
     def find(self, authorization: str | None) -> ApiKey | None:
         """The key in an `Authorization: Bearer` header, or None.
 
-        Every known hash is compared, each in constant time: the time depends neither on the
-        position in the list nor on a common beginning of two keys.
+        It is looked up by its hash, whose bytes nobody can choose: the time says nothing of a key.
         """
         if not self.required:
             return ANONYMOUS
-        self._refresh()
+        now = self.clock()
+        if self.file and now - self._checked >= self.interval_s:
+            self._checked = now
+            try:
+                self._read(self.file)
+            except ValueError as error:
+                log.error("%s; the keys stay as they were", error)
         scheme, _, secret = (authorization or "").partition(" ")
         digest = hashlib.sha256(secret.strip().encode("utf-8", "surrogateescape")).digest()
-        found = None
-        for key in self.keys:
-            if hmac.compare_digest(key.digest, digest):
-                found = key
-        return found if scheme.lower() == "bearer" else None
+        return self.keys.get(digest) if scheme.lower() == "bearer" else None
 
-    def _refresh(self) -> None:
-        now = self.clock()
-        if self.file is None or now - self._checked < self.interval_s:
-            return
-        self._checked = now
+    def _read(self, file: Path) -> int:
+        """Reads the file if it has changed; how many keys it holds, 0 if it has not changed."""
         try:
-            version = self._file_version()
+            stat = file.stat()
+            version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
             if version == self._version:
-                return
-            self.keys = self._read() + self._from_env
-        except (OSError, ValueError) as error:
-            # a UnicodeDecodeError quotes bytes of the file
-            reason = str(error) if type(error) is ValueError else type(error).__name__
-            log.error("keys_file: %s: %s; the keys stay as they were", self.file, reason)
-            return
+                return 0
+            keys = parse(file.read_text(encoding="utf-8"), f"keys_file: {file}")
+        except (OSError, UnicodeDecodeError) as error:  # the latter quotes bytes of the file
+            raise ValueError(f"keys_file: {file}: {type(error).__name__}") from None
+        if self._version:
+            log.warning("keys_file: read again, %d keys", len(keys))
         self._version = version
-        log.warning("keys_file: read again, %d keys", len(self.keys))
-
-    def _file_version(self) -> tuple[int, int, int]:
-        assert self.file is not None
-        stat = self.file.stat()
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino
-
-    def _read(self) -> list[ApiKey]:
-        assert self.file is not None
-        return parse(self.file.read_text(encoding="utf-8"), str(self.file))
+        self.keys = keys | self._from_env
+        return len(keys)

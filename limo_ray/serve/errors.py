@@ -1,18 +1,11 @@
 """Errors in OpenAI's format: {"error": {"message", "type", "param", "code"}}."""
 
-import logging
 import math
-from collections.abc import Callable
 from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
-
-from limo_ray.serve.request_context import HttpMiddleware, RequestContext
-
-log = logging.getLogger(__name__)
 
 TYPES = {
     401: "authentication_error",
@@ -25,7 +18,7 @@ TYPES = {
 
 
 class ApiError(Exception):
-    """An error for the client: raised anywhere below `ErrorResponses`, which answers it."""
+    """An error for the client: raised anywhere behind the gate, which answers it."""
 
     def __init__(
         self,
@@ -86,34 +79,3 @@ async def http_exception(request: Request, error: Exception) -> Response:
         message, code = f"{path} does not take {method}", "bad_method"
     headers = dict(error.headers or {})
     return ApiError(error.status_code, message, code=code, headers=headers).response()
-
-
-class ErrorResponses(HttpMiddleware):
-    """Answers exceptions: an ApiError as it is, any other as a 500 whose cause is in the log."""
-
-    def __init__(self, app: ASGIApp, on_error: Callable[[ApiError], None]) -> None:
-        super().__init__(app)
-        self.on_error = on_error
-
-    async def handle(
-        self, context: RequestContext, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        try:
-            await self.app(scope, receive, send)
-            if context.finished or context.disconnected:
-                return
-            raise RuntimeError("the application left its response unfinished")
-        except ApiError as error:
-            self.on_error(error)
-            answer = error
-        except Exception:  # whatever it is: the client gets an answer, the log the traceback
-            if context.disconnected:
-                return
-            log.exception("request %s failed", context.id)
-            if context.status and not context.streaming:
-                raise  # only closing the connection tells the client now
-            answer = ApiError(500, f"internal error {context.id}", code="internal_error")
-        if not context.status:
-            await answer.response()(scope, receive, send)
-        elif not context.finished:
-            await send({"type": "http.response.body", "body": answer.event(), "more_body": False})

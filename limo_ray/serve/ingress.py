@@ -24,7 +24,6 @@ from limo_ray.serve.errors import ApiError
 from limo_ray.serve.gateway import Gateway
 from limo_ray.serve.openai_extensions import ReplicaRequest, replica_request
 from limo_ray.serve.replica import OFFERED, ResponseChunk, ResponseEnd, ResponseStart
-from limo_ray.serve.request_body import off_loop
 from limo_ray.serve.request_context import RequestContext
 
 log = logging.getLogger(__name__)
@@ -63,8 +62,7 @@ class Ingress:
 
     async def ready(self) -> bool:
         """Whether an engine can take a request."""
-        async with asyncio.timeout(2):
-            return bool(await self.replicas.load.remote())
+        return bool(await self.replicas.load.remote())
 
     async def drain(self) -> int:
         """Refuses new requests, waits for the open ones; returns how many were cut off."""
@@ -72,10 +70,7 @@ class Ingress:
 
     async def completions(self, request: Request) -> Response:
         context = request.state.context
-        engine_request = await off_loop(
-            context.body_bytes, replica_request,
-            context.path, request.state.json, self.config, context.id,
-        )  # fmt: skip
+        engine_request = replica_request(context.path, request.state.json, self.config, context.id)
         return await self._forward(engine_request, context)
 
     async def models(self, request: Request) -> Response:

@@ -22,8 +22,7 @@ from limo_ray.serve.errors import ApiError, invalid
 
 FOLDER = Path(__file__).parent
 LONGEST = 32_768  # characters to render at once; the page sends a longer text in pieces
-AT_ONCE = 2  # texts being rendered; they share the interpreter with the streams
-WAITING = 64
+AT_ONCE = 2  # texts being rendered; they share the interpreter with the streams, others wait
 
 HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -49,28 +48,20 @@ def routes(model_name: str) -> list[Route]:
         "/page.js": ((FOLDER / "page.js").read_text(encoding="utf-8"), "text/javascript"),
     }
     rendering = asyncio.Semaphore(AT_ONCE)
-    waiting = 0
 
     async def file(request: Request) -> Response:
         text, kind = files[request.state.context.path]
         return Response(text, media_type=kind, headers=HEADERS)
 
     async def render(request: Request) -> Response:
-        nonlocal waiting
         text = request.state.json.get("text")
         if not isinstance(text, str):
             raise invalid("text must be a string", "text")
         if len(text) > LONGEST:
             message = f"text is longer than {LONGEST} characters"
             raise ApiError(413, message, code="request_too_large", param="text")
-        if waiting >= WAITING:
-            raise ApiError(429, "too many texts are waiting", code="queue_full", retry_after_s=1)
-        waiting += 1
-        try:
-            async with rendering:
-                rendered = await asyncio.to_thread(latex_html.render, clean(text))
-        finally:
-            waiting -= 1
+        async with rendering:
+            rendered = await asyncio.to_thread(latex_html.render, clean(text))
         return JSONResponse({"html": rendered})
 
     return [*(Route(path, file) for path in files), Route("/render", render, methods=["POST"])]

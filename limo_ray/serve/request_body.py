@@ -1,42 +1,37 @@
 """Request bodies: read within bounds, parsed into JSON that nothing behind this chokes on."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from limo_ray.serve.config import GateConfig
 from limo_ray.serve.errors import ApiError, invalid
-from limo_ray.serve.request_context import RequestContext
 
-P = ParamSpec("P")
-T = TypeVar("T")
+Headers = Mapping[bytes, bytes]
 
 OFF_LOOP_BYTES = 256 * 1024  # larger bodies are parsed in a thread
 MAX_INTEGER = 2**63 - 1  # schemas take larger ones, what is behind them does not
 CLOSE = {"connection": "close"}
 
 
-class ClientDisconnected(Exception):
-    """The client closed the connection before its request was whole."""
-
-
-async def read(context: RequestContext, receive: Receive, config: GateConfig) -> bytes:
+async def read(headers: Headers, receive: Receive, config: GateConfig) -> bytes:
     """The whole body, in however many messages it comes.
 
     Raises:
         ApiError: 413 too large (counted as it comes: Content-Length may be missing or wrong), 408
             too slow.
-        ClientDisconnected
+        ClientDisconnect
     """
     limit = config.max_body_bytes
     too_large = ApiError(
         413, f"the request's body is larger than {limit} bytes", code="request_too_large",
         headers=CLOSE,
     )  # fmt: skip
-    declared = context.headers.get(b"content-length", b"")
+    declared = headers.get(b"content-length", b"")
     if declared.isdigit() and (len(declared) > 15 or int(declared) > limit):
         raise too_large
     body = bytearray()
@@ -45,7 +40,7 @@ async def read(context: RequestContext, receive: Receive, config: GateConfig) ->
             while True:
                 message = await receive()
                 if message["type"] == "http.disconnect":
-                    raise ClientDisconnected
+                    raise ClientDisconnect
                 body += message.get("body", b"")
                 if len(body) > limit:
                     raise too_large
@@ -58,27 +53,23 @@ async def read(context: RequestContext, receive: Receive, config: GateConfig) ->
         ) from None  # fmt: skip
 
 
-async def parse(context: RequestContext, body: bytes, config: GateConfig) -> dict[str, Any]:
+async def parse(headers: Headers, body: bytes, config: GateConfig) -> dict[str, Any]:
     """The JSON object in a body, within the config's bounds. A large one is parsed in a thread.
 
     Raises:
         ApiError: 400.
     """
-    kind, _, parameters = context.headers.get(b"content-type", b"").lower().partition(b";")
+    kind, _, parameters = headers.get(b"content-type", b"").lower().partition(b";")
     if kind.strip() != b"application/json":
         raise invalid("the header Content-Type must be application/json", code="bad_content_type")
     if b"charset" in parameters and b"utf-8" not in parameters and b"utf8" not in parameters:
         raise invalid("JSON must be in UTF-8", code="bad_content_type")
-    request = await off_loop(len(body), decode, body, config.max_depth)
+    if len(body) > OFF_LOOP_BYTES:
+        request = await asyncio.to_thread(decode, body, config.max_depth)
+    else:
+        request = decode(body, config.max_depth)
     check_bounds(request, config)
     return request
-
-
-async def off_loop(size: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Calls a function of a body of so many bytes: in a thread if they are many."""
-    if size > OFF_LOOP_BYTES:
-        return await asyncio.to_thread(function, *args, **kwargs)
-    return function(*args, **kwargs)
 
 
 def decode(body: bytes, max_depth: int) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def test_who_hangs_up_leaves_the_queue_and_the_engine(scripted: Scripted) -> Non
         assert scripted.cancelled == 2
         assert endpoint.idle
         text = endpoint.gateway.metrics.text(with_keys=True)[0]
-        assert b'status="499"} 2.0' in text
+        assert b'route="/v1/chat/completions",status="499"} 2.0' in text
         assert b'status="500"' not in text
 
     asyncio.run(run())

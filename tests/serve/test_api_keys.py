@@ -23,9 +23,11 @@ def name(keys: ApiKeys, secret: str) -> str | None:
 
 def test_the_format() -> None:
     digest = hashlib.sha256(OTHER.encode()).hexdigest()
-    keys = parse(
-        f"# people\n\nalice {KEY} rpm=6  # a laptop\nbob: sha256:{digest}\n{'x' * 16}=\n", "f"
-    )
+    keys = [
+        *parse(
+            f"# people\n\nalice {KEY} rpm=6  # a laptop\nbob: sha256:{digest}\n{'x' * 16}=\n", "f"
+        ).values()
+    ]
     assert [(key.name, key.rpm) for key in keys[:2]] == [("alice", 6), ("bob", None)]
     assert keys[1].digest == hashlib.sha256(OTHER.encode()).digest()
     assert keys[2].name == f"key-{keys[2].digest.hex()[:8]}"

@@ -95,8 +95,8 @@ def test_the_replicas_counts_of_tokens_reach_the_metrics(streams: bool) -> None:
     ingress = Scripted(stream if streams else [WHOLE])
     assert post(ingress, stream=streams).status_code == 200
     text = ingress.gateway.metrics.text(with_keys=True)[0]
-    assert b'limo_ray_tokens_total{direction="in",key="anonymous"} 3.0' in text
-    assert b'limo_ray_tokens_total{direction="out",key="anonymous"} 4.0' in text
+    assert b'limo_ray_tokens_total{direction="in"} 3.0' in text
+    assert b'limo_ray_tokens_total{direction="out"} 4.0' in text
 
 
 def odd_value(rng: random.Random, depth: int = 0) -> Any:

@@ -106,8 +106,8 @@ def test_render_is_bounded(app: Any, body: Any, status: int) -> None:
     assert broken.status_code == 400
 
 
-def test_too_many_renders_at_once_are_refused(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page, "WAITING", 3)
+def test_too_many_renders_at_once_are_refused() -> None:
+    app = Endpoint(page.routes(NAME), max_concurrent=1, max_queue=2).app
 
     async def run() -> list[int]:
         transport = httpx.ASGITransport(app)

@@ -12,18 +12,12 @@ from hypothesis import strategies as st
 from limo_ray.serve import request_body
 from limo_ray.serve.config import GateConfig
 from limo_ray.serve.errors import ApiError
-from limo_ray.serve.request_context import RequestContext
 
 JSON = "application/json"
 
 
-def context(**headers: str) -> RequestContext:
-    pairs = {k.replace("_", "-").encode(): v.encode() for k, v in headers.items()}
-    return RequestContext("1", "POST", "/v1/chat/completions", pairs)
-
-
 def parse(body: bytes, kind: str = JSON) -> dict[str, Any]:
-    return asyncio.run(request_body.parse(context(content_type=kind), body, GateConfig()))
+    return asyncio.run(request_body.parse({b"content-type": kind.encode()}, body, GateConfig()))
 
 
 HOSTILE = [
@@ -149,7 +143,7 @@ def read(*pieces: bytes, declared: str = "", end: bool = True) -> bytes:
         return messages.pop(0)
 
     config = GateConfig(max_body_bytes=10, body_timeout_s=0.05)
-    return asyncio.run(request_body.read(context(content_length=declared), receive, config))
+    return asyncio.run(request_body.read({b"content-length": declared.encode()}, receive, config))
 
 
 def test_pieces_make_a_body() -> None:
