@@ -104,7 +104,7 @@ def _delete(store: Store, folder: str, names: Iterable[str]) -> None:
         try:
             store.delete(f"{folder}/{name}")
         except OSError as error:
-            log.warning("%s is in another part now, but not deleted: %s", name, error)
+            log.warning("%s was merged into another part but could not be deleted: %s", name, error)
 
 
 def compact(store: Store, folder: str) -> int:
@@ -126,11 +126,11 @@ def compact(store: Store, folder: str) -> int:
         except FileNotFoundError:
             continue  # somebody else merges them now
         except (OSError, ValueError, pa.ArrowException) as error:
-            log.warning("%d small parts stay as they are: %s", len(group), error)
+            log.warning("compaction skipped for %d parts: %s", len(group), error)
             continue
         gone += len(group) - 1
     if gone:
-        log.info("attempt log: %s small parts merged", f"{gone + 1:,}")
+        log.info("attempt log: compacted %s parts", f"{gone + 1:,}")
     return gone
 
 

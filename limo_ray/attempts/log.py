@@ -147,10 +147,10 @@ class LogWriter:
             try:
                 written = merge(self.log.store, self.log.folder, names, name)
             except OSError as error:
-                log.warning("small parts of the attempt log not merged yet: %s", error)
+                log.warning("compaction of the attempt log failed (%s): will try again", error)
                 return
             except (ValueError, pa.ArrowException) as error:
-                log.warning("%d parts of the attempt log stay unmerged: %s", len(names), error)
+                log.warning("compaction skipped for %d parts of the log: %s", len(names), error)
                 written = LARGE
             self._parts[size] = []
             if 0 < written < LARGE:

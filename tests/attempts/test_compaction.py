@@ -155,7 +155,7 @@ def test_a_merge_that_fails_costs_no_attempt_and_logs_none_twice(
         for index in range(4):
             writer.append(attempt("p", index))
             assert writer.flush() == 1
-    assert "not merged yet: AWS Error SLOW_DOWN" in caplog.text
+    assert "compaction of the attempt log failed (AWS Error SLOW_DOWN)" in caplog.text
     assert logged(log) == [0, 1, 2, 3] and len(folder(log).files("")) == 1
 
 
