@@ -16,7 +16,7 @@ from limo_ray.verify.process_pool import Verification, Verifier
 from limo_ray.verify.program_runner import CodeConfig
 
 # Part of every verdict's key: raise it whenever a verdict or an extracted answer can change.
-VERSION = "2"
+VERSION = "3"
 
 __all__ = [
     "DOMAINS",

@@ -19,6 +19,7 @@ from limo_ray.verify.exact import DIFFERENT, EQUAL, UNKNOWN, Outcome
 from limo_ray.verify.latex_reader import compare_texts, read
 from limo_ray.verify.normalize import LONGEST, decimal_point, spaceless, standard
 from limo_ray.verify.special_cases import decide
+from limo_ray.verify.units import differ
 
 DEPTH = 12  # of nested brackets; the parser takes seconds for more, and no answer has them
 _BRACKET = re.compile(r"[(){}\[\]]")
@@ -65,6 +66,8 @@ def _readings(text: str) -> tuple[str, ...]:
 def _same(gold: str, said: str) -> Outcome:
     """Whether two answers in standard spelling are the same, where that can be said at once."""
     if not gold or not said:
+        return DIFFERENT
+    if differ(gold, said):
         return DIFFERENT
     outcome = compare_texts(gold, said)
     if outcome is UNKNOWN and spaceless(gold) == spaceless(said):

@@ -25,11 +25,11 @@ _POWER_OF_TEN = re.compile(r"(-?\d+(?:\.\d+)?)[eE]([-+]?\d{1,4})", re.ASCII)
 _REPEATING = re.compile(r"(-?)(\d{1,50})\.(\d{0,50})\\(?:overline|bar)\{(\d{1,50})\}", re.ASCII)
 _PLAIN = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
 _COUNTED = re.compile(
-    r"(-?\d[\d,.]*) (?:([a-zA-Z]{4,}(?: [a-zA-Z]+)*)|\(([a-zA-Z]{2,}(?:[ -][a-zA-Z]+)*)\))",
+    r"(-?\d[\d,.]*) (?:([a-zA-Z]{4,}(?: [a-zA-Z]+)*)|(\([a-zA-Z]{2,}(?:[ -][a-zA-Z]+)*\)))",
     re.ASCII,
 )
 _RATE = re.compile(
-    r"(-?\d[\d,.]*) ?((?:km|cm|mm|m|mi|miles|ft|kg|g|L)/(?:hr|h|sec|s|min|kg|L))", re.ASCII
+    r"(-?\d[\d,.]*) ?(\(?(?:km|cm|mm|m|mi|miles|ft|kg|g|L)/(?:hr|h|sec|s|min|kg|L)\)?)", re.ASCII
 )
 _CURRENCY = re.compile(r"(?<![a-zA-Z\\])(?:USD|EUR|GBP|INR|RMB|CNY|Rs\.?)(?![a-zA-Z])")
 _TEXT = re.compile(r"\\text ?\{ ?([-+]?\d[^{}]*)\}")  # a number, perhaps with its unit, as text
@@ -127,7 +127,7 @@ def cached(text: str) -> str:
     if rate := _RATE.fullmatch(text):
         return f"{rate[1]}\\text{{ {rate[2]}}}"
     counted = _COUNTED.fullmatch(text)
-    if counted and not _NO_UNITS & set(re.split("[ -]", (counted[2] or counted[3]).lower())):
+    if counted and not _NO_UNITS & set(re.findall("[a-z]+", (counted[2] or counted[3]).lower())):
         return f"{counted[1]}\\text{{ {counted[2] or counted[3]}}}"
     return _PI.sub(r"\\pi ", text).strip() if "pi" in text else text
 
