@@ -9,10 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from limo_ray.cli import job
-from limo_ray.curate.config import CurateConfig
-from limo_ray.curate.outline import outline
-from limo_ray.curate.pipeline import curate
+from limo_ray.cli.commands import main
 
 if __name__ == "__main__":
-    sys.exit(job.main("curate", CurateConfig, curate, outline, sys.argv[1:]))
+    sys.exit(main(["curate", *sys.argv[1:]]))

@@ -9,10 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from limo_ray.cli import job
-from limo_ray.evaluate.config import EvaluateConfig
-from limo_ray.evaluate.outline import outline
-from limo_ray.evaluate.runner import evaluate
+from limo_ray.cli.commands import main
 
 if __name__ == "__main__":
-    sys.exit(job.main("evaluate", EvaluateConfig, evaluate, outline, sys.argv[1:]))
+    sys.exit(main(["evaluate", *sys.argv[1:]]))

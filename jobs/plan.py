@@ -9,9 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from limo_ray.cli import job
-from limo_ray.plan.config import PlanConfig
-from limo_ray.plan.job import outline, plan
+from limo_ray.cli.commands import main
 
 if __name__ == "__main__":
-    sys.exit(job.main("curate", PlanConfig, plan, outline, sys.argv[1:], needs_ray=lambda _: False))
+    sys.exit(main(["plan", *sys.argv[1:]]))

@@ -9,11 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from limo_ray.cli import job
-from limo_ray.serve.config import ServeConfig
-from limo_ray.serve.job import outline, serve
+from limo_ray.cli.commands import main
 
 if __name__ == "__main__":
-    # somebody waits for the workers: they have the priority of any other program
-    options = {"worker_logs": False, "niceness": 0}
-    sys.exit(job.main("serve", ServeConfig, serve, outline, sys.argv[1:], **options))
+    sys.exit(main(["serve", *sys.argv[1:]]))

@@ -9,9 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from limo_ray.cli import job
-from limo_ray.train.config import TrainConfig
-from limo_ray.train.sft import outline, train
+from limo_ray.cli.commands import main
 
 if __name__ == "__main__":
-    sys.exit(job.main("train", TrainConfig, train, outline, sys.argv[1:], worker_logs=False))
+    sys.exit(main(["train", *sys.argv[1:]]))

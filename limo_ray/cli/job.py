@@ -1,22 +1,17 @@
 """What all jobs share: presets and overrides in, Ray started, mistakes told in one line.
 
-    python jobs/curate.py [preset.yaml ...] [key.path=value ...] [--dry-run]
+    limo-ray curate [preset ...] [key.path=value ...] [--dry-run]
 
 Exit codes: 0 done, 1 the job failed, 2 the config is wrong, 130 interrupted (Ctrl-C, SIGTERM). In
 `ray job submit` they make SUCCEEDED, FAILED, FAILED and, after `ray job stop`, STOPPED.
 """
 
 import logging
-import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol, TypeVar
 
-import ray
-from ray.exceptions import RayError
-
-from limo_ray.cli.ray_cluster import interrupt, start_ray
+from limo_ray.cli.presets import FOLDER, resolve
 from limo_ray.core import config as configs
 from limo_ray.core.console import say
 from limo_ray.core.errors import LimoError, reason
@@ -31,9 +26,6 @@ class Result(Protocol):
     def summary(self) -> str: ...
 
 
-PRESETS = Path(__file__).parents[2] / "conf"
-
-
 def main(
     job: str,
     schema: type[Schema],
@@ -44,6 +36,7 @@ def main(
     worker_logs: bool = True,
     niceness: int = 15,
     needs_ray: Callable[[Schema], bool] = lambda config: True,
+    presets: tuple[str, ...] = (),
 ) -> int:
     """Loads the config, connects to Ray, runs the job; returns the exit code.
 
@@ -57,6 +50,7 @@ def main(
         worker_logs: also print what Ray's workers do, on a local cluster.
         niceness: of Ray's workers on a local cluster; 15 is Ray's own, below all else.
         needs_ray: whether the job of a config uses Ray; it is not started for one that does not.
+        presets: folders of conf/ whose presets may be named; `job` alone unless given.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     dry = "--dry-run" in argv
@@ -66,16 +60,18 @@ def main(
         return _wrong(f"{unknown[0]}: unknown option (presets, key=value and --dry-run are known)")
     config: Schema | None = None
     try:
+        arguments = resolve(presets or (job,), arguments)
         if any("=" not in argument for argument in arguments):
             config = configs.load(schema, arguments)  # a mistake is told before Ray starts
+        from limo_ray.cli import ray_cluster  # Ray is imported where a job needs it
+
         device = "cpu"
         if config is None or needs_ray(config):
-            start_ray(log_to_driver=worker_logs, niceness=niceness)
-            device = "gpu" if ray.cluster_resources().get("GPU", 0) > 0 else "cpu"
+            device = ray_cluster.start_ray(log_to_driver=worker_logs, niceness=niceness)
         else:
-            signal.signal(signal.SIGTERM, interrupt)
+            ray_cluster.interrupt_on_sigterm()
         if all("=" in argument for argument in arguments):
-            preset = PRESETS / job / ("limo.yaml" if device == "gpu" else "laptop.yaml")
+            preset = FOLDER / job / ("limo.yaml" if device == "gpu" else "laptop.yaml")
             has = "has GPUs" if device == "gpu" else "has no GPU"
             say(f"no preset named and the Ray cluster {has}: using conf/{job}/{preset.name}")
             config = configs.load(schema, [str(preset), *arguments])
@@ -90,14 +86,20 @@ def main(
         return _wrong(str(error))
     except (ValueError, OSError, LimoError) as error:
         return _failed(str(error))
-    except RayError as error:
+    except _ray_errors() as error:
         return _failed(reason(error))
     except KeyboardInterrupt:
         _failed("interrupted: the same command goes on where this one stopped")
         return 130
     finally:
-        if ray.is_initialized():
+        if ray := sys.modules.get("ray"):
             ray.shutdown()
+
+
+def _ray_errors() -> tuple[type[Exception], ...]:
+    """Ray's errors, if Ray was imported: `--help` and wrong configs do without."""
+    ray = sys.modules.get("ray")
+    return (ray.exceptions.RayError,) if ray else ()
 
 
 def _wrong(text: str) -> int:

@@ -5,6 +5,7 @@ import os
 import secrets
 import signal
 import socket
+import threading
 from pathlib import Path
 
 import ray
@@ -18,8 +19,10 @@ log = logging.getLogger(__name__)
 ROOT = Path(__file__).parents[2]  # of the repository: workers import limo_ray from here
 
 
-def start_ray(*, log_to_driver: bool = True, niceness: int = 15) -> None:
+def start_ray(*, log_to_driver: bool = True, niceness: int = 15) -> str:
     """Connects to the cluster at $RAY_ADDRESS, or starts a local one on this machine's cores.
+
+    Returns gpu where the cluster has one, else cpu.
 
     `ray job submit` sets RAY_ADDRESS. A SIGTERM is a KeyboardInterrupt from here on.
 
@@ -27,7 +30,7 @@ def start_ray(*, log_to_driver: bool = True, niceness: int = 15) -> None:
         ConnectionError: no cluster is there, or it does not accept our token; one line says which.
     """
     if ray.is_initialized():
-        return
+        return device()
     address = os.environ.get("RAY_ADDRESS", "")
     if address.startswith("http"):
         raise ConnectionError(
@@ -55,8 +58,20 @@ def start_ray(*, log_to_driver: bool = True, niceness: int = 15) -> None:
         raise ConnectionError(_no_token(error)) from None
     except ConnectionError:
         raise ConnectionError(_refused(address)) from None
-    signal.signal(signal.SIGTERM, interrupt)  # `ray job stop` and a preempted node say it so
+    interrupt_on_sigterm()
     ray_data_settings.configure()
+    return device()
+
+
+def device() -> str:
+    """gpu where the Ray cluster has one, else cpu."""
+    return "gpu" if ray.cluster_resources().get("GPU", 0) > 0 else "cpu"
+
+
+def interrupt_on_sigterm() -> None:
+    """`ray job stop` and a preempted node send it; in a thread it is left to the main one."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, interrupt)
 
 
 def guard_local_ray() -> None:

@@ -114,9 +114,13 @@ class CurateConfig:
     engines: dict[str, EngineConfig] = field(default_factory=dict)
     """Models by name; stages on one engine share its replicas."""
     difficulty: DifficultyConfig = field(default_factory=DifficultyConfig)
+    """Which problems are hard enough: attempts of a weak and a strong model."""
     chains: ChainsConfig = field(default_factory=ChainsConfig)
+    """Completions of the kept problems that can become examples."""
     quality: QualityConfig = field(default_factory=QualityConfig)
+    """The score of a chain: four weighted criteria."""
     selection: SelectionConfig = field(default_factory=SelectionConfig)
+    """Which chains become examples."""
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
 
     def check(self) -> None:

@@ -150,6 +150,7 @@ class PlanConfig(CurateConfig):
     pilot: str = ""
     """Run directory (<store>/runs/<name>) of a smaller run, whose log replaces assumptions."""
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    """The nodes that the curation would run on."""
     assume: AssumeConfig = field(default_factory=AssumeConfig)
     trials: int = 200
     """Samples of the assumptions, for the intervals."""

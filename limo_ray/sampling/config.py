@@ -7,6 +7,8 @@ from limo_ray.verify import CodeConfig, JudgeConfig
 
 @dataclass(kw_only=True, slots=True)
 class SamplerConfig:
+    """How attempts are logged and verified."""
+
     flush_s: float = 3.0
     """Seconds between two writes to the attempt log: what a kill can cost at the most."""
     speculative_share: float = 0.05

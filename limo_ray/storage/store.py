@@ -18,7 +18,6 @@ from typing import Any
 from urllib.parse import quote
 
 import pyarrow as pa
-import pyarrow.dataset as pads
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
@@ -292,4 +291,6 @@ def scan(folder: Store, columns: list[str] | None = None) -> Iterator[pa.RecordB
     """The rows of a folder's Parquet files, streamed in the order of the files' names."""
     paths = [folder.path(name) for name in folder.files("")]
     if paths:
+        import pyarrow.dataset as pads  # brings pandas, which most commands do without
+
         yield from pads.dataset(paths, filesystem=folder.filesystem).to_batches(columns=columns)

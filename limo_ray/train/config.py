@@ -49,8 +49,11 @@ class OptimizerConfig:
     min_lr: float = 0.0
     """Share of the peak that the schedule ends at."""
     beta1: float = 0.9
+    """Decay of the mean of gradients."""
     beta2: float = 0.95
+    """Decay of the mean of squared gradients."""
     eps: float = 1e-8
+    """Added to the root of that mean, against division by zero."""
     weight_decay: float = 0.0
     """Of all weights but norms and biases."""
     clip: float = 1.0
@@ -77,9 +80,11 @@ class LoraConfig:
     """Low-rank adapters (peft) instead of all weights; merged into the model at the end."""
 
     rank: int = 16
+    """Width of the adapters."""
     alpha: int = 32
     """The adapters' scale is alpha / rank."""
     dropout: float = 0.0
+    """Share of an adapter's inputs that are set to zero while training."""
     modules: list[str] = field(
         default_factory=lambda: [
             "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
@@ -234,7 +239,9 @@ class TrainConfig:
     compute: ComputeConfig = field(default_factory=ComputeConfig)
     workers: WorkersConfig = field(default_factory=WorkersConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    """When the state is saved, from which a training goes on."""
     watch: WatchConfig = field(default_factory=WatchConfig)
+    """Which losses are watched, and where they are sent."""
 
     def check(self) -> None:
         check_folder_name(self.name)
