@@ -15,6 +15,10 @@ What counts:
 - Thinking leaves room to close it and to answer within max_tokens, if there is any to leave.
 - A budget that ends inside a character drops its bytes from what the model reads on.
 
+vLLM's own `thinking_token_budget` cannot take the most: it counts only between two marks that are
+set at the engine's start, so that plain chains of thought have no budget, and it leaves no room to
+answer within max_tokens.
+
 No engine here: `force` asks an async `generate` for one segment of tokens after another.
 """
 
@@ -118,8 +122,6 @@ class Codec(Protocol):
         ...
 
 
-# vLLM's own `thinking_token_budget` cannot take over the most: it knows only thinking between two
-# marks of token ids, needs them at the engine's start, and neither inserts text nor leaves room.
 async def force(
     budget: Budget, style: Style, limits: Limits, prompt: list[int], codec: Codec,
     generate: Generate,

@@ -5,7 +5,6 @@ usage and parsers of reasoning need nothing of their own. The budget comes in th
 parameters' `extra_args`, as `limo_ray.serve.openai_extensions` puts it there.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
@@ -14,6 +13,7 @@ from vllm.exceptions import VLLMValidationError
 from vllm.logprobs import Logprob
 from vllm.outputs import CompletionOutput, RequestOutput
 from vllm.sampling_params import RequestOutputKind, SamplingParams
+from vllm.utils.async_utils import merge_async_iterators
 
 from limo_ray.engines.base import EngineConfig
 from limo_ray.engines.vllm import VllmEngine
@@ -49,7 +49,7 @@ class ForcingLLM(AsyncLLM):
         streams = params.output_kind == RequestOutputKind.DELTA
         request = _ForcedRequest(self, prompt, params, name, rest)
         runs = [request.completion(index, budget) for index in range(params.n or 1)]
-        async with aclosing(_merged(runs)) as merged:
+        async with aclosing(merge_async_iterators(*runs)) as merged:
             async for index, chunk in merged:
                 request.add(index, chunk)
                 if streams and (chunk.text or chunk.ids or chunk.finish):
@@ -173,39 +173,6 @@ def _completion(index: int, chunk: CompletionChunk) -> CompletionOutput:
         finish_reason=chunk.finish,
         stop_reason=chunk.stop,
     )
-
-
-async def _merged(runs: list[Chunks]) -> AsyncGenerator[tuple[int, CompletionChunk], None]:
-    """The chunks of several completions as they come. Closing it closes them all."""
-    if len(runs) == 1:
-        async with aclosing(runs[0]):
-            async for only in runs[0]:
-                yield 0, only
-        return
-    queue: asyncio.Queue[tuple[int, CompletionChunk | None]] = asyncio.Queue()
-
-    async def drain(index: int) -> None:
-        try:
-            async with aclosing(runs[index]):
-                async for chunk in runs[index]:
-                    queue.put_nowait((index, chunk))
-        finally:
-            queue.put_nowait((index, None))
-
-    tasks = [asyncio.create_task(drain(index)) for index in range(len(runs))]
-    try:
-        running = len(tasks)
-        while running:
-            index, chunk = await queue.get()
-            if chunk is None:
-                running -= 1
-                await tasks[index]  # raises what ended it
-            else:
-                yield index, chunk
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class ServedEngine(VllmEngine):

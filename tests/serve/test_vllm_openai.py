@@ -52,10 +52,12 @@ def test_the_openai_layer_has_its_parts() -> None:
 
 def test_the_engine_has_its_parts() -> None:
     from vllm.config import ModelConfig
+    from vllm.utils.async_utils import merge_async_iterators
     from vllm.v1.engine.output_processor import OutputProcessor
 
     from limo_ray.engines.vllm_internals import AsyncLLM
 
+    assert inspect.isasyncgenfunction(merge_async_iterators)
     assert callable(OutputProcessor.get_num_unfinished_requests)
     assert callable(ModelConfig.try_get_generation_config)
     assert callable(AsyncLLM.get_supported_tasks)
