@@ -1,38 +1,18 @@
-"""The access log: a line for each request."""
+"""The access log: a line for each request, on stderr unless `limo_ray.access` has a handler."""
 
 import logging
-import os
-from logging.handlers import WatchedFileHandler
 
 from limo_ray.serve.request_context import RequestContext
 
 access = logging.getLogger("limo_ray.access")
 
 
-def open_log(file: str) -> None:
-    """Sends the access log to `file`, or to stderr if it has no handler yet. Twice is once.
-
-    A file that is moved away (logrotate) is made anew.
-
-    Raises:
-        ValueError: the file cannot be written.
-    """
+def set_up() -> None:
     access.setLevel(logging.INFO)
-    if not file:
-        if access.hasHandlers():
-            return
-        handler: logging.Handler = logging.StreamHandler()
-    else:
-        path = os.path.abspath(file)
-        if any(getattr(known, "baseFilename", None) == path for known in access.handlers):
-            return
-        try:
-            handler = WatchedFileHandler(path, encoding="utf-8")
-        except OSError as error:
-            raise ValueError(f"access_log: {file}: {error.strerror}") from None
-        access.propagate = False
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    access.addHandler(handler)
+    if not access.hasHandlers():
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        access.addHandler(handler)
 
 
 def write(context: RequestContext) -> None:

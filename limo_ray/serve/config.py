@@ -82,10 +82,6 @@ class GateConfig:
     """Deepest nesting of a request's JSON."""
     metrics_open: bool = True
     """/metrics needs no key, and then leaves out the names of keys."""
-    access_log: str = ""
-    """File for a line per request; empty for the ingress's stderr, kept in Ray's session logs."""
-    cors_origins: list[str] = field(default_factory=list)
-    """Origins whose pages may call the endpoint from a browser; ["*"] for all, [] for none."""
 
     def check(self) -> None:
         for name in ("rpm", "max_queue"):
@@ -101,9 +97,6 @@ class GateConfig:
             raise ValueError(f"keys_env: {self.keys_env} is not a variable's name")
         if self.max_depth > 256:  # what is behind the gate walks through it recursively
             raise ValueError(f"max_depth: {self.max_depth} must be at most 256")
-        for origin in self.cors_origins:
-            if origin != "*" and not re.fullmatch(r"https?://[^\s/]+", origin):
-                raise ValueError(f"cors_origins: {origin} is not like https://host:port")
 
 
 @dataclass(kw_only=True, slots=True)

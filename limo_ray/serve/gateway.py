@@ -18,7 +18,6 @@ from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -50,7 +49,7 @@ class Gateway:
             host: that the server listens on, for the warning about missing keys.
 
         Raises:
-            ValueError: the keys cannot be read, or the access log not written.
+            ValueError: the keys cannot be read.
         """
         self.config = config
         self.keys = ApiKeys(config.keys_file, config.keys_env)
@@ -58,7 +57,7 @@ class Gateway:
         self.metrics = ServeMetrics(lambda: self.queue.running, lambda: self.queue.waiting)
         self.readiness = health.Readiness(ready)
         self.limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
-        access_log.open_log(config.access_log)
+        access_log.set_up()
         if not self.keys.required and host not in LOCAL_HOSTS:
             log.warning(
                 "no API keys: everybody who reaches %s may use this endpoint (gate.keys_file)", host
@@ -66,19 +65,9 @@ class Gateway:
 
     def application(self, routes: Sequence[BaseRoute]) -> Starlette:
         """The routes, and /health, /ready, /metrics, behind the gate."""
-        middleware = [Middleware(Gate, self)]
-        if self.config.cors_origins:
-            cors = Middleware(
-                CORSMiddleware,
-                allow_origins=self.config.cors_origins,
-                allow_methods=["GET", "POST"],
-                allow_headers=["authorization", "content-type", "x-request-id"],
-                expose_headers=["x-request-id", "retry-after"],
-            )
-            middleware.insert(0, cors)
         return Starlette(
             routes=[*routes, *health.routes(self.queue, self.metrics, self.readiness)],
-            middleware=middleware,
+            middleware=[Middleware(Gate, self)],
             exception_handlers={HTTPException: http_exception},
         )
 
@@ -129,10 +118,7 @@ class Gate:
         self.gateway = gateway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":  # nothing below checks them
-            await send({"type": "websocket.close", "code": 1008})
-            return
-        if scope["type"] != "http":
+        if scope["type"] != "http":  # there is no route for a websocket: Starlette closes it
             await self.app(scope, receive, send)
             return
         context = RequestContext.of(scope)
@@ -153,9 +139,7 @@ class Gate:
         """Answers exceptions: an ApiError as it is, any other as a 500 whose cause is logged."""
         try:
             await self._admit(context, scope, receive, send)
-            if context.finished or context.disconnected:
-                return
-            raise RuntimeError("the application left its response unfinished")
+            return
         except ApiError as error:
             self.gateway.metrics.refused.labels(error.code or "other").inc()
             answer = error

@@ -16,7 +16,7 @@ from limo_ray.serve.metrics import ServeMetrics
 log = logging.getLogger(__name__)
 
 INTERVAL_S = 1.0
-TIMEOUT_S = 5.0
+TIMEOUT_S = 2.0
 RETRY = {"retry-after": "5"}
 
 

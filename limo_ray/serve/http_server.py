@@ -49,54 +49,34 @@ def raise_open_files_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-class Connections:
-    """The open connections of each address."""
-
-    def __init__(self, config: GateConfig) -> None:
-        self.header_timeout_s = config.header_timeout_s
-        self.most = config.max_connections_per_address
-        self.open: dict[str, set[BoundedConnection]] = defaultdict(set)
-        # those without a request under way, oldest first (a dict is an ordered set)
-        self.idle: dict[str, dict[BoundedConnection, None]] = defaultdict(dict)
-
-    def add(self, connection: "BoundedConnection") -> None:
-        """At the limit the address's oldest idle connection is closed; without one, the new one."""
-        address = connection.address
-        if len(self.open[address]) >= self.most:
-            idle = next(iter(self.idle[address]), connection)
-            idle.transport.abort()
-            self.remove(idle)
-            if idle is connection:
-                return
-        self.open[address].add(connection)
-        self.idle[address][connection] = None
-
-    def remove(self, connection: "BoundedConnection") -> None:
-        address = connection.address
-        self.open[address].discard(connection)
-        self.idle[address].pop(connection, None)
-        if not self.open[address]:
-            del self.open[address]
-            self.idle.pop(address, None)
-
-
 class BoundedConnection(HttpToolsProtocol):
-    """A connection that is closed when a request's header is slow or large."""
+    """A connection that is closed when a request's header is slow or large.
 
-    connections_by_address: Connections  # set by the subclass of each server
+    At the limit of an address its oldest idle connection gives way to a new one; if none is idle,
+    the new one is closed.
+    """
+
+    gate: GateConfig  # set by the subclass of each server
+    open: dict[str, dict["BoundedConnection", None]]  # by address, oldest first
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.address = self.client[0] if self.client else ""
+        self.idle = True  # no request under way
         self._header_bytes = 0
         self._expect_header()
-        self.connections_by_address.add(self)
+        connections = self.open[self.address]
+        connections[self] = None
+        if len(connections) > self.gate.max_connections_per_address:
+            surplus = next(each for each in connections if each.idle)
+            del connections[surplus]
+            surplus._abort("too many connections")
 
     def data_received(self, data: bytes) -> None:
         if not self._header_timer.cancelled():
             self._header_bytes += len(data)
             if self._header_bytes > MAX_HEADER_BYTES + MAX_READ_BYTES:
-                self._abort("large")
+                self._abort("large header")
                 return
         super().data_received(data)
 
@@ -108,26 +88,26 @@ class BoundedConnection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._header_timer.cancel()
         self._header_bytes = 0
-        self.connections_by_address.idle[self.address].pop(self, None)
+        self.idle = False
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        connections = self.connections_by_address
-        if self.cycle.response_complete and self in connections.open.get(self.address, ()):
-            connections.idle[self.address][self] = None
+        self.idle = self.cycle.response_complete
 
     def _expect_header(self) -> None:
-        timeout_s = self.connections_by_address.header_timeout_s
-        self._header_timer = self.loop.call_later(timeout_s, self._abort, "slow")
+        timeout_s = self.gate.header_timeout_s
+        self._header_timer = self.loop.call_later(timeout_s, self._abort, "slow header")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._header_timer.cancel()
-        self.connections_by_address.remove(self)
+        self.open[self.address].pop(self, None)
+        if not self.open[self.address]:
+            del self.open[self.address]
         super().connection_lost(exc)
 
     def _abort(self, why: str) -> None:
-        log.debug("closed a connection of %s: %s header", self.address, why)
+        log.debug("closed a connection of %s: %s", self.address, why)
         self.transport.abort()
 
 
@@ -140,9 +120,8 @@ class HttpServer:
             listener: see `listening_socket`; closed with the server.
         """
         raise_open_files_limit()
-        protocol = type(
-            "Connection", (BoundedConnection,), {"connections_by_address": Connections(gate)}
-        )
+        shared = {"gate": gate, "open": defaultdict(dict)}
+        protocol = type("Connection", (BoundedConnection,), shared)
         settings = uvicorn.Config(
             app, http=protocol, access_log=False, log_config=None, lifespan="off",
             timeout_keep_alive=KEEP_ALIVE_S,

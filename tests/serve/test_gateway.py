@@ -234,16 +234,12 @@ def test_a_stream_that_breaks_ends_with_an_error_event(scripted: Scripted) -> No
     assert "secret" not in answer.text
 
 
-def test_an_app_that_answers_nothing_or_half() -> None:
-    async def nothing(scope: Any, receive: Any, send: Any) -> None:
-        pass
-
+def test_an_app_that_breaks_in_its_answer() -> None:
     async def half(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"x", "more_body": True})
         raise RuntimeError("broken")
 
-    assert statuses(ask(Endpoint([Mount("/", nothing)]).app, {"json": HI})) == [500]
     with pytest.raises(RuntimeError, match="broken"):  # the server closes the connection
         ask(Endpoint([Mount("/", half)]).app, {"json": HI})
 
@@ -357,40 +353,6 @@ def test_the_log_has_one_line_per_request_and_the_id_goes_through(
     assert "secret" not in lines[2]
 
 
-def test_the_log_goes_to_a_file_once(scripted: Scripted, tmp_path: Path) -> None:
-    file, access = tmp_path / "access.log", logging.getLogger("limo_ray.access")
-    before = (list(access.handlers), access.propagate)
-    try:
-        for _ in range(2):
-            endpoint = Endpoint(scripted.routes, access_log=str(file))
-        ask(endpoint.app, {"json": HI})
-        assert len(file.read_text().splitlines()) == 1
-        with pytest.raises(ValueError, match="access_log"):
-            Endpoint(scripted.routes, access_log=str(tmp_path / "none" / "log"))
-    finally:
-        access.handlers, access.propagate = before
-
-
-def test_cors_is_off_unless_configured(scripted: Scripted, keys: str) -> None:
-    page = "https://page.example"
-    preflight = {
-        "method": "OPTIONS",
-        "headers": {"origin": page, "access-control-request-method": "POST"},
-    }
-    [off] = ask(Endpoint(scripted.routes).app, preflight)
-    assert "access-control-allow-origin" not in off.headers
-    app = Endpoint(scripted.routes, cors_origins=[page], keys_file=keys).app
-    authorized = {"authorization": f"Bearer {KEY}"}
-    answers = ask(
-        app, preflight, {"json": HI, "headers": {"origin": page, **authorized}},
-        {"json": HI, "headers": {"origin": page}},  # a page can read the 401
-        {"json": HI, "headers": {"origin": "https://other.example", **authorized}},
-    )  # fmt: skip
-    assert statuses(answers) == [200, 200, 401, 200]
-    allowed = [a.headers.get("access-control-allow-origin") for a in answers]
-    assert allowed == [page, page, page, None]
-
-
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -402,5 +364,3 @@ def test_cors_is_off_unless_configured(scripted: Scripted, keys: str) -> None:
 def test_a_wrong_config_names_field_and_value(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"{field}: {value}"):
         GateConfig(**{field: value}).check()
-    with pytest.raises(ValueError, match="cors_origins: page"):
-        GateConfig(cors_origins=["page"]).check()
