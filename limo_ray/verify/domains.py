@@ -95,7 +95,7 @@ def unverifiable(answer: str, domain: str = "math") -> str | None:
 
 def forget() -> None:
     """Empty every cache of this process, for measurements from a cold start."""
-    caches = (math.accepted, math.parsed, normalize.cached, latex_reader.cached)
+    caches = (math.accepted, math.parsed, normalize.standard, latex_reader.read)
     for cache in (*caches, choice.gold, code.gold, countdown.task, gym.entry):
         cache.cache_clear()
 

@@ -14,7 +14,6 @@ from flint import fmpq
 
 from limo_ray.verify.exact import (
     Answer,
-    Either,
     Equation,
     Group,
     Item,
@@ -27,7 +26,6 @@ from limo_ray.verify.latex_grammar import LETTERS, Parser
 from limo_ray.verify.values import INFINITY, Unsure, real
 
 LONGEST = 1_000  # characters
-REMEMBERED = 200  # characters; longer texts are read again rather than kept
 
 _NUMBER = re.compile(r"([-+]?)([1-9]\d{0,2}(?:,\d{3})+|\d+)(?:\.(\d+))?(\s*\\?%)?", re.ASCII)
 _FRACTION = re.compile(r"(-?)\s*(\d*)\s*\\[dtc]?frac\s*\{(-?\d+)\}\s*\{(\d+)\}", re.ASCII)
@@ -59,11 +57,15 @@ _UNITS = frozenset(
 )
 
 
+@lru_cache(maxsize=4096)
 def read(text: str, point: int = 0) -> Answer | None:
     """The value of an answer at a point, or None for what is not read with certainty."""
-    if len(text) > REMEMBERED:
-        return cached.__wrapped__(text, point) if len(text) <= LONGEST else None
-    return cached(text, point)
+    if len(text) > LONGEST:
+        return None
+    try:
+        return _plain(text) or _read(text, point)
+    except Unsure:
+        return None
 
 
 def compare_texts(gold: str, said: str) -> Outcome:
@@ -88,14 +90,6 @@ def is_rational(answer: Answer | None) -> bool:
     if not isinstance(answer, Number):
         return False
     return isinstance(answer.value, fmpq) and not answer.letters
-
-
-@lru_cache(maxsize=32768)
-def cached(text: str, point: int) -> Answer | None:
-    try:
-        return _plain(text) or _read(text, point)
-    except Unsure:
-        return None
 
 
 def _plain(text: str) -> Number | None:
@@ -130,9 +124,7 @@ def _read(text: str, point: int) -> Answer:
     if last := _LAST_WORD.search(text):
         word = last[1]
         if {word, word.removesuffix("s"), word.removesuffix("es")} & _UNITS:
-            bare, product = text[: last.start(1)].strip(), f"{text[: last.start(1)]}({word})"
-            readings = [_number(t, point) for t in (bare, product)]
-            return Either(tuple(readings))
+            raise Unsure  # a number with its unit, or a product
     answer = _answer(_MEMBER.sub("", text), point)
     if percent:
         if not isinstance(answer, Number) or not is_rational(answer):

@@ -8,7 +8,6 @@ import re
 from functools import lru_cache
 
 LONGEST = 3_000  # characters; nothing longer is an answer
-REMEMBERED = 200  # characters; longer texts are worked on again rather than kept
 
 _SPACE = re.compile(r"(?<![0-9A-Za-z]) | (?![0-9A-Za-z])")
 _LISTED = re.compile(r"\d, \d{3}(?!\d)", re.ASCII)
@@ -87,15 +86,11 @@ _SYMBOLS = {
 _TRANSLATE = str.maketrans(_SYMBOLS)
 
 
+@lru_cache(maxsize=4096)
 def standard(text: str) -> str:
     """An answer in the spelling that both paths read: no wrapping, plain signs and separators."""
-    if len(text) > REMEMBERED:
-        return cached.__wrapped__(text) if len(text) <= LONGEST else ""
-    return cached(text)
-
-
-@lru_cache(maxsize=32768)
-def cached(text: str) -> str:
+    if len(text) > LONGEST:
+        return ""
     if _PLAIN.fullmatch(text):
         return text
     text = text.strip(" \n\t,;*`").rstrip(".")
