@@ -5,15 +5,16 @@ The last axis of every array is the trial: one sample of all that is uncertain.
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
+from scipy.stats import norm
 
 from limo_ray.plan.config import SpeedConfig, StageAssumption
 from limo_ray.plan.stop_rule_math import RATES, beta_weights
 
 LENGTHS = 500  # values that stand for a distribution of lengths
 QUANTILES = (np.arange(LENGTHS) + 0.5) / LENGTHS
+PRIOR = 10.0  # problems of a pilot that the assumption counts as
 
 
 @dataclass(slots=True)
@@ -43,16 +44,9 @@ class EngineSpeed:
 
         Args:
             sequences: at which `full` holds, where the config does not say.
-
-        Raises ValueError for sequences that would be faster together than alone.
         """
         at = config.at or sequences
         alone, together = 1 / config.one, at / config.full
-        if together < alone:
-            raise ValueError(
-                f"{at} sequences of at most {config.one:g} tokens/s each (`one`) cannot make "
-                f"{config.full:g} (`full`)"
-            )
         each = (together - alone) / (at - 1) if at > 1 else 0.0
         return cls(base=alone - each, each=each, start_s=config.start_s)
 
@@ -80,17 +74,16 @@ class AssumedStage:
     tokens_error: float
 
     def sample(self, rng: np.random.Generator, trials: int) -> StageSamples:
-        odds = factors(rng, self.odds_error, trials)
-        longer = factors(rng, self.tokens_error, trials)
-        alpha, beta = self.assumed.alpha, self.assumed.beta
-        means = alpha * odds / (alpha * odds + beta)
-        weights = [beta_weights(m * (alpha + beta), (1 - m) * (alpha + beta)) for m in means]
-        spread = np.exp([NormalDist().inv_cdf(q) * self.assumed.spread for q in QUANTILES])
+        assumed, odds = self.assumed, factors(rng, self.odds_error, trials)
+        means = assumed.alpha * odds / (assumed.alpha * odds + assumed.beta)
+        both = assumed.alpha + assumed.beta
+        spread = np.exp(norm.ppf(QUANTILES) * assumed.spread)
+        longer = spread[:, None] * factors(rng, self.tokens_error, trials)
         correct, other = (
-            (median * spread[:, None] * longer).clip(1, self.max_tokens).round()
-            for median in (self.assumed.tokens_correct, self.assumed.tokens_other)
+            (median * longer).clip(1, self.max_tokens).round()
+            for median in (assumed.tokens_correct, assumed.tokens_other)
         )
-        return StageSamples(np.stack(weights, axis=1), correct, other)
+        return StageSamples(beta_weights(means * both, (1 - means) * both), correct, other)
 
 
 @dataclass(slots=True)
@@ -98,7 +91,7 @@ class MeasuredStage:
     """Pass rates and lengths of a pilot's attempts.
 
     The spread of pass rates is what makes the counts likeliest (EM), however the attempts were
-    stopped, where the assumption counts as `prior` problems more: few problems shrink to it, many
+    stopped, where the assumption counts as PRIOR problems more: few problems shrink to it, many
     speak for themselves. Each trial weighs the problems anew (Bayesian bootstrap).
     """
 
@@ -109,7 +102,6 @@ class MeasuredStage:
     other: np.ndarray
     """Lengths of all others."""
     assumed: AssumedStage
-    prior: float = 10.0
 
     def sample(self, rng: np.random.Generator, trials: int) -> StageSamples:
         found = self.assumed.sample(rng, trials)
@@ -120,7 +112,7 @@ class MeasuredStage:
             start, weighed = found.rates[:, trial].copy(), rng.gamma(problems)
             for _ in range(60):
                 share = likelihood * found.rates[:, trial, None]
-                weights = self.prior * start + (share / share.sum(axis=0)) @ weighed
+                weights = PRIOR * start + (share / share.sum(axis=0)) @ weighed
                 found.rates[:, trial] = weights / weights.sum()
             for lengths, sample in ((self.correct, found.correct), (self.other, found.other)):
                 if len(lengths):

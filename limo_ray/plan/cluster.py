@@ -54,19 +54,23 @@ def allocate(passes: list[Pass], cluster: ClusterConfig) -> list[Allocation]:
     """A node type for each pass's engine, then replicas: min_replicas each, in the order of the
     passes, then one each in turn up to max_replicas, while there is room.
 
-    Raises ValueError for an engine that fits nowhere.
+    The type is the one that costs least per replica; for engines that span nodes, which lose most
+    when one goes, the one that is preempted least. Raises ValueError for an engine that fits
+    nowhere.
     """
     free = {name: float(node.count) for name, node in cluster.nodes.items()}
     found: list[Allocation] = []
     for pass_ in passes:
         name, engine = pass_.engine_name, pass_.engine
-        chosen = cluster.place.get(name) or _node_type(engine, cluster, free)
-        per_node = capacity(engine, cluster.nodes[chosen]) if chosen else 0
-        if not per_node or free[chosen] * per_node < engine.min_replicas - 1e-9:
-            sizes = [f"{bundle.get('GPU', 0):g}" for bundle in engine.bundles] or [
-                f"{gpus(engine)}"
-            ]
-            needs = f"{', '.join(sizes)} GPU(s)" if gpus(engine) else f"{engine.num_cpus:g} CPU(s)"
+        fit = []
+        for kind, node in cluster.nodes.items():
+            held = capacity(engine, node)
+            if node.count and held and free[kind] * held >= engine.min_replicas - 1e-9:
+                often = node.preemptions_per_hour if engine.bundles else 0.0
+                fit.append((often, node.price_per_hour / held, kind))
+        if not fit:
+            bundles = [f"{bundle.get('GPU', 0):g}" for bundle in engine.bundles]
+            needs = f"{', '.join(bundles) or gpus(engine)} GPU(s), {engine.num_cpus:g} CPU(s)"
             nodes = [
                 f"{node.count} {kind} with {node.gpus} GPU(s), {node.cpus:g} CPU(s)"
                 for kind, node in cluster.nodes.items()
@@ -75,9 +79,11 @@ def allocate(passes: list[Pass], cluster: ClusterConfig) -> list[Allocation]:
                 f"cluster.nodes: no room for {engine.min_replicas} replica(s) of engine {name}, of "
                 f"{needs} each, beside the engines before it ({'; '.join(nodes)})"
             )
-        free[chosen] -= engine.min_replicas / per_node
+        chosen = min(fit)[2]
         node = cluster.nodes[chosen]
-        found.append(Allocation(name, engine, chosen, node, per_node, engine.min_replicas))
+        own = Allocation(name, engine, chosen, node, capacity(engine, node), engine.min_replicas)
+        free[chosen] -= own.nodes
+        found.append(own)
     growing = list(found)
     while growing:
         for own in list(growing):
@@ -88,16 +94,3 @@ def allocate(passes: list[Pass], cluster: ClusterConfig) -> list[Allocation]:
                 free[own.node_type] -= 1 / own.per_node
                 own.replicas += 1
     return found
-
-
-def _node_type(engine: EngineConfig, cluster: ClusterConfig, free: dict[str, float]) -> str:
-    """The type with room that costs least per replica; for engines that span nodes, which lose
-    most when one goes, the one that is preempted least. Empty if there is none, room or not."""
-    fit = []
-    for name, node in cluster.nodes.items():
-        held = capacity(engine, node)
-        if held and node.count:
-            full = free[name] * held < engine.min_replicas - 1e-9
-            often = node.preemptions_per_hour if engine.bundles else 0.0
-            fit.append((full, often, node.price_per_hour / held, name))
-    return min(fit)[3] if fit else ""

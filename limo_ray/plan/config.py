@@ -6,9 +6,15 @@ from typing import Any
 
 import yaml
 
+from limo_ray.core.checks import check_at_least, check_one_of
 from limo_ray.curate.config import CurateConfig
 
-DEFAULTS = Path(__file__).parent / "defaults.yaml"
+
+def _defaults(table: str, kind: Any) -> dict[str, Any]:
+    """One of the tables of defaults.yaml."""
+    settings = yaml.safe_load(Path(__file__).with_name("defaults.yaml").read_text())
+    rows = settings["cluster" if table == "nodes" else "assume"][table]
+    return {name: kind(**values) for name, values in rows.items()}
 
 
 def _check_numbers(config: Any, *positive: str) -> None:
@@ -43,15 +49,6 @@ class NodeConfig:
 class ClusterConfig:
     nodes: dict[str, NodeConfig] = field(default_factory=lambda: _defaults("nodes", NodeConfig))
     """Node types, by name. A preset changes or adds types; count=0 takes one away."""
-    place: dict[str, str] = field(default_factory=dict)
-    """Node type by engine; others go to the cheapest per GPU that has room, engines that span
-    nodes to the type that is preempted least."""
-
-    def check(self) -> None:
-        for engine, node_type in self.place.items():
-            if node_type not in self.nodes:
-                known = ", ".join(self.nodes)
-                raise ValueError(f"place.{engine}: {node_type!r} is none of nodes ({known})")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -84,13 +81,7 @@ class SpeedConfig:
 
     def check(self) -> None:
         _check_numbers(self, "one")
-        if self.full < self.one:
-            raise ValueError(f"full: {self.full} must be at least `one` ({self.one})")
-        if self.at and self.full > self.at * self.one:
-            raise ValueError(
-                f"at: {self.at} sequences of at most {self.one} tokens/s each cannot make "
-                f"{self.full} (`full`)"
-            )
+        check_at_least("full", self.full, self.one)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -107,8 +98,6 @@ class AssumeConfig:
     """By model."""
     speed_error: float = 2.0
     """Of assumed speeds."""
-    measured_speed_error: float = 1.2
-    """Of speeds that a pilot measured."""
     tokens_error: float = 1.6
     """Of assumed lengths."""
     odds_error: float = 3.0
@@ -117,28 +106,15 @@ class AssumeConfig:
     """Share of the rows read that are left as problems (filters, duplicates, benchmarks)."""
     live_worth: float = 10.0
     """How many rows' worth of knowledge live_share is: Beta(share * worth, (1 - share) * worth)."""
-    rows_per_s: float = 6700.0
-    """Rows through the pool's steps per second and core (bench/pool.py: 13,400 on two cores), from
-    files at hand: a hub or a bucket may be slower."""
     pool_s: float = 30.0
     """Seconds of the pool's steps however few the rows are."""
     job_s: float = 30.0
     """Seconds of the job outside pool and sampling: Ray's start, selection, report."""
-    bytes_per_token: float = 1.0
-    """In the attempt log (zstd), per completion token: 0.4 for 800 chains of thought, eight a
-    problem, 1.3 for a small log of SmolLM2's."""
-    bytes_per_attempt: float = 40.0
-    """In the attempt log beside the completion: 20 to 50 in logs of some hundred attempts."""
-    bytes_per_row: float = 170.0
-    """Per row read, in pool and ledger: 131 in the pool for gsm8k's questions of 235 characters."""
-    checks_per_s: float = 1000.0
-    """Completions verified per second and verifying process, slow path included."""
 
     def check(self) -> None:
-        _check_numbers(self, "rows_per_s", "checks_per_s", "live_worth", "live_share")
-        for name in ("speed_error", "measured_speed_error", "tokens_error", "odds_error"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} must be a factor of at least 1")
+        _check_numbers(self, "live_worth", "live_share")
+        for name in ("speed_error", "tokens_error", "odds_error"):
+            check_at_least(name, getattr(self, name), 1)
         if self.live_share > 1:
             raise ValueError(f"live_share: {self.live_share} must be in (0, 1]")
 
@@ -154,10 +130,6 @@ class PlanConfig(CurateConfig):
     assume: AssumeConfig = field(default_factory=AssumeConfig)
     trials: int = 200
     """Samples of the assumptions, for the intervals."""
-    interval: float = 0.9
-    """Share of the trials that an interval holds."""
-    out: str = ""
-    """File for the plan as JSON."""
 
     def check(self) -> None:
         CurateConfig.check(self)
@@ -165,20 +137,24 @@ class PlanConfig(CurateConfig):
             if not all(source.gym or source.limit for source in self.sources):
                 raise ValueError("pool_rows: name how many rows the sources hold (10_000_000, say)")
             self.pool_rows = sum(sum(s.gym.values()) or s.limit for s in self.sources)
-        for name in ("pool_rows", "trials"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} must be at least 1")
-        if not 0 < self.interval < 1:
-            raise ValueError(f"interval: {self.interval} must be in (0, 1)")
-        keys = [f"cluster.place.{name}" for name in self.cluster.place]
-        keys += [f"assume.speeds.{name}" for name in self.assume.speeds]
-        for key in keys:
-            if key.split(".", 2)[2] not in self.engines:
-                raise ValueError(f"{key}: there is no such engine ({', '.join(self.engines)})")
+        check_at_least("pool_rows", self.pool_rows, 1)
+        check_at_least("trials", self.trials, 1)
+        for name in self.assume.speeds:
+            check_one_of(f"assume.speeds.{name}", name, tuple(self.engines))
+        for name, engine in self.engines.items():
+            speed, key = self.speed(name), f"assume.speeds.{name}"
+            if speed is None:
+                raise ValueError(
+                    f"{key}: nothing is known of the speed of {engine.model}: name {key}.one, "
+                    ".full and .start_s"
+                )
+            if speed.full > (at := speed.at or engine.max_num_seqs) * speed.one:
+                raise ValueError(
+                    f"{key}: {at} sequences of at most {speed.one:g} tokens/s each (`one`) cannot "
+                    f"make {speed.full:g} (`full`)"
+                )
 
-
-def _defaults(table: str, kind: Any) -> dict[str, Any]:
-    """One of the tables of defaults.yaml."""
-    settings = yaml.safe_load(DEFAULTS.read_text())
-    rows = settings["cluster" if table == "nodes" else "assume"][table]
-    return {name: kind(**values) for name, values in rows.items()}
+    def speed(self, engine: str) -> SpeedConfig | None:
+        """What is assumed of an engine, itself or by its model."""
+        models = self.assume.models
+        return self.assume.speeds.get(engine) or models.get(self.engines[engine].model)

@@ -40,20 +40,6 @@ class StageForecast:
 class PassForecast:
     """The stages on one engine: what they do, and when."""
 
-    begin: np.ndarray
-    """Second in which it asks for its nodes."""
-    ready: np.ndarray
-    """Second in which its engines decode."""
-    end: np.ndarray
-    """Second in which it has no more work."""
-    within: np.ndarray
-    """Problems that come to it and count as sampled."""
-    done: np.ndarray
-    """Problems that it works at."""
-    preemptions: np.ndarray
-    batch_s: np.ndarray
-    """Seconds that a batch takes if it is alone."""
-
     def __init__(
         self, stages: list[Stage], samples: list[StageSamples], allocation: Allocation,
         speed: EngineSpeed, sampler: SamplerConfig, total: int, rng: np.random.Generator,
@@ -69,21 +55,16 @@ class PassForecast:
         """Of the problems that come, those that go on."""
         self.each: list[StageForecast] = []
         """By stage, the mean for each problem that comes to the pass."""
-        self.tokens, self.variance = np.zeros_like(self.share), np.zeros_like(self.share)
         for stage, sample in zip(stages, samples, strict=True):
             path, reach = walk(stage.rule), self.share
             attempts, correct = path.attempts @ sample.rates, path.correct @ sample.rates
-            other = attempts - correct
-            tokens = correct * sample.correct.mean(axis=0) + other * sample.other.mean(axis=0)
-            squares = (path.squares @ sample.rates) * (tokens / np.maximum(attempts, 1e-9)) ** 2
-            squares += correct * sample.correct.var(axis=0) + other * sample.other.var(axis=0)
+            tokens = correct * sample.correct.mean(axis=0)
+            tokens += (attempts - correct) * sample.other.mean(axis=0)
             self.share = reach * (path.kept @ sample.rates if stage.gate else 1)
             self.each.append(
                 StageForecast(stage, reach, self.share, reach * attempts, reach * tokens)
             )
-            self.tokens += reach * tokens
-            self.variance += reach * squares - (reach * tokens) ** 2
-        self.tokens = np.maximum(self.tokens, 1e-9)
+        self.tokens = np.maximum(sum(each.tokens for each in self.each), 1e-9)
         self.ticks, self.chain_tokens = chains(stages, samples, rng)
         self.chain_tokens *= self.tokens / self.chain_tokens.mean(axis=0)
         # A batch leaves, and another one comes, when its last problem is decided.
@@ -93,19 +74,6 @@ class PassForecast:
         self.slots = np.minimum(engine.max_num_seqs, held)
         self.rate = self.slots / speed.step(self.slots)
         """Tokens per second of a replica while problems are at hand."""
-        self.full_rate = engine.max_num_seqs / speed.step(engine.max_num_seqs)
-        self.delay_s = speed.step(self.slots) * (batch_ticks - self.ticks.mean(axis=0) / 2)
-        # A sequence that is cut off was found by its length, and is anywhere in it; what has fewer
-        # than partial_tokens by then is lost.
-        lengths = np.concatenate([np.vstack([each.correct, each.other]) for each in samples])
-        short = np.minimum(lengths, sampler.partial_tokens or math.inf)
-        self.unfinished = self.slots * (lengths**2).mean(axis=0) / lengths.mean(axis=0) / 2
-        self.lost_each = self.slots * (short**2).mean(axis=0) / lengths.mean(axis=0) / 2
-
-    @property
-    def held(self) -> int:
-        """Problems that its replicas hold at once."""
-        return self.replicas * self.batches * self.batch
 
     def rows_ahead(self, following: "PassForecast") -> int:
         """Problems that wait for the following engine before this one is held back."""
@@ -115,7 +83,8 @@ class PassForecast:
         self, within: np.ndarray, done: np.ndarray, pool: np.ndarray, begin: np.ndarray,
         before: "PassForecast | None",
     ) -> None:  # fmt: skip
-        """When the problems are decided.
+        """When the problems are decided: sets `ready`, the second in which its engines decode,
+        `end`, when it has no more work, and `batch_s`, what a batch takes if it is alone.
 
         Args:
             within: problems that come to the pass and count as sampled.
@@ -133,65 +102,37 @@ class PassForecast:
         full_s, tail_s = drain(*chain, own, available, self.slots, self.speed, self.replicas)
         single = np.minimum(own, self.batch)
         alone = drain(*chain, single, single, self.slots, self.speed, 1)
-        self.batch_s = alone[0] + alone[1] + flush_s
+        self.batch_s: np.ndarray = alone[0] + alone[1] + flush_s
         arrival = before.ready + before.batch_s if before else begin
-        self.ready = np.maximum(begin + node.start_s, arrival) + self.speed.start_s
-        # More tokens than the mean take longer, and so do preemptions.
-        chance = self.rng.normal(size=len(own)) * np.sqrt(self.variance / np.maximum(done, 1))
-        self.luck = np.maximum(0.1, 1 + chance / self.tokens)
+        self.ready: np.ndarray = np.maximum(begin + node.start_s, arrival) + self.speed.start_s
+        # More tokens than the mean take longer, and so do nodes that vanish: they start again.
+        chance = self.chain_tokens.std(axis=0) / np.sqrt(np.maximum(done, 1)) / self.tokens
+        self.luck = np.maximum(0.1, 1 + self.rng.normal(size=len(own)) * chance)
         often = node.preemptions_per_hour / 3600
-        seconds = self.luck * full_s / self._useful(often) + tail_s
-        busy = np.maximum(seconds, before.end - self.ready) if before else seconds
-        exposure = math.ceil(self.allocation.nodes) * busy
-        self.preemptions = self.rng.poisson(often * exposure)
-        self.useful = self._useful(self.preemptions / exposure)
+        self.useful = math.exp(-often * (node.start_s + self.speed.start_s))
+        """Share of the time in which its nodes are there."""
         self.problems_per_s = self.replicas * self.rate * self.useful / self.tokens / self.luck
         self.tail_s = self.luck * tail_s + flush_s
         self.end = self.ready + self.luck * full_s / self.useful + self.tail_s
         if before:
             self.end = np.maximum(self.end, before.end + self.batch_s)
-        self.cut = np.zeros(len(own))
-
-    def _useful(self, often: float | np.ndarray) -> np.ndarray:
-        """Share of the time that decodes what is not lost, with preemptions per node and second.
-
-        A node may go again while it starts.
-        """
-        start_s = self.allocation.node.start_s + self.speed.start_s
-        kept = np.maximum(0.01, 1 - often * self.lost_each / self.rate)
-        return np.asarray(np.exp(-often * start_s) * kept)
-
-    def possible(self, stop: np.ndarray, delay_s: float | np.ndarray = 0.0) -> np.ndarray:
-        """Problems that it gets through until a second."""
-        return self.problems_per_s * np.maximum(0, stop - self.ready - delay_s)
-
-    def stop(self, at: np.ndarray, first: bool) -> None:
-        """The job stops at a second (0: it does not), with completions unfinished."""
-        end = self.ready + self.done / self.problems_per_s + self.tail_s
-        self.end = np.where(at > 0, np.minimum(at, end) if first else at, self.end)
-        self.cut = np.where((at > 0) & (end > at), self.unfinished * self.replicas / self.tokens, 0)
 
     @property
     def results(self) -> list[StageForecast]:
         """What the stages come to."""
-        done = np.maximum(np.minimum(self.within, self.done), self.done - self.cut)
+        more = self.done * self.luck
         return [
             StageForecast(
-                each.stage, done * each.problems, done * each.kept,
-                done * each.attempts * self.luck, done * each.tokens * self.luck,
+                each.stage, self.done * each.problems, self.done * each.kept,
+                more * each.attempts, more * each.tokens,
             )
             for each in self.each
         ]  # fmt: skip
 
     @property
-    def work_s(self) -> np.ndarray:
-        """Seconds that its work takes with all slots busy."""
-        return self.done * self.tokens * self.luck / self.full_rate / self.replicas
-
-    @property
-    def busy(self) -> np.ndarray:
-        """Share of its slots that decode, while the engine is up."""
-        return np.minimum(1, self.work_s / np.maximum(1e-9, self.end - self.ready))
+    def preemptions(self) -> np.ndarray:
+        often = self.allocation.node.preemptions_per_hour / 3600
+        return often * math.ceil(self.allocation.nodes) * (self.end - self.begin)
 
 
 @dataclass(slots=True)
@@ -240,14 +181,19 @@ def forecast(
 def _work_until(passes: list[PassForecast], stop: np.ndarray, arriving: np.ndarray) -> None:
     """What engines do beyond the last keeper until the job stops (0: it does not)."""
     for pass_ in passes:
-        done = np.clip(pass_.possible(stop), pass_.within, arriving)
-        pass_.done = np.where(stop > 0, done, pass_.done)
-        left = np.clip(pass_.possible(stop, pass_.delay_s), pass_.within, arriving)
+        begun, left = (
+            np.clip(pass_.problems_per_s * (stop - pass_.ready - late), pass_.within, arriving)
+            for late in (0, pass_.batch_s)
+        )
+        pass_.done = np.where(stop > 0, begun, pass_.done)
         arriving = left * pass_.share
     for pass_, following in reversed(list(itertools.pairwise(passes))):
         # what waits, what the following engine holds, and half of what this one holds meanwhile
-        ahead = pass_.rows_ahead(following) + following.held + pass_.held / 2
+        held, holds = (p.replicas * p.batches * p.batch for p in (following, pass_))
+        ahead = pass_.rows_ahead(following) + held + holds / 2
         most = np.maximum(pass_.within, following.done / np.maximum(pass_.share, 1e-12) + ahead)
         pass_.done = np.where(stop > 0, np.minimum(pass_.done, most), pass_.done)
     for pass_ in passes:
-        pass_.stop(stop, first=pass_ is passes[0])
+        alone = pass_.ready + pass_.done / pass_.problems_per_s + pass_.tail_s
+        ends = np.minimum(stop, alone) if pass_ is passes[0] else stop
+        pass_.end = np.where(stop > 0, ends, pass_.end)

@@ -23,7 +23,6 @@ from limo_ray.sampling.config import SamplerConfig
 from limo_ray.sampling.stages import Stage
 from limo_ray.storage.store import Store
 
-FEW = 50  # problems, below which a stage's pass rates are called uncertain
 TRIALS = 30  # of the forecast that a pilot's speed is compared with
 
 
@@ -33,7 +32,7 @@ class Pilot:
     tokens_per_s: dict[str, float] = field(default_factory=dict)
     """By engine, of one replica over the time that it was up."""
     manifest: dict[str, Any] = field(default_factory=dict)
-    """Empty for a pilot that did not end."""
+    """Empty for a pilot that did not end: its log is then that of the plan's own settings."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -55,33 +54,27 @@ def read(config: PlanConfig, device: str, assumed: dict[str, AssumedStage]) -> P
     passes = passes_of(config, device, identify=not pilot.manifest)
     stages = [stage for pass_ in passes for stage in pass_.stages]
     fingerprints = pilot.manifest.get("fingerprints", {s.name: s.fingerprint for s in stages})
-    columns = ["problem_id", "index", "verdict", "completion_tokens"]
+    sampled = pilot.manifest.get("sampling", [])
+    settings = {each["name"]: each["sampling"] for each in sampled}
     for stage in stages:
         log = AttemptLog(Store(root), fingerprints.get(stage.name, "none"))
+        columns = ["problem_id", "index", "verdict", "completion_tokens"]
         attempts = read_table(log.store, log.folder, columns)
         if not attempts.num_rows:
-            pilot.notes.append(f"{stage.name}: the pilot has no attempts: all of it is assumed")
             continue
         correct = pc.equal(attempts["verdict"], Verdict.CORRECT.value).to_numpy()
         lengths = attempts["completion_tokens"].to_numpy()
-        counts = outcome_counts(attempts)
         pilot.stages[stage.name] = MeasuredStage(
-            counts, lengths[correct], lengths[~correct], assumed[stage.name]
+            outcome_counts(attempts), lengths[correct], lengths[~correct], assumed[stage.name]
         )
-        _note_gaps(pilot, stage, counts)
+        if settings.get(stage.name, asdict(stage.sampling)) != asdict(stage.sampling):
+            pilot.notes.append(f"{stage.name}: the pilot sampled with other settings")
     if not pilot.stages:
         raise ValueError(f"pilot: {config.pilot!r}: its log has no attempts")
     for name, up in pilot.manifest.get("engines", {}).items():
-        own = [stage for stage in pilot.manifest["sampling"] if stage["engine"] == name]
+        own = [stage for stage in sampled if stage["engine"] == name]
         if tokens := sum(stage["tokens"].get("completion", 0) for stage in own):
             pilot.tokens_per_s[name] = tokens / up["seconds"]
-    if not pilot.manifest:
-        pilot.notes.append("the pilot has no manifest (it did not end): its log is this plan's")
-    for name in {pass_.engine_name for pass_ in passes} - pilot.tokens_per_s.keys():
-        pilot.notes.append(
-            f"engine {name}: the pilot's manifest does not tell how long it was up, or it sampled "
-            "nothing: its speed is assumed"
-        )
     return pilot
 
 
@@ -90,30 +83,15 @@ def outcome_counts(attempts: pa.Table) -> np.ndarray:
 
     An attempt that was verified more than once counts as it was verified last.
     """
-    keys = attempts.select(["problem_id", "index", "verdict"]).group_by(
-        ["problem_id", "index"], use_threads=False
+    last = attempts.group_by(["problem_id", "index"], use_threads=False).aggregate(
+        [("verdict", "last")]
     )
-    last = keys.aggregate([("verdict", "last")])
     correct = pc.equal(last["verdict_last"], Verdict.CORRECT.value).cast(pa.int64())
     problems = last.append_column("correct", correct).group_by("problem_id")
     pairs = problems.aggregate([("correct", "sum"), ("correct", "count")])
-    kinds = pairs.group_by(["correct_sum", "correct_count"]).aggregate([([], "count_all")])
-    columns = [kinds[name].to_numpy() for name in ("correct_sum", "correct_count", "count_all")]
-    return np.unique(np.stack(columns, axis=1), axis=0)
-
-
-def _note_gaps(pilot: Pilot, stage: Stage, counts: np.ndarray) -> None:
-    """Notes what the log cannot say of a stage."""
-    if (problems := int(counts[:, 2].sum())) < FEW:
-        pilot.notes.append(f"{stage.name}: the pilot has attempts at {problems} problems only")
-    if counts[:, 1].max() < 2 <= stage.rule.budget and stage.gate:
-        pilot.notes.append(
-            f"{stage.name}: the pilot made one attempt at each problem, the plan makes up to "
-            f"{stage.rule.budget}: how pass rates spread around their mean is assumed"
-        )
-    for sampled in pilot.manifest.get("sampling", []):
-        if sampled["name"] == stage.name and sampled["sampling"] != asdict(stage.sampling):
-            pilot.notes.append(f"{stage.name}: the pilot sampled with other settings")
+    columns = [pairs["correct_sum"].to_numpy(), pairs["correct_count"].to_numpy()]
+    kinds, counts = np.unique(np.stack(columns, axis=1), axis=0, return_counts=True)
+    return np.column_stack([kinds, counts])
 
 
 def calibrated(
@@ -125,27 +103,22 @@ def calibrated(
     A pilot is short: for much of the time its engines are not full, and its tokens per second are
     not those of a full engine. So the whole assumed curve is scaled.
     """
-    name, manifest = allocation.name, pilot.manifest
-    up, settings = manifest["engines"][name], manifest["config"]
-    replicas, pool = max(1, up["replicas"]), max(1, manifest["counts"]["pool"])
-    first = name == next(iter(manifest["engines"]))
+    name, manifest, rng = allocation.name, pilot.manifest, np.random.default_rng(0)
+    up, settings, pool = manifest["engines"][name], manifest["config"], manifest["counts"]["pool"]
+    replicas, first = max(1, up["replicas"]), name == next(iter(manifest["engines"]))
     if first:  # of the others it cannot be told when they were asked for
         waited = manifest["seconds_by_step"]["sampling"] - up["seconds"] / replicas
         assumed = replace(assumed, start_s=max(0.0, waited))
     used = settings["engines"][name]
     scale = {key: used[key] for key in ("max_num_seqs", "min_replicas", "max_replicas")}
-    engine, rng = replace(allocation.engine, **scale), np.random.default_rng(0)
+    own = Allocation(name, replace(allocation.engine, **scale), "", NodeConfig(), 1, replicas)
     stages = [stage for stage in stages if stage.name in pilot.stages]
-    forecasted = PassForecast(
-        stages,
-        [pilot.stages[stage.name].sample(rng, TRIALS) for stage in stages],
-        replace(allocation, engine=engine, node=NodeConfig(), per_node=1, replicas=replicas),
-        assumed.times(np.ones(TRIALS)), sampler, pool, rng,
-    )  # fmt: skip
-    alone = len(manifest["engines"]) == 1
-    wanted = settings["difficulty"]["stop_after_kept"] if alone else 0
+    samples = [pilot.stages[stage.name].sample(rng, TRIALS) for stage in stages]
+    speed = assumed.times(np.ones(TRIALS))
+    forecasted = PassForecast(stages, samples, own, speed, sampler, max(1, pool), rng)
     came = {stage["name"]: stage["problems"] for stage in manifest["sampling"]}
-    problems = pool if first else max(1, came[stages[0].name])
+    problems = max(1, pool if first else came[stages[0].name])
+    wanted = settings["difficulty"]["stop_after_kept"] if len(manifest["engines"]) == 1 else 0
     forecast([forecasted], np.full(TRIALS, problems), wanted=wanted, rng=rng)
     tokens = sum(stage.tokens for stage in forecasted.results)
     rate = float(np.median(tokens / (forecasted.end - forecasted.ready) / replicas))

@@ -2,12 +2,13 @@
 
 The sampler starts only attempts that one-by-one sampling would (`StopRule.room`), so the number of
 attempts at a problem is the time at which a walk over (finished, correct) reaches a decision. Its
-distribution follows by going through those states once, for all pass rates together.
+mean follows by going through those states once, for all pass rates together.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import beta as beta_distribution
 
 from limo_ray.sampling.stop_rule import Decision, StopRule
 
@@ -18,16 +19,10 @@ RATES = (EDGES[1:] + EDGES[:-1]) / 2
 and near 1."""
 
 
-def beta_weights(alpha: float, beta: float) -> np.ndarray:
-    """Beta(alpha, beta) as weights (CLASSES,) of RATES.
-
-    The factor that is singular at the nearer end is integrated exactly, the other taken at RATES.
-    """
-    low, high = EDGES[:-1], EDGES[1:]
-    left = (high**alpha - low**alpha) / alpha * (1 - RATES) ** (beta - 1)
-    right = ((1 - low) ** beta - (1 - high) ** beta) / beta * RATES ** (alpha - 1)
-    weights: np.ndarray = np.where(RATES < 0.5, left, right)
-    return weights / weights.sum()
+def beta_weights(alpha: np.ndarray, beta: np.ndarray) -> np.ndarray:
+    """Beta(alpha, beta) as weights (CLASSES, ...) of RATES, of parameters of shape (...)."""
+    edges = EDGES.reshape(-1, *[1] * np.ndim(alpha))
+    return np.diff(beta_distribution.cdf(edges, alpha, beta), axis=0)
 
 
 @dataclass(slots=True)
@@ -35,19 +30,13 @@ class Walk:
     """What becomes of a problem of each of the RATES; all arrays are (CLASSES,)."""
 
     attempts: np.ndarray  # mean number
-    squares: np.ndarray  # mean of the square of that number
     correct: np.ndarray  # mean number of correct ones
-    decisions: dict[Decision, np.ndarray]  # probability of each
-
-    @property
-    def kept(self) -> np.ndarray:
-        return self.decisions[Decision.KEEP]
+    kept: np.ndarray  # probability
 
 
 def walk(rule: StopRule) -> Walk:
     """Goes through the states that a rule leaves undecided, from no attempt to the last."""
-    attempts, squares, correct = np.zeros((3, CLASSES))
-    decisions = {decision: np.zeros(CLASSES) for decision in Decision}
+    attempts, correct, kept = np.zeros((3, CLASSES))
     reached = {0: np.ones(CLASSES)}  # correct so far -> probability of being there
     for finished in range(rule.budget + 1):
         following: dict[int, np.ndarray] = {}
@@ -57,9 +46,8 @@ def walk(rule: StopRule) -> Walk:
                 following[count + 1] = following.get(count + 1, 0) + chance * RATES
                 following[count] = following.get(count, 0) + chance * (1 - RATES)
             else:
-                decisions[decision] += chance
+                kept += chance * (decision is Decision.KEEP)
                 attempts += finished * chance
-                squares += finished**2 * chance
                 correct += count * chance
         reached = following
-    return Walk(attempts, squares, correct, decisions)
+    return Walk(attempts, correct, kept)

@@ -16,7 +16,6 @@ from limo_ray.sampling.stages import Stage
 from limo_ray.sampling.stop_rule import StopRule
 
 CHAINS = 256  # sampled problems in each trial
-MOMENTS = 96  # at which a tail is looked at
 WORK = 2e9  # elements that `chains` goes through, at the most
 
 
@@ -95,32 +94,27 @@ def drain(
         until all problems are decided on the slowest replica.
     """
     parallel = tokens / ticks
-
-    def ages(begun: np.ndarray) -> np.ndarray:
-        """How long a problem may have been in flight when the last one begins."""
-        return np.minimum(ticks, np.maximum(begun, 1e-3))
-
-    # By the time that the last one begins and in the tail all tokens are decoded.
-    total = problems * tokens.mean(axis=0)
-    low, high = np.zeros_like(total), total / slots
-    for _ in range(40):
-        begun = (low + high) / 2
-        weight = parallel * ages(begun)
-        rest = (weight * (ticks - ages(begun) / 2)).sum(axis=0) / weight.sum(axis=0)
-        early = slots * (begun + rest) < total
-        low, high = np.where(early, begun, low), np.where(early, high, begun)
-    begun = np.where(problems * parallel.mean(axis=0) > slots, high, 0.0)
-
-    age = ages(begun)
-    busy = np.minimum(slots, problems * parallel.mean(axis=0))
-    in_flight = replicas * busy * age.sum(axis=0) / (parallel * age).sum(axis=0)
-    moments = np.linspace(0, 1, MOMENTS)[:, None] ** 2 * ticks.max(axis=0)
-    active, left = np.empty_like(moments), np.empty_like(moments)
-    for index, moment in enumerate(moments):
-        later = np.clip(ticks - moment, 0, age)
-        active[index] = busy * (parallel * later).sum(axis=0) / (parallel * age).sum(axis=0)
-        left[index] = 1 - (1 - later.sum(axis=0) / age.sum(axis=0)) ** in_flight
-    follow = np.minimum(slots, available * parallel.mean(axis=0))
-    occupied = np.where(available > problems, follow, np.maximum(active, np.minimum(1, busy)))
-    tail_s = np.trapezoid(speed.step(occupied) * left, moments, axis=0)
+    wanted = problems * parallel.mean(axis=0)  # slots for all problems at once
+    busy = np.minimum(slots, wanted)
+    begun = full = problems * tokens.mean(axis=0) / slots
+    for _ in range(20):  # what is left when the last one begins depends on that moment itself
+        age = np.minimum(ticks, np.maximum(begun, 1e-3))  # oldest that may be in flight then
+        weight = parallel * age
+        left = (weight * (ticks - age / 2)).sum(axis=0) / weight.sum(axis=0)
+        begun = np.where(wanted > slots, np.maximum(0, full - left), 0)
+    moments = (np.arange(len(ticks)) + 0.5)[:, None] / len(ticks)
+    rest = ticks - age * moments  # of those in flight, each at a random moment of its chain
+    order = rest.argsort(axis=0)
+    rest = np.take_along_axis(rest, order, axis=0)
+    weight, age = (np.take_along_axis(each, order, axis=0) for each in (weight, age))
+    # between the ends of two of them: slots still busy, and whether any replica still works
+    active = busy * (1 - (weight.cumsum(axis=0) - weight) / weight.sum(axis=0))
+    over = (age.cumsum(axis=0) - age) / age.sum(axis=0)
+    works = 1 - over ** (replicas * busy * age.sum(axis=0) / weight.sum(axis=0))
+    occupied = np.where(
+        available > problems,
+        np.minimum(slots, available * parallel.mean(axis=0)),
+        np.maximum(active, np.minimum(1, busy)),
+    )
+    tail_s = (speed.step(occupied) * works * np.diff(rest, axis=0, prepend=0)).sum(axis=0)
     return begun * speed.step(slots), tail_s
