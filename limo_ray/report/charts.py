@@ -1,4 +1,4 @@
-"""Charts as inline SVG in an accessible <figure>: three kinds, one look, text as text.
+"""Charts as inline SVG in an accessible <figure>: two kinds, one look, text as text.
 
 Colours are classes (`keep`, `easy`, `hard`, `c0`...) that report.css fills, so that they follow the
 reader's light or dark mode. Every chart carries its numbers as a table under a <details>.
@@ -60,7 +60,7 @@ def histogram(
         out.append(
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
         )
-        out.append(_text(LEFT - 6, y + 4, number(tick), "end"))
+        out.append(svg_text(LEFT - 6, y + 4, number(tick), "end"))
     for i, label in enumerate(labels):
         y = float(base)
         for s in series:
@@ -79,9 +79,9 @@ def histogram(
     # Thin the labels until they do not touch: about 5.6 units per character, 4 between two.
     room = max(len(text) for _, text in marks) * 5.6 + 4
     every = math.ceil(room / step)
-    out += [_text(x, base + 15, text, "middle") for x, text in marks[::every]]
-    out.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 5, x_label, "middle"))
-    out.append(_text(4, 12, y_label, "start"))
+    out += [svg_text(x, base + 15, text, "middle") for x, text in marks[::every]]
+    out.append(svg_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 5, x_label, "middle"))
+    out.append(svg_text(4, 12, y_label, "start"))
     rows: list[list[Any]] = [
         [label, *(s.values[i] for s in series)] for i, label in enumerate(labels)
     ]
@@ -105,8 +105,8 @@ def bars(title: str, rows: Sequence[Bar], *, note: str = "") -> Markup:
     width = WIDTH - 4
     for i, row in enumerate(rows):
         y = i * 44 + 16
-        out.append(_text(2, y, row.label, "start", "strong"))
-        out.append(_text(WIDTH - 2, y, row.note, "end"))
+        out.append(svg_text(2, y, row.label, "start", "strong"))
+        out.append(svg_text(WIDTH - 2, y, row.note, "end"))
         out.append(f'<rect class="track" x="2" y="{y + 6}" width="{width}" height="16"/>')
         x = 2.0
         for name, css, value in row.parts:
@@ -138,40 +138,6 @@ def bars(title: str, rows: Sequence[Bar], *, note: str = "") -> Markup:
     )
 
 
-def intervals(title: str, rows: Sequence[tuple[str, float, float, float]]) -> Markup:
-    """One (label, low, estimate, high) per row: the interval as a line, the estimate as a dot."""
-    if not rows:
-        return Markup("")
-    ticks = _ticks(max(high for *_, high in rows) or 1)
-    left, step = 120, 26
-    scale = (WIDTH - left - 20) / ticks[-1]
-    base = 14 + step * len(rows)
-    out = []
-    for tick in ticks:
-        x = left + tick * scale
-        out.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="8" y2="{base}"/>')
-        out.append(_text(x, base + 16, number(tick), "middle"))
-    for i, (label, low, estimate, high) in enumerate(rows):
-        y = 14 + step * i + step / 2
-        short = label if len(label) <= 17 else label[:16] + "…"
-        tip = f"{label}: {number(estimate)} ({number(low)} to {number(high)})"
-        out.append(_text(left - 10, y + 4, short, "end"))
-        out.append(
-            f'<g class="interval"><title>{escape(tip)}</title>'
-            f'<line x1="{left + low * scale:.1f}" x2="{left + high * scale:.1f}" '
-            f'y1="{y}" y2="{y}"/><circle cx="{left + estimate * scale:.1f}" cy="{y}" r="5"/></g>'
-        )
-    return figure(
-        title,
-        f"0 0 {WIDTH} {base + 24}",
-        out,
-        legend=[],
-        head=["group", "low", "estimate", "high"],
-        rows=[list(row) for row in rows],
-        note="",
-    )
-
-
 def _ticks(top: float) -> list[float]:
     """Three to six round numbers from 0 to at least `top`."""
     step = 10.0 ** (len(str(int(top))) - 1) if top >= 1 else 0.1
@@ -181,9 +147,9 @@ def _ticks(top: float) -> list[float]:
     return [i * step for i in range(max(count, 1) + 1)]
 
 
-def _text(x: float, y: float, text: str, anchor: str, css: str = "") -> str:
+def svg_text(x: float, y: float, words: str, anchor: str, css: str = "") -> str:
     kind = f' class="{css}"' if css else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{kind}>{escape(text)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{kind}>{escape(words)}</text>'
 
 
 def figure(

@@ -6,8 +6,6 @@
 from outside is escaped; the page's own Content-Security-Policy forbids the network.
 """
 
-import base64
-import hashlib
 from typing import Any
 
 from markupsafe import Markup
@@ -17,7 +15,7 @@ from limo_ray.report import charts, facts
 from limo_ray.report.attempt_browser import Shown, attempts_browser
 from limo_ray.report.forest import ForestGroup, ForestRow, forest, scale_of
 from limo_ray.report.line_chart import Line, line_chart
-from limo_ray.report.templates import FOLDER, clean, environment
+from limo_ray.report.templates import environment, page
 
 SHORT = {"Qwen2.5-32B-Instruct": "base model", "NuminaMath-100k SFT": "NuminaMath"}
 PUBLISHED = (
@@ -31,12 +29,8 @@ COLOURS = ("c0", "c1", "c2", "c3")
 def render_evaluation(results: dict[str, Any], shown: list[Shown]) -> str:
     """The page as text that encodes as UTF-8."""
     env = environment(autoescape=True)
-    script = (FOLDER / "report.js").read_text(encoding="utf-8")
-    page = env.get_template("evaluation.html.j2").render(
-        r=results,
-        style=Markup((FOLDER / "report.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    return page(
+        "evaluation.html.j2", results["versions"]["limo_ray"], r=results,
         headline=headline(results),
         scores=_scores(results), differences=_differences(results), verdicts=_verdicts(results),
         budgets=_budgets(results), breakdowns=_breakdowns(results),
@@ -46,7 +40,6 @@ def render_evaluation(results: dict[str, Any], shown: list[Shown]) -> str:
                     for run in results["runs"] for one in results["benchmarks"]),
         points=points, band=band,
     )  # fmt: skip
-    return clean(page)
 
 
 def points(share: float | None, signed: bool = False) -> str:

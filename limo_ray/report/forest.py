@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup, escape
 
-from limo_ray.report.charts import WIDTH, figure
+from limo_ray.report.charts import WIDTH, figure, svg_text
 
 STEP = 36  # of one row
 HEAD = 26  # of a group's name
@@ -52,7 +52,7 @@ def forest(
     y = 4.0
     for group in groups:
         if group.name:
-            out.append(_text(2, y + 16, group.name, "start", "strong"))
+            out.append(svg_text(2, y + 16, group.name, "start", "strong"))
             y += HEAD
         for row in group.rows:
             value_text = f"{row.value:+.1f}" if signed else f"{row.value:.1f}"
@@ -60,8 +60,8 @@ def forest(
             whole = f"{value_text} [{ends[0]}, {ends[1]}]"
             middle = y + 24
             short = row.label if len(row.label) <= LABEL else row.label[: LABEL - 1] + "…"
-            out.append(_text(2, y + 12, short, "start"))
-            out.append(_text(WIDTH - 2, y + 12, whole, "end"))
+            out.append(svg_text(2, y + 12, short, "start"))
+            out.append(svg_text(WIDTH - 2, y + 12, whole, "end"))
             out.append(
                 f'<g class="interval {row.css}"><title>{escape(row.label)}: {whole}</title>'
                 f'<line x1="{at(row.low):.1f}" x2="{at(row.high):.1f}" y1="{middle:.1f}" '
@@ -71,7 +71,7 @@ def forest(
             y += STEP
         if group.marks:
             value_text = ", ".join(f"{name} {value:.1f}" for name, value in group.marks)
-            out.append(_text(2, y + 12, f"paper: {value_text}", "start"))
+            out.append(svg_text(2, y + 12, f"paper: {value_text}", "start"))
             middle = y + 23
             for name, value in group.marks:
                 x = at(value)
@@ -89,7 +89,7 @@ def forest(
         grid.append(f'<line class="{css}" x1="{x:.1f}" x2="{x:.1f}" y1="4" y2="{y:.1f}"/>')
         anchor = "start" if x < 20 else "end" if x > WIDTH - 20 else "middle"
         label = f"{tick:+.0f}" if signed and tick else f"{tick:.0f}"
-        grid.append(_text(x, y + 14, label, anchor))
+        grid.append(svg_text(x, y + 14, label, anchor))
         tick += step
     table = [
         [f"{group.name} {row.label}".strip(), row.low, row.value, row.high]
@@ -110,8 +110,3 @@ def scale_of(low: float, high: float, signed: bool) -> tuple[float, float, float
     reach = max(abs(low), abs(high), 1.0)
     step = next(s for s in (0.5, 1, 2, 5, 10, 20, 25, 50) if reach <= 2 * s or s == 50)
     return -2.0 * step, 2.0 * step, float(step)
-
-
-def _text(x: float, y: float, text: str, anchor: str, css: str = "") -> str:
-    kind = f' class="{css}"' if css else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{kind}>{escape(text)}</text>'

@@ -6,17 +6,13 @@ No network (its own Content-Security-Policy forbids it), light and dark, printab
 came from outside is escaped. Any key of the manifest may be missing: the page shows what there is.
 """
 
-import base64
-import hashlib
 import json
 from typing import Any
-
-from markupsafe import Markup
 
 from limo_ray.report import facts, plots
 from limo_ray.report.example_browser import browser
 from limo_ray.report.latex_html import render, render_answer
-from limo_ray.report.templates import FOLDER, clean, environment
+from limo_ray.report.templates import environment, page
 
 # What the reasons of the ledger mean, by stage where they differ; others stand for themselves.
 REASONS = {
@@ -46,14 +42,10 @@ def render_report(
     known of kept problems that were not selected, by problem id; `outcomes` there is JSON.
     """
     env = environment(autoescape=True)
-    style = (FOLDER / "report.css").read_text(encoding="utf-8")
-    script = (FOLDER / "report.js").read_text(encoding="utf-8")
-    stages = manifest.get("sampling") or []
-    page = env.get_template("report.html.j2").render(
+    return page(
+        "report.html.j2",
+        (manifest.get("versions") or {}).get("limo_ray"),
         m=manifest,
-        style=Markup(style),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         headline=facts.headline(manifest, ledger_counts, len(examples)),
         notes=facts.notes(manifest, ledger_counts),
         steps=facts.funnel(ledger_counts),
@@ -61,7 +53,7 @@ def render_report(
         kept=sum(row["rows"] for row in ledger_counts if row["outcome"] == "kept"),
         sources=_sources(ledger_counts),
         reasons=REASONS,
-        stages=stages,
+        stages=manifest.get("sampling") or [],
         plots=plots,
         score_plots=plots.scores(manifest, examples),
         config=facts.flat(manifest.get("config") or {}),
@@ -79,7 +71,6 @@ def render_report(
         ],
         problems_total=len(problems),
     )
-    return clean(page)
 
 
 def _sources(ledger_counts: list[dict[str, Any]]) -> list[tuple[str, int, int]]:

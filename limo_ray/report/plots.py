@@ -74,19 +74,6 @@ def verdicts(stages: list[dict[str, Any]]) -> Markup:
     )
 
 
-def extrapolation(manifest: dict[str, Any]) -> Markup:
-    """The estimated yield of the whole pool by group, with its interval."""
-    rows = (manifest.get("extrapolation") or {}).get("rows") or []
-    return charts.intervals(
-        "Problems that the whole pool would give",
-        [
-            (str(r.get("group", "")), r["low"], r["estimate"], r["high"])
-            for r in rows
-            if {"low", "estimate", "high"} <= r.keys()
-        ],
-    )
-
-
 def pass_rates(stage: dict[str, Any]) -> Markup:
     """Problems by correct over finished attempts at the moment of decision."""
     note = (

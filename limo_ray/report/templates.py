@@ -1,11 +1,14 @@
 """The Jinja environment of this folder's templates."""
 
+import base64
+import hashlib
 import math
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from jinja2 import ChainableUndefined, Environment, FileSystemLoader
+from markupsafe import Markup
 
 from limo_ray.core.text import duration, number
 from limo_ray.report import facts
@@ -33,6 +36,25 @@ def environment(*, autoescape: bool) -> Environment:
         "code": lambda v: str(v).replace("```", "` ` `"),
     }
     return env
+
+
+def page(template: str, version: str | None, **values: Any) -> str:
+    """A page of this folder, with style and script inside, as text that encodes as UTF-8.
+
+    Args:
+        template: its file; it extends page.html.j2.
+        version: of limo_ray, for the foot of the page.
+        values: of the template's own names.
+    """
+    script = (FOLDER / "report.js").read_text(encoding="utf-8")
+    text = environment(autoescape=True).get_template(template).render(
+        style=Markup((FOLDER / "report.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        version=version or "",
+        **values,
+    )  # fmt: skip
+    return clean(text)
 
 
 def clean(text: str) -> str:

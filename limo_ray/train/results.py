@@ -11,7 +11,7 @@ from limo_ray.core import config as configs
 from limo_ray.core.text import duration, number
 from limo_ray.core.uris import redact, split
 from limo_ray.report.line_chart import Line, line_chart
-from limo_ray.report.templates import FOLDER, environment
+from limo_ray.report.templates import environment, page
 from limo_ray.storage import model_files
 from limo_ray.storage.store import Store
 from limo_ray.train.config import TrainConfig
@@ -98,8 +98,8 @@ def report(manifest: dict[str, Any], history: list[dict[str, Any]]) -> str:
     table = Markup("").join(
         Markup("<tr><th>{}</th><td>{}</td></tr>").format(name, value) for name, value in rows
     )
-    return environment(autoescape=True).get_template("training.html.j2").render(
-        m=manifest, css=Markup((FOLDER / "report.css").read_text()), table=table,
+    return page(
+        "training.html.j2", manifest["versions"].get("limo_ray"), m=manifest, table=table,
         charts=Markup("").join(charts), config=json.dumps(manifest["config"], indent=2),
     )  # fmt: skip
 
