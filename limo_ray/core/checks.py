@@ -13,6 +13,12 @@ def check_at_least(field: str, value: float, least: float) -> None:
         raise ValueError(f"{field}: {value} must be at least {least}")
 
 
+def check_between(field: str, value: float, low: float, high: float) -> None:
+    """Raises ValueError that names the field, unless low <= value <= high."""
+    if not low <= value <= high:
+        raise ValueError(f"{field}: {value} must be between {low} and {high}")
+
+
 def check_folder_name(name: str) -> None:
     """Raises ValueError, beginning with "name: ", unless a run may be called so.
 

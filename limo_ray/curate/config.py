@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from limo_ray.core.checks import check_folder_name
+from limo_ray.core.checks import check_at_least, check_between, check_folder_name, check_one_of
 from limo_ray.core.prompts import SYSTEM
 from limo_ray.curate.filters import FiltersConfig
 from limo_ray.curate.quality import QualityConfig
@@ -44,10 +44,8 @@ class DifficultyConfig:
         return "" if self.per == "all" else self.per
 
     def check(self) -> None:
-        if self.stop_after_kept < 0:
-            raise ValueError(f"stop_after_kept: {self.stop_after_kept} must not be negative")
-        if self.per not in ("all", "source", "domain"):
-            raise ValueError(f"per: {self.per!r} is none of all, source, domain")
+        check_at_least("stop_after_kept", self.stop_after_kept, 0)
+        check_one_of("per", self.per, ("all", "source", "domain"))
 
 
 @dataclass(kw_only=True, slots=True)
@@ -62,8 +60,7 @@ class TeacherConfig:
     """How they are sampled."""
 
     def check(self) -> None:
-        if not 1 <= self.attempts <= 4096:
-            raise ValueError(f"attempts: {self.attempts} must be between 1 and 4096")
+        check_between("attempts", self.attempts, 1, 4096)
         if self.name in ("weak", "strong"):
             raise ValueError(f"name: {self.name!r} is the name of a difficulty stage")
 
@@ -80,8 +77,7 @@ class ChainsConfig:
     """keep or strip the <think> part of a chain."""
 
     def check(self) -> None:
-        if self.think not in ("keep", "strip"):
-            raise ValueError(f"think: {self.think!r} is none of keep, strip")
+        check_one_of("think", self.think, ("keep", "strip"))
         names = [teacher.name for teacher in self.teachers]
         if len(set(names)) < len(names):
             raise ValueError(f"teachers: names must differ, got {', '.join(names)}")

@@ -29,6 +29,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from limo_ray.core.checks import check_at_least, check_one_of
 from limo_ray.core.records import problem_id
 from limo_ray.curate import language, multi_part, options
 
@@ -92,14 +93,10 @@ class FiltersConfig:
 
     def check(self) -> None:
         for name in ("min_chars", "max_chars", "max_answer_chars", "max_tokens"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: {getattr(self, name)} must not be negative")
+            check_at_least(name, getattr(self, name), 0)
         if self.max_chars and self.max_chars < self.min_chars:
             raise ValueError(f"max_chars: {self.max_chars} is less than min_chars {self.min_chars}")
-        if self.multiple_choice not in ("drop", "convert", "keep"):
-            raise ValueError(
-                f"multiple_choice: {self.multiple_choice!r} is none of drop, convert, keep"
-            )
+        check_one_of("multiple_choice", self.multiple_choice, ("drop", "convert", "keep"))
         for code in self.language:
             if code != "en" and code not in language.known():
                 raise ValueError(f"language: {code!r} is no code that is known, such as en, zh, fr")

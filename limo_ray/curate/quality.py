@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from limo_ray.core.checks import check_at_least
+
 
 @dataclass(kw_only=True, slots=True)
 class Criterion:
@@ -18,8 +20,7 @@ class Criterion:
     """Words and phrases counted at word boundaries, whatever their case; empty counts words."""
 
     def check(self) -> None:
-        if self.weight < 0:
-            raise ValueError(f"weight: {self.weight} must not be negative")
+        check_at_least("weight", self.weight, 0)
         if any(not keyword.strip() for keyword in self.keywords):
             raise ValueError("keywords: an empty keyword would match everywhere")
 

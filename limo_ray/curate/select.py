@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from random import Random
 
+from limo_ray.core.checks import check_at_least, check_one_of
 from limo_ray.curate.records import Chain
 
 METHODS = ("limo", "random", "longest", "s1")
@@ -26,10 +27,8 @@ class SelectionConfig:
     """s1: what its domains are: source, domain, or metadata.<key>."""
 
     def check(self) -> None:
-        if self.method not in METHODS:
-            raise ValueError(f"method: {self.method!r} is none of {', '.join(METHODS)}")
-        if self.k < 1:
-            raise ValueError(f"k: {self.k} must be at least 1")
+        check_one_of("method", self.method, METHODS)
+        check_at_least("k", self.k, 1)
 
 
 def select(chains: list[Chain], config: SelectionConfig) -> list[Chain]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from limo_ray.core.checks import check_at_least
+
 
 @dataclass(kw_only=True, slots=True)
 class ApiConfig:
@@ -37,8 +39,7 @@ class ApiConfig:
     """Further fields of every request, such as a thinking budget; part of the log's name."""
 
     def check(self) -> None:
-        if self.attempts < 1:
-            raise ValueError(f"attempts: {self.attempts} must be at least 1")
+        check_at_least("attempts", self.attempts, 1)
         for name in ("timeout_s", "wait_s", "longest_wait_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}: {getattr(self, name)} must be positive")

@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
+from limo_ray.core.checks import check_at_least, check_between, check_one_of
 from limo_ray.core.records import Problem
 from limo_ray.engines.api_config import ApiConfig
 from limo_ray.storage import model_files
@@ -70,12 +71,10 @@ class EngineConfig:
     """Settings of the scripted and replay kinds (limo_ray.engines.scripted.ScriptConfig)."""
 
     def check(self) -> None:
-        if self.kind not in ("vllm", "api", "scripted", "replay"):
-            raise ValueError(f"kind: {self.kind!r} is none of vllm, api, scripted, replay")
+        check_one_of("kind", self.kind, ("vllm", "api", "scripted", "replay"))
         if self.kind == "api" and not self.url.startswith(("http://", "https://")):
             raise ValueError(f"url: {self.url!r} must start with http:// or https://")
-        if self.device not in ("auto", "gpu", "cpu"):
-            raise ValueError(f"device: {self.device!r} is none of auto, gpu, cpu")
+        check_one_of("device", self.device, ("auto", "gpu", "cpu"))
         if self.dtype not in ("auto", "bfloat16", "float16", "float32"):
             raise ValueError(f"dtype: {self.dtype!r} is none of auto, bfloat16, float16, float32")
         if not 1 <= self.min_replicas <= self.max_replicas:
@@ -86,8 +85,7 @@ class EngineConfig:
         for name in (
             "tensor_parallel", "pipeline_parallel", "max_num_seqs", "max_model_len", "kv_cache_gib",
         ):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: {getattr(self, name)} must be at least 1")
+            check_at_least(name, getattr(self, name), 1)
         if not 0 < self.gpu_memory <= 1:
             raise ValueError(f"gpu_memory: {self.gpu_memory} must be in (0, 1]")
         if self.kind == "vllm" and model_files.is_local(self.model) and "://" not in self.model:
@@ -117,16 +115,12 @@ class SamplingConfig:
     """Longest such pattern, in tokens."""
 
     def check(self) -> None:
-        if self.temperature < 0:
-            raise ValueError(f"temperature: {self.temperature} must not be negative")
+        check_at_least("temperature", self.temperature, 0)
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p: {self.top_p} must be in (0, 1]")
-        if not 0 <= self.min_p <= 1:
-            raise ValueError(f"min_p: {self.min_p} must be in [0, 1]")
-        if self.top_k < 0:
-            raise ValueError(f"top_k: {self.top_k} must not be negative (0 is off)")
-        if self.max_tokens < 1:
-            raise ValueError(f"max_tokens: {self.max_tokens} must be at least 1")
+        check_between("min_p", self.min_p, 0, 1)
+        check_at_least("top_k", self.top_k, 0)
+        check_at_least("max_tokens", self.max_tokens, 1)
         if self.loop_count == 1 or self.loop_count < 0 or self.loop_pattern < 1:
             raise ValueError(
                 f"loop_count: {self.loop_count} must be 0 (off) or at least 2, "

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-from limo_ray.core.checks import check_folder_name
+from limo_ray.core.checks import check_at_least, check_between, check_folder_name
 from limo_ray.core.prompts import SYSTEM
 from limo_ray.engines.api_config import ApiConfig
 from limo_ray.engines.base import EngineConfig, SamplingConfig
@@ -22,8 +22,7 @@ class ProtocolConfig:
     """k of pass@k and majority@k beside pass@1, at most `attempts`; empty for `attempts` alone."""
 
     def check(self) -> None:
-        if not 1 <= self.attempts <= 4096:
-            raise ValueError(f"attempts: {self.attempts} must be between 1 and 4096")
+        check_between("attempts", self.attempts, 1, 4096)
         for index, k in enumerate(self.pass_at):
             if not 1 <= k <= self.attempts:
                 raise ValueError(
@@ -73,8 +72,7 @@ class ClientConfig(ApiConfig):
 
     def check(self) -> None:
         ApiConfig.check(self)
-        if self.concurrency < 1:
-            raise ValueError(f"concurrency: {self.concurrency} must be at least 1")
+        check_at_least("concurrency", self.concurrency, 1)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from limo_ray.core.checks import check_between
 from limo_ray.problems.benchmarks import BENCHMARKS, Item
 from limo_ray.problems.matchers import (
     Batch,
@@ -64,8 +65,7 @@ class DecontaminateConfig:
                 source.check()
             except ValueError as e:
                 raise ValueError(f"files[{index}].{e}") from e
-        if not 3 <= self.ngram <= 100:
-            raise ValueError(f"ngram: {self.ngram} must be between 3 and 100")
+        check_between("ngram", self.ngram, 3, 100)
         for name in ("coverage", "numbers"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name}: {getattr(self, name)} must be between 0 and 1")

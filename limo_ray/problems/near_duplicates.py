@@ -17,6 +17,7 @@ from itertools import chain
 
 import numpy as np
 
+from limo_ray.core.checks import check_at_least, check_between, check_one_of
 from limo_ray.problems.answer_check import Equal
 from limo_ray.problems.text_features import Features, mix
 
@@ -47,16 +48,11 @@ class NearConfig:
     """Questions whose gold answers differ for the verifier are different problems."""
 
     def check(self) -> None:
-        if not 0.3 <= self.threshold <= 1:
-            raise ValueError(f"threshold: {self.threshold} must be between 0.3 and 1")
-        if not 1 <= self.shingle <= 20:
-            raise ValueError(f"shingle: {self.shingle} must be between 1 and 20")
-        if not 16 <= self.permutations <= 1024:
-            raise ValueError(f"permutations: {self.permutations} must be between 16 and 1024")
-        if self.numbers not in ("differ", "template"):
-            raise ValueError(f"numbers: {self.numbers!r} is none of differ, template")
-        if self.per_template < 1:
-            raise ValueError(f"per_template: {self.per_template} must be at least 1")
+        check_between("threshold", self.threshold, 0.3, 1)
+        check_between("shingle", self.shingle, 1, 20)
+        check_between("permutations", self.permutations, 16, 1024)
+        check_one_of("numbers", self.numbers, ("differ", "template"))
+        check_at_least("per_template", self.per_template, 1)
 
 
 def bands(config: NearConfig) -> tuple[int, int]:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from limo_ray.core.checks import check_at_least
 from limo_ray.core.records import POOL, problem_id
 from limo_ray.core.uris import redact
 from limo_ray.problems import discovery, readers
@@ -83,8 +84,7 @@ class SourceConfig(Mapping):
         given = [name for name in ("path", "hub", "gym") if getattr(self, name)]
         if len(given) != 1:
             raise ValueError(f"path: give exactly one of path, hub, gym, got {given or 'none'}")
-        if self.limit < 0:
-            raise ValueError(f"limit: {self.limit} must not be negative")
+        check_at_least("limit", self.limit, 0)
         if self.gym:
             self._check_gym()
             return

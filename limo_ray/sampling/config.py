@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from limo_ray.core.checks import check_at_least
 from limo_ray.verify import CodeConfig, JudgeConfig
 
 
@@ -36,10 +37,8 @@ class SamplerConfig:
             raise ValueError(f"flush_s: {self.flush_s} must be positive")
         if not 0 <= self.speculative_share < 1:
             raise ValueError(f"speculative_share: {self.speculative_share} must be in [0, 1)")
-        if self.verify_workers < 1:
-            raise ValueError(f"verify_workers: {self.verify_workers} must be at least 1")
+        check_at_least("verify_workers", self.verify_workers, 1)
         if not 0 < self.max_error_share <= 1:
             raise ValueError(f"max_error_share: {self.max_error_share} must be in (0, 1]")
         for name in ("partial_tokens", "drain_margin_s"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}: {getattr(self, name)} must not be negative")
+            check_at_least(name, getattr(self, name), 0)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
+from limo_ray.core.checks import check_at_least, check_between
+
 
 class Decision(StrEnum):
     KEEP = "keep"
@@ -34,12 +36,10 @@ class StopRule:
     """Stop as soon as the outcome is certain; false spends the whole budget (evaluation)."""
 
     def check(self) -> None:
-        if not 1 <= self.budget <= 4096:
-            raise ValueError(f"budget: {self.budget} must be between 1 and 4096")
+        check_between("budget", self.budget, 1, 4096)
         if self.keep_min > self.keep_max:
             raise ValueError(f"keep_min: {self.keep_min} is larger than keep_max ({self.keep_max})")
-        if self.keep_min < 0:
-            raise ValueError(f"keep_min: {self.keep_min} must not be negative")
+        check_at_least("keep_min", self.keep_min, 0)
         if self.keep_max > self.budget:
             raise ValueError(f"keep_max: {self.keep_max} is larger than budget ({self.budget})")
 

@@ -78,7 +78,7 @@ def test_rows_do_not_depend_on_how_files_are_cut(messy):
             r"domain: '' has no options",
         ),
         ({"path": "a", "mapping": "gsm8k", "format": "xml"}, r"format: 'xml' is none of parquet"),
-        ({"path": "a", "mapping": "gsm8k", "limit": -1}, r"limit: -1 must not be negative"),
+        ({"path": "a", "mapping": "gsm8k", "limit": -1}, r"limit: -1 must be at least 0"),
         ({"path": "a", "mapping": "gsm8k", "where": ["x ~ 3"]}, r"where\[0\]: 'x ~ 3' is not of"),
         ({"path": "a", "mapping": "gsm8k", "where": ["x < old"]}, r"where\[0\]: .* wants a number"),
         (
