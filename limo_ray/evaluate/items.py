@@ -17,7 +17,15 @@ from limo_ray.core.records import Problem, fingerprint, normalise, problem_id
 from limo_ray.core.uris import redact
 from limo_ray.evaluate.config import BenchmarkConfig
 from limo_ray.problems.answer_check import checked
-from limo_ray.problems.benchmarks import BENCHMARKS, PAPER, PAPER_MODELS, local, rows_of
+from limo_ray.problems.benchmarks import (
+    BENCHMARKS,
+    PAPER,
+    PAPER_MODELS,
+    first_readable,
+    question_columns,
+    rows_of,
+    source_of,
+)
 from limo_ray.problems.problem_rows import LETTERS
 from limo_ray.problems.sources import SourceConfig, open_sources
 
@@ -157,39 +165,28 @@ def checksum(rows: list[dict[str, Any]]) -> str:
 
 def _known(config: BenchmarkConfig, folder: str) -> tuple[list[dict[str, Any]], SourceConfig]:
     """Rows of one of BENCHMARKS: from the folder, where columns may be named otherwise, or hub."""
-    known = BENCHMARKS[config.name]
-    path = folder and local(folder, config.name)
-    if not path and not known.hub:
-        where = f"{folder}/{config.name}.jsonl" if folder else "folder=<with its file>"
+    known, source = BENCHMARKS[config.name], source_of(config.name, folder)
+    source = replace(source, metadata=[*known.wrong, *(config.by or known.by)])
+    answers = [(known.answer, known.answer_from)]
+    if source.path:
+        answers.append(("answer", ""))
+    else:
+        source = replace(source, revision=config.revision)
+    tries = [
+        _columns(source, question, *answer)
+        for question in question_columns(config.name, source)
+        for answer in dict.fromkeys(answers)
+    ]
+    try:
+        return first_readable(tries, unanswered=True)
+    except ValueError as error:
+        if source.path:
+            raise
         raise ValueError(
-            f"benchmark {config.name}: is not on the hub, and not in a file ({where}): copy it "
-            "from the paper's repository (eval/data) as JSONL with `problem` and `answer`"
-        )
-    source = SourceConfig(
-        name=config.name, path=path, hub="" if path else known.hub,
-        subset="" if path else known.subset, split="train" if path else known.split,
-        revision="" if path else config.revision,
-        metadata=[*known.wrong, *(config.by or known.by)],
-    )  # fmt: skip
-    tries = [_columns(source, known.question, known.answer, known.answer_from)]
-    if path:
-        other = "question" if known.question == "problem" else "problem"
-        tries += [
-            _columns(source, question, *answer)
-            for question in (known.question, other)
-            for answer in ((known.answer, known.answer_from), ("answer", ""))
-        ]
-    errors: list[str] = []
-    for named in tries:
-        try:
-            return rows_of(named, unanswered=True), named
-        except ValueError as error:
-            errors.append(str(error))
-    advice = "" if path else (
-        f". Without a way to the hub put {config.name}.jsonl into a folder and say folder=<it>; a "
-        "data set with conditions wants them accepted on its page, and a token (hf auth login)"
-    )  # fmt: skip
-    raise ValueError(f"{'; '.join(dict.fromkeys(errors))}{advice}")
+            f"{error}. Without a way to the hub put {config.name}.jsonl into a folder and say "
+            "folder=<it>; a data set with conditions wants them accepted on its page, and a token "
+            "(hf auth login)"
+        ) from None
 
 
 def _columns(source: SourceConfig, question: str, answer: str, answer_from: str) -> SourceConfig:

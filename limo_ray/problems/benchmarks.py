@@ -107,39 +107,61 @@ def load(name: str, folder: str = "") -> list[Item]:
     if name not in BENCHMARKS:
         raise ValueError(f"benchmark {name!r} is none of {', '.join(BENCHMARKS)}")
     known = BENCHMARKS[name]
-    path = folder and local(folder, name)
-    if not path and not known.hub:
-        where = f"{folder}/{name}.jsonl" if folder else "no folder is given"
-        raise ValueError(f"benchmark {name}: is not on the hub, and not in a file ({where})")
-    # A question is all that is read: the file of a benchmark may name its columns otherwise.
-    source = SourceConfig(
-        name=name, path=path, hub="" if path else known.hub, subset="" if path else known.subset,
-        split="train" if path else known.split, question=known.question, answer=known.question,
-    )  # fmt: skip
-    try:
-        found = of_source(source)
-    except ValueError as first:
-        if not path:
-            raise
-        other = "question" if known.question == "problem" else "problem"
-        try:
-            found = of_source(replace(source, question=other, answer=other))
-        except ValueError as second:
-            raise ValueError(f"{first}; with the column {other!r}: {second}") from second
-    if known.items and len(found) != known.items:
+    source = source_of(name, folder)
+    # a question is all that is read
+    tries = [replace(source, question=q, answer=q) for q in question_columns(name, source)]
+    rows, used = first_readable(tries)
+    if known.items and len(rows) != known.items:
+        where = used.path or used.hub
+        raise ValueError(f"benchmark {name}: {len(rows)} items in {where}, must be {known.items}")
+    return _items(rows, name)
+
+
+def source_of(name: str, folder: str) -> SourceConfig:
+    """A benchmark's file in a folder of local copies, or else its data set; without columns.
+
+    Raises ValueError for one that is in neither.
+    """
+    known = BENCHMARKS[name]
+    if path := folder and local(folder, name):
+        return SourceConfig(name=name, path=path)
+    if not known.hub:
+        where = f"{folder}/{name}.jsonl" if folder else "folder=<with its file>"
         raise ValueError(
-            f"benchmark {name}: {len(found)} items in {path or known.hub}, must be {known.items}"
+            f"benchmark {name}: is not on the hub, and not in a file ({where}): copy it "
+            "from the paper's repository (eval/data) as JSONL with `problem` and `answer`"
         )
-    return found
+    return SourceConfig(name=name, hub=known.hub, subset=known.subset, split=known.split)
+
+
+def question_columns(name: str, source: SourceConfig) -> list[str]:
+    """Where its question may be: a file may name its columns otherwise than the hub."""
+    own = BENCHMARKS[name].question
+    return list(dict.fromkeys([own, "problem", "question"])) if source.path else [own]
+
+
+def first_readable(
+    tries: list[SourceConfig], *, unanswered: bool = False
+) -> tuple[list[dict[str, Any]], SourceConfig]:
+    """Rows of the first source that can be read, and that source; ValueError with all errors."""
+    errors: list[str] = []
+    for source in tries:
+        try:
+            return rows_of(source, unanswered=unanswered), source
+        except ValueError as error:
+            errors.append(str(error))
+    raise ValueError("; ".join(dict.fromkeys(errors)))
 
 
 def of_source(source: SourceConfig, seed: int = 0) -> list[Item]:
     """All rows of a source as items; ValueError for a source or row that cannot be read."""
+    return _items(rows_of(source, seed), source.label())
+
+
+def _items(rows: list[dict[str, Any]], benchmark: str) -> list[Item]:
     return [
-        Item(
-            benchmark=source.label(), number=number, question=row["question"], domain=row["domain"]
-        )
-        for number, row in enumerate(rows_of(source, seed), 1)
+        Item(benchmark=benchmark, number=number, question=row["question"], domain=row["domain"])
+        for number, row in enumerate(rows, 1)
     ]
 
 
