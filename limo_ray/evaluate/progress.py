@@ -29,16 +29,9 @@ class EvaluationProgress(Progress):
         return found
 
     def head(self) -> str:
-        engines = sum(worker["engine"] for worker in self.workers.values())
-        seconds = max((worker["seconds"] for worker in self.workers.values()), default=0.0)
-        tokens = sum(total["tokens"].get("completion", 0) for total in self.totals().values())
-        speed = f"{tokens / seconds:,.0f} tokens/s" if seconds > 1 else "engine starting"
         self.total = self._budget()
         done, _ = self._decided()
-        return (
-            f"{done:,} of {self.total:,} attempts, {engines} engine(s), {speed}, "
-            f"{self._left(done, 0)}"
-        )
+        return f"{done:,} of {self.total:,} attempts, {self._engines()}, {self._left(done, 0)}"
 
     def _budget(self) -> int:
         return sum(stage.rule.budget * len(stage.only) for stage in self.stages)

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -59,22 +59,14 @@ def checked(pairs: Iterable[tuple[str, str]], timeout_s: float = 10.0) -> list[s
 
 
 def same_gold_answer(one: str, other: str, domain: str) -> bool:
-    """`same_answer` by this process's verifier."""
-    return same_answer(_verifier(5.0).check)(one, other, domain)
+    """Whether this process's verifier takes one gold answer for the other."""
+    from limo_ray.verify import show
 
-
-def same_answer(verify: Callable[..., Any]) -> Equal:
-    """Equality of gold answers by a verifier's call of (answer, completion, domain)."""
-
-    def equal(one: str, other: str, domain: str) -> bool:
-        from limo_ray.verify import show
-
-        return any(
-            verify(gold, f"\\boxed{{{show(given, domain)}}}", domain).verdict is Verdict.CORRECT
-            for gold, given in ((one, other), (other, one))
-        )
-
-    return equal
+    check = _verifier(5.0).check
+    return any(
+        check(gold, f"\\boxed{{{show(given, domain)}}}", domain).verdict is Verdict.CORRECT
+        for gold, given in ((one, other), (other, one))
+    )
 
 
 @cache

@@ -1,7 +1,7 @@
 """Passes: neighbouring stages of attempts that share one engine."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from limo_ray.engines.base import EngineConfig
@@ -21,10 +21,7 @@ class Pass:
 
 def resolve(engine: EngineConfig, device: str) -> EngineConfig:
     """The engine with `auto` replaced by the device that the cluster has."""
-    values = {name: getattr(engine, name) for name in engine.__dataclass_fields__}
-    if engine.device == "auto":
-        values["device"] = device
-    return EngineConfig(**values)
+    return replace(engine, device=device if engine.device == "auto" else engine.device)
 
 
 def engine_seconds(

@@ -92,9 +92,8 @@ class Progress:
         for stage in self.stages:
             sums: Counter[str] = Counter()
             nested: dict[str, Counter[str]] = {
-                "verdicts": Counter(), "priors": Counter(), "tokens": Counter(),
-                "decisions": Counter(),
-            }  # fmt: skip
+                name: Counter() for name in ("verdicts", "priors", "tokens", "decisions")
+            }
             for worker in self.workers.values():
                 for name, value in worker["stages"].get(stage.name, {}).items():
                     if isinstance(value, dict):
@@ -132,17 +131,21 @@ class Progress:
         return rows
 
     def head(self) -> str:
+        goal = f" of {self.wanted:,} wanted" if self.wanted else ""
+        ended, kept = self._decided()
+        return (
+            f"{ended:,} of {self.total:,} problems decided, {kept:,} kept{goal}; "
+            f"{self._engines()}, {self._left(ended, kept)}"
+        )
+
+    def _engines(self) -> str:
+        """How many run, and how fast they are together."""
         silent = time.time() - SILENT_S
         engines = sum(w["engine"] and w["at"] >= silent for w in self.workers.values())
         seconds = max((worker["seconds"] for worker in self.workers.values()), default=0.0)
         tokens = sum(total["tokens"].get("completion", 0) for total in self.totals().values())
         speed = f"{tokens / seconds:,.0f} tokens/s" if seconds > 1 else "engines starting"
-        goal = f" of {self.wanted:,} wanted" if self.wanted else ""
-        ended, kept = self._decided()
-        return (
-            f"{ended:,} of {self.total:,} problems decided, {kept:,} kept{goal}; "
-            f"{engines} engine(s), {speed}, {self._left(ended, kept)}"
-        )
+        return f"{engines} engine(s), {speed}"
 
     def _decided(self) -> tuple[int, int]:
         """Problems that a stage dropped or the last gate kept, and those kept.
@@ -187,7 +190,7 @@ class Progress:
     def _table(self) -> Table:
         table = Table(title=self.head(), title_justify="left")
         for name in self.COLUMNS:
-            table.add_column(name, justify="left" if name == "stage" else "right")
+            table.add_column(name, justify="left" if name == self.COLUMNS[0] else "right")
         for row in self.rows():
             table.add_row(*row)
         return table

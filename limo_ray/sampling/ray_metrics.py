@@ -6,7 +6,7 @@ Ray puts `ray_` before each name. `cluster/grafana.json` is a dashboard of them.
 import time
 from typing import Any
 
-from ray.util.metrics import Counter, Gauge, Metric
+from ray.util.metrics import Counter, Gauge
 
 SILENT_S = 8.0  # samplers report every second: one that is silent for this long has ended
 
@@ -30,12 +30,12 @@ class RayMetrics:
     """Ray metrics of one job, kept by its coordinator."""
 
     def __init__(self) -> None:
-        self.made: dict[str, Metric] = {}
         self.gauges_set_at = 0.0
-        for name, (description, tags) in COUNTERS.items():
-            self.made[name] = Counter(name, description=description, tag_keys=tags)
-        for name, description in GAUGES.items():
-            self.made[name] = Gauge(name, description=description)
+        self.counters = {
+            name: Counter(name, description=description, tag_keys=tags)
+            for name, (description, tags) in COUNTERS.items()
+        }
+        self.gauges = {name: Gauge(name, description=about) for name, about in GAUGES.items()}
 
     def update(
         self,
@@ -48,22 +48,12 @@ class RayMetrics:
         for (name, tags), value in counts(after).items():
             grown = value - was.get((name, tags), 0)
             if grown > 0:
-                self._counter(name).inc(grown, dict(tags))
+                self.counters[name].inc(grown, dict(tags))
         now = time.time()
         if now - self.gauges_set_at >= 1.0:  # they look at all samplers
             self.gauges_set_at = now
             for name, value in levels(workers, now).items():
-                self._gauge(name).set(value)
-
-    def _counter(self, name: str) -> Counter:
-        made = self.made[name]
-        assert isinstance(made, Counter)
-        return made
-
-    def _gauge(self, name: str) -> Gauge:
-        made = self.made[name]
-        assert isinstance(made, Gauge)
-        return made
+                self.gauges[name].set(value)
 
 
 Tags = tuple[tuple[str, str], ...]
