@@ -9,7 +9,7 @@
 
 A disk keeps what was synced. Of the rest any share may be lost: the content of a file that was not
 synced (it is empty then), and each change of names in a folder since the folder was synced. A
-rename within a folder is one change.
+rename within a folder is one change, and so are two names that are exchanged.
 """
 
 import itertools
@@ -23,6 +23,7 @@ from typing import Any, Self
 
 import pytest
 
+from limo_ray.storage import durable
 from limo_ray.storage.store import Store
 
 MOST = 6  # changes of which every subset is tried; of more a sample is
@@ -91,7 +92,7 @@ class Recorder:
 
     def __enter__(self) -> Self:
         fsync, replace, mkdir = os.fsync, os.replace, os.mkdir
-        rmtree, delete = shutil.rmtree, Store.delete
+        rmtree, delete, exchange = shutil.rmtree, Store.delete, durable.exchange
 
         def record_fsync(descriptor: int) -> None:
             fsync(descriptor)
@@ -111,6 +112,12 @@ class Recorder:
             if path is not None:
                 self._known.discard(path)
                 self._record("rename", path, self._inside(target))
+
+        def record_exchange(source: Any, target: Any) -> bool:
+            done = exchange(source, target)
+            if done and (path := self._inside(source)) is not None:
+                self._record("exchange", path, self._inside(target))
+            return done
 
         def record_mkdir(path: Any, *rest: Any, **named: Any) -> None:
             mkdir(path, *rest, **named)
@@ -135,6 +142,7 @@ class Recorder:
         for function in (record_fsync, record_replace, record_mkdir):
             self._patch.setattr(os, function.__name__.removeprefix("record_"), function)
         self._patch.setattr(Store, "delete", record_delete)
+        self._patch.setattr(durable, "exchange", record_exchange)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -194,6 +202,9 @@ class Recorder:
         elif kind == "rename":
             assert os.path.dirname(what) == os.path.dirname(more)
             folder.change({name: None, os.path.basename(more): folder.names[name]})
+        elif kind == "exchange":
+            other = os.path.basename(more)
+            folder.change({name: folder.names[other], other: folder.names[name]})
         elif kind == "sync file" and "file" not in self.lost:
             file = folder.names[name]
             assert isinstance(file, File)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from limo_ray.storage import durable
 from limo_ray.storage.durable import publish_folder
 from limo_ray.storage.store import Store
 from tests.storage.crashes import Recorder
@@ -54,8 +55,13 @@ def folder_of(path: Path, version: str) -> Path:
     return path
 
 
-def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
-    """Readers and crashes find all files of one version, or no folder while it is replaced."""
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_folder_is_replaced_as_a_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_exchange: bool
+) -> None:
+    """Readers and crashes find all files of one version; without exchanging, also no folder."""
+    if not can_exchange:
+        monkeypatch.setattr(durable, "exchange", lambda one, other: False)
     root = tmp_path / "models"
     root.mkdir()
     with Recorder(root) as recorder:
@@ -71,8 +77,9 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path: Path) -> None:
         assert version is None or sorted(found) == ["config.json", f"only-{version}", "weights"]
         assert set(found.values()) <= {version}
         assert version == "2" or crash.promises != ["1", "2"]
-        outcomes.add(version)
-    assert outcomes == {None, "1", "2"}
+        outcomes.add((version, len(crash.promises)))
+    wanted = {(None, 0), ("1", 0), ("1", 1), ("2", 1), ("2", 2)}
+    assert outcomes == wanted | (set() if can_exchange else {(None, 1)})
 
 
 def test_a_folder_is_copied_in_place_of_another(tmp_path: Path) -> None:
