@@ -13,7 +13,7 @@ from typing import Any
 
 import jsonschema
 import msgspec
-from lightkube.models import core_v1, meta_v1
+from lightkube.models import core_v1, meta_v1, networking_v1
 
 TEXT = {"type": "string"}
 WHOLE = {"type": "integer", "minimum": 0}
@@ -122,12 +122,15 @@ def closed(schema: Any) -> Any:
 def validator(kind: str) -> jsonschema.Draft202012Validator:
     specs = {"RayJob": job, "RayService": service, "RayCluster": cluster}
     models = [
-        meta_v1.ObjectMeta, core_v1.PodTemplateSpec, core_v1.Service, core_v1.EnvFromSource
+        meta_v1.ObjectMeta, core_v1.PodTemplateSpec, core_v1.Service, core_v1.EnvFromSource,
+        networking_v1.NetworkPolicySpec,
     ]  # fmt: skip
     _, definitions = msgspec.json.schema_components(models, ref_template="#/$defs/{name}")
+    group = "ray.io/v1" if kind in specs else "networking.k8s.io/v1"
+    spec = specs[kind]() if kind in specs else kubernetes("NetworkPolicySpec")
     schema = fields(
-        ("apiVersion", "kind", "metadata", "spec"), apiVersion={"const": "ray.io/v1"},
-        kind={"const": kind}, metadata=kubernetes("ObjectMeta"), spec=specs[kind](),
+        ("apiVersion", "kind", "metadata", "spec"), apiVersion={"const": group},
+        kind={"const": kind}, metadata=kubernetes("ObjectMeta"), spec=spec,
     )  # fmt: skip
     return jsonschema.Draft202012Validator(schema | {"$defs": closed(definitions)})
 

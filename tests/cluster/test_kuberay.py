@@ -85,6 +85,45 @@ def test_volumes_that_are_mounted_exist(file: Path) -> None:
         assert mounted <= {volume["name"] for volume in pod.get("volumes", [])}
 
 
+def templates(file: Path) -> list[dict[str, Any]]:
+    """Of all pods that the file makes, a job's submitter among them."""
+    document = load(file)
+    spec = cluster_of(document)
+    found = [group["template"] for group in [spec["headGroupSpec"], *spec["workerGroupSpecs"]]]
+    submitter = document["spec"].get("submitterPodTemplate")
+    assert submitter or document["kind"] != "RayJob", "KubeRay's own runs with all capabilities"
+    return [*found, *([submitter] if submitter else [])]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_no_pod_has_more_rights_than_it_needs(file: Path) -> None:
+    """What Kubernetes' Pod Security Standard "restricted" asks for."""
+    walls = [cluster_of(load(file))["autoscalerOptions"]["securityContext"]]
+    for template in templates(file):
+        pod = template["spec"]["securityContext"]
+        assert pod["runAsNonRoot"] and pod["runAsUser"] == 1000, "the image's user"
+        assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
+        walls += [container["securityContext"] for container in template["spec"]["containers"]]
+    for wall in walls:
+        assert wall == {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_rays_ports_are_open_to_pods_of_the_same_cluster_alone(file: Path) -> None:
+    policies = list(yaml.safe_load_all((ROOT / "cluster/networkpolicy.yaml").read_text()))
+    assert [error for policy in policies for error in kuberay.errors(policy)] == []
+    name = load(file)["metadata"]["name"]
+    (spec,) = [policy["spec"] for policy in policies if policy["metadata"]["name"] == name]
+    own = {"podSelector": {"matchLabels": {"app": name}}}
+    assert all(t["metadata"]["labels"]["app"] == name for t in templates(file))
+    assert spec["podSelector"] == own["podSelector"] and spec["policyTypes"] == ["Ingress"]
+    inside, operator, *rest = spec["ingress"]
+    assert inside == {"from": [own]}
+    assert operator["ports"] == [{"port": 8265}] and operator["from"][0]["podSelector"]
+    wanted = [{"ports": [{"port": 8000}]}] if "rayservice" in file.name else []
+    assert rest == wanted
+
+
 def test_a_crd_refuses_what_it_does_not_name() -> None:
     crd = {
         "type": "object",
