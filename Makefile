@@ -3,8 +3,9 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+AUDIT := .venv-audit
 
-.PHONY: setup model demo test check docs bench lock clean
+.PHONY: setup model demo test check docs bench soak sbom audit pin-images lock clean
 
 setup: $(READY) model
 
@@ -50,9 +51,34 @@ bench: setup
 	$(BIN)/python bench/index.py --attempts 1000000
 	$(BIN)/python bench/cluster.py
 
+# Faults at random moments, at full size: an hour. Small versions are in the tests.
+soak: setup
+	$(BIN)/python -m tests.chaos.run
+
+# What is installed, as a CycloneDX bill of materials.
+sbom: $(READY) $(AUDIT)/.ready
+	$(AUDIT)/bin/cyclonedx-py environment --output-reproducible -o sbom.json $(BIN)/python
+
+# Known vulnerabilities of what is pinned; needs the index's advisories.
+audit: $(AUDIT)/.ready
+	$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip -r requirements.txt
+
+# These two tools have an environment of their own: they are no part of what they look at.
+$(AUDIT)/.ready: Makefile
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/pip install -qq --disable-pip-version-check cyclonedx-bom==7.5.0 pip-audit==2.10.1
+	touch $@
+
+# Names the base images of cluster/Dockerfile by digest; needs docker and their registries.
+pin-images:
+	for image in $$(grep -oE '(nvidia/cuda|ghcr\.io/[^ :]+):[^ @]+' cluster/Dockerfile | sort -u); do \
+	  digest=$$(docker buildx imagetools inspect --format '{{.Manifest.Digest}}' $$image) || exit 1; \
+	  sed -i -E "s#$$image(@[^ ]+)?#$$image@$$digest#" cluster/Dockerfile; \
+	done
+
 # Pins what pyproject.toml asks for, for CPUs and for GPU nodes; needs uv.
 lock:
 	$(BIN)/python .ci/lock.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(AUDIT) .mypy_cache .pytest_cache .ruff_cache .hypothesis

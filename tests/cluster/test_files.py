@@ -1,7 +1,9 @@
 """The cluster files: what Ray checks of them, and that they agree with our presets and pins."""
 
+import os
 import re
 import shlex
+import subprocess
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -291,3 +293,23 @@ def test_the_image_is_cuda_of_the_torch_wheel_and_python_3_11() -> None:
     let_in = (ROOT / ".dockerignore").read_text().split()
     assert all(f"!{name}" in let_in for name in [*copied, "cluster/requirements-gpu.txt"])
     assert all((ROOT / name).exists() for name in copied)
+
+
+def test_base_images_have_exact_versions_and_can_be_pinned_by_digest(tmp_path: Path) -> None:
+    text = (ROOT / "cluster/Dockerfile").read_text()
+    images = set(re.findall(r"^(?:FROM |COPY --from=)(\S+[/:]\S+)", text, re.M))
+    assert len(images) == 2
+    assert all(re.search(r":\d+\.\d+\.\d+(-[\w.-]+)?(@sha256:\w+)?$", image) for image in images)
+    (tmp_path / "cluster").mkdir()
+    (tmp_path / "cluster/Dockerfile").write_text(text)
+    docker = tmp_path / "docker"
+    docker.write_text("#!/bin/sh\necho sha256:$(echo $6 | tr -dc a-z)\n")
+    docker.chmod(0o755)
+    for _ in range(2):  # the second time over what the first wrote
+        subprocess.run(
+            ["make", "-f", ROOT / "Makefile", "pin-images"], cwd=tmp_path, check=True,
+            env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}, capture_output=True,
+        )  # fmt: skip
+    pinned = (tmp_path / "cluster/Dockerfile").read_text()
+    assert pinned.count("@sha256:") == 3, "two stages on CUDA, and uv"
+    assert re.sub(r"@sha256:\w+", "", pinned) == re.sub(r"@sha256:\w+", "", text)
