@@ -110,6 +110,11 @@ COMMANDS = {
         usage="<store> [name] [--json]\nstore laptop",
         main="limo_ray.cli.status:main",
     ),
+    "textbook": Command(
+        summary="the chosen problems of a run as a page to study from, or to print",
+        usage="<store>/runs/<name> [--by KEY] [--pdf]\nstore/runs/laptop --pdf",
+        main="limo_ray.cli.textbook:main",
+    ),
     "setup": Command(
         summary="installs the engine for machines without a GPU",
         usage="cpu",

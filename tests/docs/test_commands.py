@@ -7,29 +7,18 @@ stands `<!-- not run: why -->`. Of jobs the config is loaded and the dry run is 
 import json
 import re
 import shlex
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
+from limo_ray.cli.commands import COMMANDS, main, named
+from limo_ray.cli.presets import resolve
 from limo_ray.core import config
-from limo_ray.curate.config import CurateConfig
-from limo_ray.evaluate.config import EvaluateConfig
-from limo_ray.plan.config import PlanConfig
-from limo_ray.serve.config import ServeConfig
-from limo_ray.train.config import TrainConfig
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"(<!-- not run: [^>]+ -->\n)?^```(\w*)\n(.*?)^```$", re.M | re.S)
 COMMENT = re.compile(r"\s+#\s.*")
-JOBS = {
-    "curate": (CurateConfig, "limo_ray.curate.outline"),
-    "train": (TrainConfig, "limo_ray.train.sft"),
-    "evaluate": (EvaluateConfig, "limo_ray.evaluate.outline"),
-    "serve": (ServeConfig, "limo_ray.serve.job"),
-    "plan": (PlanConfig, "limo_ray.plan.job"),
-}
 
 
 def commands(page: Path) -> list[str]:
@@ -67,14 +56,18 @@ def test_commands_of_the_pages_work(page: Path, command: str, workplace: Path) -
     if name == "make":
         assert re.search(rf"^{argv[0]}:", (ROOT / "Makefile").read_text(), re.M)
         return
-    job = re.fullmatch(r"jobs/(\w+)\.py", argv[0]) if name == "python" else None
-    assert job, f"{page.name}: {command!r} is neither run nor marked as not run"
-    assert (ROOT / argv[0]).is_file()
-    if job[1] == "status":
+    if name == "python":
+        assert (ROOT / argv[0]).is_file()
+        name, argv = "limo-ray", [Path(argv[0]).stem, *argv[1:]]
+    assert name == "limo-ray", f"{page.name}: {command!r} is neither tried nor marked as not run"
+    if "--help" in argv:
+        assert main(argv) == 0
         return
-    schema, module = JOBS[job[1]]
-    loaded = config.load(schema, [argument for argument in argv[1:] if argument != "--dry-run"])
-    assert import_module(module).outline(loaded, "cpu")
+    tried = COMMANDS[argv[0]]
+    if tried.schema:
+        arguments = [argument for argument in argv[1:] if argument != "--dry-run"]
+        loaded = config.load(named(tried.schema), resolve(tried.presets, arguments))
+        assert named(tried.outline)(loaded, "cpu")
 
 
 def test_the_pages_have_commands() -> None:
