@@ -4,11 +4,12 @@
 be killed (`limo_ray.verify.process_pool`), or in place when `verify` is called directly.
 """
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 from limo_ray.core.records import Verdict
 from limo_ray.verify import choice, code, countdown, gym, latex_reader, math, normalize
 from limo_ray.verify.extract import final_answer
-
-DOMAINS = ("math", "choice", "countdown", "gym", "code")
 
 # What a checker can raise on a malformed gold answer or an impossible input: never "wrong".
 FAILURES = (
@@ -22,39 +23,48 @@ FAILURES = (
 )
 
 
+class Domain(NamedTuple):
+    """The steps of a domain; every pair of countdown is easy, none of code is."""
+
+    extract: Callable[..., str | None]
+    easy: Callable[[str, str], Verdict | None]
+    hard: Callable[..., Verdict]
+    unverifiable: Callable[[str], str | None]
+    show: Callable[[str], str]
+
+
+DOMAINS = {
+    "math": Domain(final_answer, math.easy, math.hard, math.unverifiable, str),
+    "choice": Domain(choice.extract, choice.easy, choice.hard, choice.unverifiable, choice.show),
+    "countdown": Domain(
+        countdown.extract, countdown.verify, countdown.verify, countdown.unverifiable,
+        countdown.show,
+    ),
+    "gym": Domain(final_answer, gym.easy, gym.hard, gym.unverifiable, gym.show),
+    "code": Domain(code.extract, lambda *_: None, code.verify, code.unverifiable, code.show),
+}  # fmt: skip
+
+
 def extract(completion: str, domain: str = "math", *, complete: bool = True) -> str | None:
     """The answer that a completion gives, or None when it gives none.
 
     `complete=False` says that the completion ran into a limit: then only an explicit answer (a box,
     "the final answer is", <answer>) counts.
+
+    Raises:
+        ValueError: no such domain.
     """
-    match domain:
-        case "math" | "gym":
-            return final_answer(completion, complete=complete)
-        case "choice":
-            return choice.extract(completion, complete=complete)
-        case "countdown":
-            return countdown.extract(completion, complete=complete)
-        case "code":
-            return code.extract(completion, complete=complete)
-    raise ValueError(f"domain must be one of {', '.join(DOMAINS)}, got {domain!r}")
+    if domain not in DOMAINS:
+        raise ValueError(f"domain must be one of {', '.join(DOMAINS)}, got {domain!r}")
+    return DOMAINS[domain].extract(completion, complete=complete)
 
 
 def easy(answer: str, extracted: str, domain: str) -> Verdict | None:
     """The verdict when it is decided at once, else None. ERROR for a malformed gold answer."""
     try:
-        match domain:
-            case "math":
-                return math.easy(answer, extracted)
-            case "choice":
-                return choice.easy(answer, extracted)
-            case "countdown":
-                return countdown.verify(answer, extracted)
-            case "gym":
-                return gym.easy(answer, extracted)
+        return DOMAINS[domain].easy(answer, extracted)
     except FAILURES:
         return Verdict.ERROR
-    return None
 
 
 def hard(answer: str, extracted: str, domain: str, seconds: float = code.SECONDS) -> Verdict:
@@ -63,34 +73,18 @@ def hard(answer: str, extracted: str, domain: str, seconds: float = code.SECONDS
     `seconds` limits the run of a program (domain "code"), which ends and cleans up by itself.
     """
     try:
-        match domain:
-            case "math":
-                return math.hard(answer, extracted)
-            case "choice":
-                return choice.hard(answer, extracted)
-            case "gym":
-                return gym.hard(answer, extracted)
-            case "code":
-                return code.verify(answer, extracted, seconds)
+        if domain == "code":
+            return code.verify(answer, extracted, seconds)
+        return DOMAINS[domain].hard(answer, extracted)
     except FAILURES:
         return Verdict.ERROR
-    raise ValueError(f"no hard pairs in domain {domain!r}")
 
 
 def unverifiable(answer: str, domain: str = "math") -> str | None:
     """Why a gold answer cannot be used (malformed, unsolvable, refused by its checker), or None."""
-    match domain:
-        case "math":
-            return math.unverifiable(answer)
-        case "choice":
-            return choice.unverifiable(answer)
-        case "countdown":
-            return countdown.unverifiable(answer)
-        case "gym":
-            return gym.unverifiable(answer)
-        case "code":
-            return code.unverifiable(answer)
-    return f"no such domain: {domain}"
+    if domain not in DOMAINS:
+        return f"no such domain: {domain}"
+    return DOMAINS[domain].unverifiable(answer)
 
 
 def forget() -> None:
@@ -102,13 +96,4 @@ def forget() -> None:
 
 def show(answer: str, domain: str = "math") -> str:
     """A gold answer as a reader wants to see it; ValueError when it is malformed."""
-    match domain:
-        case "choice":
-            return choice.show(answer)
-        case "countdown":
-            return countdown.show(answer)
-        case "gym":
-            return gym.show(answer)
-        case "code":
-            return code.show(answer)
-    return answer
+    return DOMAINS[domain].show(answer) if domain in DOMAINS else answer

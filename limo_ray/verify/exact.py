@@ -17,7 +17,6 @@ from limo_ray.verify.values import NARROW, Value
 FAR = fmpq(1, 100_000)
 DIGITS = 14  # of a decimal: math-verify keeps 15
 ITEMS = 60  # of a set; larger ones are left to the slow path
-_ONE_ENTRY = "\\begin{pmatrix} 3 \\end{pmatrix}"
 
 
 class Outcome(Enum):
@@ -101,10 +100,10 @@ def compare(gold: Answer, said: Answer) -> Outcome:
 
 
 def kinds(answer: Answer) -> tuple[str, ...]:
-    """The kinds of an answer, as `TABLE` names them, the narrower one first."""
+    """The kinds of an answer, as `TABLE` names them, the narrowest one first."""
     name = type(answer).__name__.lower()
     special = {"{}": "set", "U": "union"}.get(answer.kind) if isinstance(answer, Group) else None
-    return (special, name) if special else (name,)
+    return (special, name, "answer") if special else (name, "answer")
 
 
 def _numbers(gold: Number, said: Number) -> Outcome:
@@ -140,17 +139,6 @@ def _far(a: Value, b: Value) -> bool:
     return bool(abs(acb(a) - acb(b)) > limit)
 
 
-def _number_and_set(number: Number, group: Group) -> Outcome:
-    if all(compare(number, item) is DIFFERENT for item in group.items):
-        return DIFFERENT
-    first, *others = group.items
-    return DIFFERENT if any(compare(first, item) is DIFFERENT for item in others) else UNKNOWN
-
-
-def _number_and_group(_: Number, group: Group) -> Outcome:
-    return UNKNOWN if group.kind == "1x1" else DIFFERENT
-
-
 def _equations(gold: Equation, said: Equation) -> Outcome:
     if gold.letter == said.letter:
         return compare(gold.number, said.number)
@@ -162,10 +150,6 @@ def _equation_and_number(equation: Equation, number: Number) -> Outcome:
     return compare(equation.number, number)
 
 
-def _equation_and_group(equation: Equation, group: Group) -> Outcome:
-    return _without_common_value((equation.number,), group.items)
-
-
 def _sets(gold: Group, said: Group) -> Outcome:
     if len(gold.items) > ITEMS or len(said.items) > ITEMS:
         return UNKNOWN
@@ -175,43 +159,35 @@ def _sets(gold: Group, said: Group) -> Outcome:
 
 
 def _unions(gold: Group, said: Group) -> Outcome:
-    if _groups(gold, said) is EQUAL:
-        return EQUAL
-    return _without_common_value(gold.items, said.items)  # they may overlap, or be in another order
+    # They may overlap, or be in another order.
+    return EQUAL if _groups(gold, said) is EQUAL else _group_and_answer(gold, said)
 
 
-def _without_common_value(some: Iterable[Item], others: Iterable[Item]) -> Outcome:
+def _group_and_answer(group: Group, answer: Answer) -> Outcome:
     """DIFFERENT when no number of the one, however deep, may be one of the other."""
-    a, b = list(_leaves(some)), list(_leaves(others))
+    if isinstance(answer, Statement) and any(side.letters for side in answer.sides):
+        return UNKNOWN  # an inequality in letters may be solved, and be the interval
+    a, b = _leaves(group), _leaves(answer)
     if len(a) > ITEMS or len(b) > ITEMS:
         return UNKNOWN
-    apart = all(compare(x, y) is DIFFERENT for x in a for y in b)
-    return DIFFERENT if apart else UNKNOWN
+    return DIFFERENT if all(compare(x, y) is DIFFERENT for x in a for y in b) else UNKNOWN
 
 
-def _leaves(items: Iterable[Item]) -> Iterable[Number]:
-    for item in items:
-        if isinstance(item, Group):
-            yield from _leaves(item.items)
-        else:
-            yield item.number if isinstance(item, Equation) else item
+def _leaves(answer: Answer) -> list[Number]:
+    if isinstance(answer, Group):
+        return [leaf for item in answer.items for leaf in _leaves(item)]
+    if isinstance(answer, Statement):
+        return list(answer.sides)
+    return [answer.number if isinstance(answer, Equation) else answer]
 
 
 def _statement_and_number(statement: Statement, number: Number) -> Outcome:
     """Equations between numbers come to their last side."""
-    if set(statement.signs) != {"="}:
-        return _without_common_value(statement.sides, (number,))
+    outcomes = [compare(side, number) for side in statement.sides]
     closed = not any(side.letters for side in (*statement.sides, number))
-    if closed and compare(statement.sides[-1], number) is EQUAL:
+    if closed and set(statement.signs) == {"="} and outcomes[-1] is EQUAL:
         return EQUAL
-    return _without_common_value(statement.sides, (number,))
-
-
-def _statement_and_group(statement: Statement, group: Group) -> Outcome:
-    # An inequality in letters may be solved, and be the interval.
-    if any(side.letters for side in statement.sides) and group.kind != "{}":
-        return UNKNOWN
-    return _without_common_value(statement.sides, group.items)
+    return DIFFERENT if set(outcomes) == {DIFFERENT} else UNKNOWN
 
 
 def _statements(gold: Statement, said: Statement) -> Outcome:
@@ -230,7 +206,7 @@ def _groups(gold: Group, said: Group) -> Outcome:
     """The same brackets or shape and the same values in order."""
     if gold.kind != said.kind:
         shapes = gold.kind[0].isdigit() and said.kind[0].isdigit()
-        return DIFFERENT if shapes else _without_common_value(gold.items, said.items)
+        return DIFFERENT if shapes else _group_and_answer(gold, said)
     if len(gold.items) != len(said.items):
         return DIFFERENT
     return Outcome.all([compare(a, b) for a, b in zip(gold.items, said.items, strict=True)])
@@ -248,8 +224,6 @@ class Row(NamedTuple):
 
 TABLE = (
     Row(("number", "number"), _numbers, ("1/2", "0.5"), ("7", "7x"), ("1/3", "0.333333")),
-    Row(("number", "set"), _number_and_set, None, ("3", "3, 4"), ("3", "3, 3")),
-    Row(("number", "group"), _number_and_group, None, ("3", "[3, 4]"), ("3", _ONE_ENTRY)),
     Row(("equation", "equation"), _equations, ("x=5", "x=5.0"), ("x=5", "y=5"), ("y=2x", "x=y/2")),
     Row(
         ("equation", "number"),
@@ -258,20 +232,12 @@ TABLE = (
         ("x=5", "6"),
         ("x=1/3", "0.333333"),
     ),
-    Row(("equation", "group"), _equation_and_group, None, ("x=5", "(1, 2)"), ("x=5", "5, 6")),
     Row(
         ("statement", "number"),
         _statement_and_number,
         ("3+1=2+2=4", "4"),
         ("x < 5", "6"),
         ("x < 5", "5"),
-    ),
-    Row(
-        ("statement", "group"),
-        _statement_and_group,
-        None,
-        ("1/2 > 1/3", "4, 5"),
-        ("2x > 4", "(2, 3]"),
     ),
     Row(
         ("statement", "statement"),
@@ -301,5 +267,6 @@ TABLE = (
         ("1, 2", "(3, 4)"),
         ("1, 2", "(1, 2)"),
     ),
+    Row(("group", "answer"), _group_and_answer, None, ("[3, 4]", "x=5"), ("3, 4", "3")),
 )
 _RULES = {row.kinds: row.rule for row in TABLE}
