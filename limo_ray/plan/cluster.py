@@ -39,20 +39,16 @@ def gpus(engine: EngineConfig) -> float:
 
 def capacity(engine: EngineConfig, node: NodeConfig) -> float:
     """Replicas that one node holds: 0 where none fits, below 1 for one that spans nodes."""
-    if engine.bundles:
-        largest = max(bundle.get("GPU", 0) for bundle in engine.bundles)
-        if largest > node.gpus or not largest:
-            return 0
-        own = engine.bundle_strategy == "STRICT_SPREAD"
-        return (1 if own else node.gpus // largest) / len(engine.bundles)
-    if engine.device == "gpu":
-        return node.gpus // gpus(engine)
-    return node.cpus // engine.num_cpus if engine.num_cpus else float(node.count)
+    if not (needed := gpus(engine)):
+        return node.cpus // engine.num_cpus if engine.num_cpus else float(node.count)
+    if any(bundle.get("GPU", 0) > node.gpus for bundle in engine.bundles):
+        return 0
+    return node.gpus / needed if engine.bundles else node.gpus // needed
 
 
 def allocate(passes: list[Pass], cluster: ClusterConfig) -> list[Allocation]:
     """A node type for each pass's engine, then replicas: min_replicas each, in the order of the
-    passes, then one each in turn up to max_replicas, while there is room.
+    passes, then one for the engine with the fewest, up to max_replicas, while there is room.
 
     The type is the one that costs least per replica; for engines that span nodes, which lose most
     when one goes, the one that is preempted least. Raises ValueError for an engine that fits
@@ -84,13 +80,12 @@ def allocate(passes: list[Pass], cluster: ClusterConfig) -> list[Allocation]:
         own = Allocation(name, engine, chosen, node, capacity(engine, node), engine.min_replicas)
         free[chosen] -= own.nodes
         found.append(own)
-    growing = list(found)
-    while growing:
-        for own in list(growing):
-            room = free[own.node_type] * own.per_node >= 1 - 1e-9
-            if not room or own.replicas == own.engine.max_replicas:
-                growing.remove(own)
-            else:
-                free[own.node_type] -= 1 / own.per_node
-                own.replicas += 1
+    while growing := [
+        own
+        for own in found
+        if own.replicas < own.engine.max_replicas and free[own.node_type] * own.per_node >= 1 - 1e-9
+    ]:
+        own = min(growing, key=lambda own: own.replicas)
+        own.replicas += 1
+        free[own.node_type] -= 1 / own.per_node
     return found
