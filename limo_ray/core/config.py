@@ -6,7 +6,6 @@ value: an unknown key, a wrong type, a missing value, or one that the schema's `
 """
 
 import dataclasses
-import difflib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,7 +21,7 @@ from omegaconf.errors import (
 )
 
 from limo_ray.core.errors import LimoError
-from limo_ray.core.text import first_line
+from limo_ray.core.text import did_you_mean, first_line
 from limo_ray.core.uris import redacted
 
 Schema = TypeVar("Schema")
@@ -122,9 +121,7 @@ def _explain(error: Exception, key: str = "") -> str:
     if isinstance(error, ConfigKeyError | ConfigAttributeError):
         owner: Any = getattr(error, "object_type", None)
         known = [field.name for field in dataclasses.fields(owner)] if _is_schema(owner) else []
-        near = difflib.get_close_matches(key.rpartition(".")[2], known, n=1)
-        hint = f", did you mean {near[0]}?" if near else ""
-        return f"{key}: unknown key{hint}"
+        return f"{key}: unknown key{did_you_mean(key.rpartition('.')[2], known)}"
     return f"{key}: {first_line(getattr(error, 'msg', None) or error)}"
 
 

@@ -1,4 +1,7 @@
-"""Numbers, durations and first lines of messages, as people read them."""
+"""Numbers, durations, first lines of messages and likely misspellings, as people read them."""
+
+import difflib
+from collections.abc import Iterable
 
 
 def number(value: float | None) -> str:
@@ -29,3 +32,10 @@ def first_line(error: BaseException | str) -> str:
     """The first line of a message; the type's name for an error that has none."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """ ", did you mean X?" with the known name that is nearest; "" where none is near."""
+    by_lower = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    return f", did you mean {by_lower[near[0]]}?" if near else ""

@@ -99,6 +99,9 @@ class CurateConfig:
     """Written into the dataset card: what the sources allow."""
     sources: list[SourceConfig] = field(default_factory=list)
     """The pool. Of duplicates the one from the earlier source stays."""
+    min_readable: float = 0.1
+    """Least share of each source's rows that must be readable, or the job stops before sampling;
+    0 asks for one row."""
     filters: FiltersConfig = field(default_factory=FiltersConfig)
     """Which problems are dropped at a glance."""
     gold_check: bool = True
@@ -122,6 +125,8 @@ class CurateConfig:
     def check(self) -> None:
         if not self.sources:
             raise ValueError("sources: none given")
+        if not 0 <= self.min_readable <= 1:
+            raise ValueError(f"min_readable: {self.min_readable} must be between 0 and 1")
         check_folder_name(self.name)
         for key, name, sampling in self._uses():
             if name not in self.engines:

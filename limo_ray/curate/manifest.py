@@ -54,6 +54,8 @@ class Manifest:
     """seconds by step, kept_out (items by benchmark), missing (benchmarks, as sentences)."""
     counts: dict[str, int]
     """Rows and problems, from the input to the examples."""
+    funnel: list[dict[str, Any]]
+    """The ledger's counts: source, outcome, stage, reason, rows."""
     sampling: list[StageStatistics]
     engines: dict[str, dict[str, Any]]
     extrapolation: dict[str, Any] | None

@@ -13,7 +13,7 @@ from limo_ray import verify
 from limo_ray.core import config as configs
 from limo_ray.core.prompts import example_messages
 from limo_ray.core.records import MESSAGES
-from limo_ray.curate import ledger
+from limo_ray.curate import funnel, ledger
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.difficulty import Sampled
 from limo_ray.curate.manifest import Manifest
@@ -79,14 +79,23 @@ class RunResult:
     resumed: bool
     """True when the run had ended before and nothing was done again."""
     message: str
+    wanted: int
+    """Examples that were asked for."""
+    funnel: list[dict[str, Any]]
+    """The ledger's counts: source, outcome, stage, reason, rows."""
 
     def summary(self) -> str:
-        """What came out and where it lies, in a few lines."""
+        """What came out, why the rest did not, what to try, and where it lies."""
         counts = self.counts
         lines = [
             f"{counts['selected']} examples selected: {counts['input']:,} rows read, "
             f"{counts['pool']:,} problems in the pool, {counts['sampled']:,} sampled, "
             f"{counts['kept']:,} kept, {counts['with_chain']:,} with a chain",
+            *funnel.lines(self.funnel),
+        ]
+        if self.selected < self.wanted and (advice := funnel.advice(self.funnel)):
+            lines += ["  to get more", *("  " + line for line in advice)]
+        lines += [
             f"  report    {self.folder}/report.html",
             f"  examples  {self.folder}/examples.parquet",
         ]
@@ -101,8 +110,9 @@ def finished(run: Store, key: str) -> RunResult | None:
     counts = manifest["counts"]
     message = "this run had ended before: nothing was sampled again"
     return RunResult(
-        folder=run.shown, counts=counts, selected=counts["selected"], resumed=True, message=message
-    )
+        folder=run.shown, counts=counts, selected=counts["selected"], resumed=True,
+        message=message, wanted=manifest["selection"]["k"], funnel=manifest.get("funnel", []),
+    )  # fmt: skip
 
 
 def publish(curation: Curation, run: Store, store: Store) -> RunResult:
@@ -126,6 +136,8 @@ def publish(curation: Curation, run: Store, store: Store) -> RunResult:
         selected=len(curation.selected),
         resumed=False,
         message=curation.shortfall() or "",
+        wanted=curation.config.selection.k,
+        funnel=manifest["funnel"],
     )
 
 
@@ -196,6 +208,7 @@ def _manifest(
         fingerprints={stage.name: stage.fingerprint for stage in sampled.stages},
         pool={name: pool[name] for name in ("seconds", "kept_out", "missing")},
         counts=_counts(curation, ledger_counts),
+        funnel=[{k: v for k, v in row.items() if k != "sample"} for row in ledger_counts],
         sampling=statistics,
         engines=sampled.engines,
         extrapolation=extrapolation if sampled.yields else None,

@@ -25,11 +25,12 @@ import pyarrow.parquet as pq
 
 from limo_ray import verify
 from limo_ray.core.records import ORDER_BITS, SAMPLED, fingerprint, order
-from limo_ray.curate import dedup_steps
+from limo_ray.curate import dedup_steps, funnel
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.read_step import (
     PoolSettings,
     bucket_count,
+    check_readable,
     items_to_keep_out,
     named_items,
     pool_settings,
@@ -39,8 +40,9 @@ from limo_ray.curate.read_step import (
 from limo_ray.curate.shuffle_files import Shards
 from limo_ray.curate.steps import Step
 from limo_ray.problems.drop_reasons import DROPPED, with_drop_reason
+from limo_ray.problems.readable import check_first_rows
 from limo_ray.problems.sources import open_sources, signature
-from limo_ray.storage.store import Store
+from limo_ray.storage.store import Store, scan
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -53,12 +55,17 @@ def build_pool(config: CurateConfig, run: Store) -> Store:
     """The folder of the pool's shards: Parquet files with the columns of POOL and `order`.
 
     A pool that is there is kept while `pool_key` stays the same; one half made is continued.
+
+    Raises:
+        ValueError: a source that is not there or cannot be read, or a pool without a problem left.
     """
     key = pool_key(config)
     pool, work = run.within("pool"), run.within("pool-work")
     if (run.read_json("pool.json") or {}).get("key") == key:
         return pool
     opened = open_sources(config.sources, config.seed)
+    if config.min_readable:
+        check_first_rows(opened)
     if (work.read_json("key.json") or {}).get("key") != key:
         run.delete("pool.json")
         run.delete("pool")
@@ -70,11 +77,30 @@ def build_pool(config: CurateConfig, run: Store) -> Store:
     seconds: dict[str, float] = {}
     for step in steps(settings, work, pool):
         seconds[step.name] = round(seconds.get(step.name, 0) + step.finish(), 1)
+        if step.name == "read":
+            check_readable(opened, work, config.min_readable)
+    _check_left(pool)
     kept_out = Counter(item.benchmark for item in items)
     facts = {"seconds": seconds, "kept_out": kept_out, "missing": missing}
     run.write_json("pool.json", {"key": key, **facts})
     run.delete("pool-work")
     return pool
+
+
+def _check_left(pool: Store) -> None:
+    """Raises ValueError, with the funnel and what to try, where no problem is left to sample."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for batch in scan(pool, ["stage", "reason"]):
+        rows = batch.to_pydict()
+        counts.update(zip(rows["stage"], rows["reason"], strict=True))
+        if (None, None) in counts:
+            return
+    dropped = [
+        {"outcome": "dropped", "stage": stage, "reason": reason, "rows": rows}
+        for (stage, reason), rows in counts.items()
+    ]
+    told = [*funnel.lines(dropped), "Try", *funnel.advice(dropped)]
+    raise ValueError("no problem is left in the pool\n" + "\n".join(told))
 
 
 def pool_key(config: CurateConfig) -> str:
@@ -102,8 +128,6 @@ def steps(settings: PoolSettings, work: Store, pool: Store) -> Iterator[Step]:
         run=lambda named: read(named[0], named[1], settings, work),
     )  # fmt: skip
     shards = Shards.of(work, list(items))
-    if not shards.rows:
-        raise ValueError(f"sources: no rows in {', '.join(s.name for s in settings.sources)}")
     buckets = {f"{bucket:05d}.parquet": bucket for bucket in range(settings.buckets)}
     yield Step(
         name="exact", outputs=work.within("exact"), items=buckets,

@@ -9,6 +9,7 @@ far, ids/<shard>.arrow for exact duplicates and bands/<shard>.arrow for near-dup
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -29,6 +30,7 @@ from limo_ray.problems.decontaminate import Index
 from limo_ray.problems.drop_reasons import with_drop_reason
 from limo_ray.problems.near_duplicates import NearConfig
 from limo_ray.problems.problem_rows import ORIGIN
+from limo_ray.problems.readable import RowCounts, check_source
 from limo_ray.problems.text_features import Features, text_hash
 from limo_ray.storage import model_files
 from limo_ray.storage.store import Store
@@ -167,6 +169,24 @@ def read(name: str, item: sources.WorkItem, settings: PoolSettings, work: Store)
         sizes.append(table.num_rows)
     work.write_json(f"done/{name}.json", sizes)
     return sum(sizes)
+
+
+def check_readable(opened: list[sources.Source], work: Store, min_readable: float) -> None:
+    """Raises ValueError for a source of which no row, or fewer than the share, could be read."""
+    files = work.files("rows")
+    for index in range(len(opened)):
+        mine = [f"rows/{name}" for name in files if name.startswith(f"{index:03d}-")]
+        counts: Counter[str | None] = Counter()
+        example = None
+        for file in mine:
+            reasons = work.read_table(file, ["reason"])["reason"]
+            counts.update(reasons.to_pylist())
+            first = pc.index(reasons, "invalid").as_py()
+            if first >= 0 and example is None:
+                columns = ["file", "line", "evidence"]
+                example = work.read_table(file, columns).slice(first, 1).to_pylist()[0]
+        found = RowCounts(counts.total(), counts["not_selected"], counts["invalid"])
+        check_source(opened, index, found, example, min_readable)
 
 
 def _write_keys(shard: str, table: pa.Table, settings: PoolSettings, work: Store) -> pa.Table:

@@ -12,6 +12,7 @@ from typing import Any
 
 from limo_ray.core.checks import check_at_least, check_one_of
 from limo_ray.core.prompts import SYSTEM, example_messages
+from limo_ray.core.text import did_you_mean
 from limo_ray.problems import discovery, readers
 from limo_ray.problems.columns import InvalidRow, text_of
 from limo_ray.storage.store import Store
@@ -163,7 +164,8 @@ def _sharegpt(record: dict[str, Any], rows: RowsConfig) -> Messages:
 def _question_solution(record: dict[str, Any], rows: RowsConfig) -> Messages:
     for name, template in (("question", rows.question), ("solution", rows.solution)):
         if "{" not in template and template not in record:
-            raise InvalidRow(name, f"no column {template!r} (there are {', '.join(record)})")
+            near = did_you_mean(template, record)
+            raise InvalidRow(name, f"no column {template!r} (there are {', '.join(record)}{near})")
     question = text_of(record, rows.question, "question")
     solution = text_of(record, rows.solution, "solution")
     for name, text in (("question", question), ("solution", solution)):

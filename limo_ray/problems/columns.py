@@ -13,6 +13,8 @@ from typing import Any
 # A question or answer longer than this is a whole book that lost its line breaks, not a problem.
 LONGEST_TEXT = 1_000_000
 
+NO_COLUMN = "no column "
+
 _STEP = re.compile(r"\[(\d+)\]|([^.\[\]]+)")
 _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]+)\}")
 _CONDITION = re.compile(r"(.+?)\s*(==|!=|<=|>=|<|>|\bnot\s+in\b|\bin\b)\s*(.+)", re.DOTALL)
@@ -66,8 +68,22 @@ def lookup(record: Any, path: str, field: str) -> Any:
         elif isinstance(value, list) and step.isdigit() and int(step) < len(value):
             value = value[int(step)]
         else:
-            raise InvalidRow(field, f"no column {path!r}", value)
+            raise InvalidRow(field, f"{NO_COLUMN}{path!r}", value)
     return value
+
+
+def known_paths(record: Any, path: str) -> list[str]:
+    """The paths that there are where a path goes wrong: `a.b` and `a.c` for `a.x`."""
+    value, at = record, ""
+    for step in path_steps(path):
+        if isinstance(value, dict) and step in value:
+            value, at = value[step], f"{at}.{step}" if at else step
+        elif isinstance(value, list) and step.isdigit() and int(step) < len(value):
+            value, at = value[int(step)], f"{at}[{step}]"
+        else:
+            break
+    names = list(value) if isinstance(value, dict) else []
+    return [f"{at}.{name}" if at else str(name) for name in names]
 
 
 def text_of(record: Any, template: str, field: str) -> str:

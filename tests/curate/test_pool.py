@@ -181,7 +181,7 @@ def test_a_benchmark_that_cannot_be_loaded_stops_the_job(
 
 def test_a_pool_without_rows_is_refused(data: Path, tmp_path: Path, local_ray) -> None:
     write(data / "empty", [], files=1)
-    with pytest.raises(ValueError, match="sources: no rows in empty"):
+    with pytest.raises(ValueError, match=r"sources\[0\] \(empty\): no rows in .*is the file empty"):
         pool_of(settings(data, tmp_path, rows="empty"))
 
 

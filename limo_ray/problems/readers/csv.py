@@ -59,6 +59,9 @@ def read(file: File) -> Iterator[Result]:
             yield _record(line, header, fields)
         elif fields:
             header = fields
+            if _ESCAPED.search("".join(fields)):
+                yield Unreadable(0, InvalidRow("file", "not UTF-8 in the header", file.name))
+                return
     if not header:
         yield Unreadable(0, InvalidRow("file", "no header line", file.name))
 
