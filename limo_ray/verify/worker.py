@@ -1,6 +1,6 @@
 """The verifier's worker process: `python -m limo_ray.verify.worker MEMORY_MB CODE`.
 
-CODE is the config of programs as JSON; `limo_ray.verify.process_pool` is the owner.
+CODE is the config of programs as JSON; `limo_ray.verify.worker_process` is the owner.
 
 It reads requests (4 bytes of length, then JSON [timeout_s, answer, extracted, domain]) and writes
 two lines for each: "started", then a verdict; or, where `extracted` is null, why the gold answer
