@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from starlette.requests import ClientDisconnect
+from starlette.requests import Request
 from starlette.types import Receive
 
 from limo_ray.serve.config import GateConfig
@@ -24,7 +24,7 @@ async def read(headers: Headers, receive: Receive, config: GateConfig) -> bytes:
     Raises:
         ApiError: 413 too large (counted as it comes: Content-Length may be missing or wrong), 408
             too slow.
-        ClientDisconnect
+        starlette.requests.ClientDisconnect
     """
     limit = config.max_body_bytes
     too_large = ApiError(
@@ -37,20 +37,16 @@ async def read(headers: Headers, receive: Receive, config: GateConfig) -> bytes:
     body = bytearray()
     try:
         async with asyncio.timeout(config.body_timeout_s):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnect
-                body += message.get("body", b"")
+            async for piece in Request({"type": "http"}, receive).stream():
+                body += piece
                 if len(body) > limit:
                     raise too_large
-                if not message.get("more_body", False):
-                    return bytes(body)
     except TimeoutError:
         raise ApiError(
             408, f"the request's body did not arrive within {config.body_timeout_s:g} s",
             code="request_timeout", headers=CLOSE,
         ) from None  # fmt: skip
+    return bytes(body)
 
 
 async def parse(headers: Headers, body: bytes, config: GateConfig) -> dict[str, Any]:
