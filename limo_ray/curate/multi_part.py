@@ -8,6 +8,7 @@ options is not several questions, and a proof beside a value stays, since the va
 """
 
 import re
+from collections.abc import Sequence
 
 # For Arrow (RE2): only rows that match can ask several things, or for a proof.
 PARTS = (
@@ -74,14 +75,22 @@ def several_parts(question: str, answer: str) -> str | None:
     for pattern in _MARKS:
         marks = list(pattern.finditer(question))
         for kind in _KINDS:
-            run = _run(marks, kind)
+            run = labels_in_order(marks, kind)
             if len(run) >= 2 and _separate(question, answer, run):
                 return " ... ".join(mark[0].strip() for mark in run)
     return None
 
 
-def _run(marks: list[re.Match[str]], kind: tuple[str, ...]) -> list[re.Match[str]]:
-    """The longest run of labels in their order, from the first one on."""
+def labels_in_order(
+    marks: list[re.Match[str]], kind: Sequence[str], *, last: bool = False
+) -> list[re.Match[str]]:
+    """The longest run of labels in their order, from the first one on; the first one of several.
+
+    Args:
+        marks: with the label as group 1.
+        kind: labels in their order, in lower case; others are passed over.
+        last: the last one of several runs as long.
+    """
     best: list[re.Match[str]] = []
     run: list[re.Match[str]] = []
     for mark in marks:
@@ -92,7 +101,7 @@ def _run(marks: list[re.Match[str]], kind: tuple[str, ...]) -> list[re.Match[str
             run.append(mark)
         else:
             run = [mark] if label == kind[0] else []
-        if len(run) > len(best):
+        if len(run) > len(best) or (last and len(run) == len(best)):
             best = list(run)
     return best
 

@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 
 from limo_ray.core.records import Verdict
-from limo_ray.curate.multi_part import asks
+from limo_ray.curate.multi_part import asks, labels_in_order
 from limo_ray.problems.problem_rows import LETTERS
 
 # For Arrow (RE2): only rows that match can have options.
@@ -58,23 +58,10 @@ def options(question: str) -> Options | None:
     for pattern in (_BRACKETED, _POINTED):
         marks = list(pattern.finditer(question))
         for upper in (True, False):  # "A. (a + b)(a - b)": brackets hold no labels here
-            best = max(best, _run([m for m in marks if m[1].isupper() == upper]), key=len)
-    found = _cut(question, best) if best else None
+            own = [mark for mark in marks if mark[1].isupper() == upper]
+            best = max(best, labels_in_order(own, "abcdefghij", last=True), key=len)
+    found = _cut(question, best) if len(best) > 1 else None
     return found if found and found.stem and all(found.texts) else None
-
-
-def _run(marks: list[re.Match[str]]) -> list[re.Match[str]]:
-    """The longest run of labels from A (or a) on, of at least two; the last one of several."""
-    best: list[re.Match[str]] = []
-    run: list[re.Match[str]] = []
-    for mark in marks:
-        if run and ord(mark[1]) == ord(run[-1][1]) + 1:
-            run.append(mark)
-        else:
-            run = [mark] if mark[1] in "Aa" else []
-        if len(run) >= max(2, len(best)):
-            best = list(run)
-    return best
 
 
 def _cut(question: str, run: list[re.Match[str]]) -> Options:
