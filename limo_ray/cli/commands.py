@@ -115,6 +115,12 @@ COMMANDS = {
         usage="<store>/runs/<name> [--by KEY] [--pdf]\nstore/runs/laptop --pdf",
         main="limo_ray.cli.textbook:main",
     ),
+    "export": Command(
+        summary="a run's kept problems as Parquet for RL trainers",
+        usage="<store>/runs/<name> verl|trl <file.parquet>\n"
+        "store/runs/laptop verl problems.parquet",
+        main="limo_ray.runs.rl_export:main",
+    ),
     "setup": Command(
         summary="installs the engine for machines without a GPU",
         usage="cpu",

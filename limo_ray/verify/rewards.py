@@ -3,7 +3,7 @@
     verl   custom_reward_function.path=<this file> custom_reward_function.name=compute_score
     TRL    GRPOTrainer(reward_funcs=reward_correct, ...)
 
-The rows that both expect are written by `limo_ray.report.rl_export`. Where there is no judgement,
+The rows that both expect are written by `limo_ray.runs.rl_export`. Where there is no judgement,
 because the checker failed or ran out of time, TRL is told None, which it leaves out; verl has no
 such value and gets 0.
 """

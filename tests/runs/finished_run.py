@@ -11,6 +11,13 @@ from limo_ray.curate.outputs import EXAMPLES
 from limo_ray.storage.store import Store
 
 KEPT, UNUSED, EASY, FOREIGN = ("kept1", "kept2", "easy", "of another run")
+FILES = '[{"split": "train", "path": "examples.parquet"}]'
+CARD = f"""---
+license: "mit"
+configs: [{{"config_name": "default", "data_files": {FILES}}}]
+---
+# small
+"""
 FINGERPRINTS = {"weak": "aaaaaaaaaaaaaaaa", "strong": "bbbbbbbbbbbbbbbb"}
 
 
@@ -46,9 +53,12 @@ def make(folder: Path) -> str:
     example = {"messages": [{"role": "user", "content": "What is kept1?"}], "problem_id": KEPT}
     example |= {"question": "What is kept1?", "answer": "12", "pass_rate": "1/4", "score": 1.0}
     run.write_table("examples.parquet", pa.Table.from_pylist([example], schema=EXAMPLES))
-    run.write_text("README.md", "---\nlicense: mit\n---\n# small\n")
+    run.write_text("README.md", CARD)
     run.write_text("report.html", "<p>small</p>")
-    run.write_json("manifest.json", {"name": "small", "fingerprints": FINGERPRINTS})
+    run.write_json(
+        "manifest.json",
+        {"name": "small", "fingerprints": FINGERPRINTS, "config": {"system": "Think."}},
+    )
     return str(folder / "runs/small")
 
 
