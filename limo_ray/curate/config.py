@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from limo_ray.core.checks import check_at_least, check_between, check_folder_name, check_one_of
 from limo_ray.core.prompts import SYSTEM
 from limo_ray.curate.filters import FiltersConfig
+from limo_ray.curate.hub import PublishDataConfig
 from limo_ray.curate.quality import QualityConfig
 from limo_ray.curate.select import SelectionConfig
 from limo_ray.engines.base import EngineConfig, SamplingConfig
@@ -121,6 +122,7 @@ class CurateConfig:
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     """Which chains become examples."""
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    publish: PublishDataConfig = field(default_factory=PublishDataConfig)
 
     def check(self) -> None:
         if not self.sources:

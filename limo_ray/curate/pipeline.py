@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from limo_ray import verify
 from limo_ray.core import config as configs
 from limo_ray.core.records import fingerprint
+from limo_ray.curate import hub
 from limo_ray.curate.chains import scored_chains
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.difficulty import kept_problems, sample_pool
@@ -37,12 +38,14 @@ def curate(config: CurateConfig, device: str) -> RunResult:
         ValueError: a source or model that cannot be had.
         EngineError: an engine that does not start or keeps dying.
         VerificationError: too many verdicts are TIMEOUT or ERROR to trust a selection.
+        PublishError: the hub did not take a finished run that was to be published.
     """
     started = time.time()
     store = Store(config.store)
     run = store.within(f"runs/{config.name}")
-    key = fingerprint([configs.as_dict(config), device, pool_key(config), verify.VERSION])
+    key = run_key(config, device)
     if result := finished(run, key):
+        hub.upload(config.publish, store, config.name)
         return result
 
     seconds: dict[str, float] = {}
@@ -67,4 +70,13 @@ def curate(config: CurateConfig, device: str) -> RunResult:
             config=config, key=key, started=started, seconds=seconds, sampled=sampled,
             problems=problems, chains=chains, selected=selected,
         )  # fmt: skip
-        return publish(curation, run, store)
+        result = publish(curation, run, store)
+        hub.upload(config.publish, store, config.name)
+        return result
+
+
+def run_key(config: CurateConfig, device: str) -> str:
+    """What a finished run is recognised by: all that it is made of, not where it is published."""
+    settings = configs.as_dict(config)
+    del settings["publish"]
+    return fingerprint([settings, device, pool_key(config), verify.VERSION])

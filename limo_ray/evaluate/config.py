@@ -9,6 +9,7 @@ from limo_ray.engines.api_config import ApiConfig
 from limo_ray.engines.base import EngineConfig, SamplingConfig
 from limo_ray.problems.benchmarks import BENCHMARKS
 from limo_ray.problems.sources import SourceConfig
+from limo_ray.runs.hub import PublishConfig
 from limo_ray.sampling.config import SamplerConfig
 
 
@@ -109,6 +110,7 @@ class EvaluateConfig:
     client: ClientConfig = field(default_factory=ClientConfig)
     """How endpoints are asked."""
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
+    publish: PublishConfig = field(default_factory=PublishConfig)
 
     def check(self) -> None:
         check_folder_name(self.name)

