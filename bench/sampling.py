@@ -64,7 +64,6 @@ def run(
     )  # fmt: skip
     kept = {row["id"] for row in data.take_all() if row["alive"]}
     stats = next(iter(ray.get(coordinator.snapshot.remote()).values()))
-    ray.kill(coordinator)
     totals = stats["stages"]["bench"]
     return {
         "kept": kept,

@@ -1,6 +1,7 @@
-"""Processes that a test started, and what they started."""
+"""Processes that a test started, and what they started; and what a job says that ended well."""
 
 import contextlib
+import re
 
 import psutil
 
@@ -17,3 +18,14 @@ def kill(family: list[psutil.Process]) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(family, timeout=10)
+
+
+# Ray's own errors have " E " after the time: [2026-11-27 21:02:31,616 E 15841 15841] ...
+LOUD = re.compile(r"error|failed|traceback|constructor arguments|\d E \d", re.IGNORECASE)
+
+
+def quiet(output: str) -> bool:
+    """True for the output of a job without trouble; else names the lines that speak of some."""
+    loud = [line for line in output.splitlines() if LOUD.search(line)]
+    assert not loud, "\n".join(loud)
+    return True

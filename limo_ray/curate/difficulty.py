@@ -171,7 +171,6 @@ def sample_pool(
             raise
         stats = progress.last()
         engines = engine_seconds(planned, progress.workers)
-    ray.kill(coordinator)
     run.delete("passed")
     _check_verdicts(stats, config.sampler.max_error_share)
     cutoffs = Cutoffs.of(targets, group_by)

@@ -10,7 +10,7 @@ gold answer or the verifier changed since, logged completions are verified again
 import logging
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pyarrow as pa
 import ray
@@ -155,13 +155,11 @@ def _sample(
         }
         for number, p in enumerate(problems)
     ]  # fmt: skip
-    # an api engine has been patient before it raises: a new one would meet the same server
-    deaths = 0 if model.at_endpoint else config.sampler.max_engine_deaths
     coordinator = start_coordinator()
     data = sample(
         ray.data.from_arrow(pa.Table.from_pylist(rows, schema=SAMPLED)),
         model.engine, passes, store, system=model.system, coordinator=coordinator,
-        config=replace(config.sampler, max_engine_deaths=deaths), total=len(rows),
+        config=config.sampler, total=len(rows),
     )  # fmt: skip
     data.set_name("sampling")
     with EvaluationProgress(coordinator, passes, len(rows)) as progress:
@@ -171,7 +169,6 @@ def _sample(
         except KeyboardInterrupt:
             progress.interrupt()
             raise
-    ray.kill(coordinator)
 
 
 def read_attempts(wanted: ModelAttempts, store: Store, judge: JudgeConfig) -> list[list[Attempt]]:

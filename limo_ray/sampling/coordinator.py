@@ -23,7 +23,7 @@ class Instructions:
 class Coordinator:
     """Shared knowledge of one job, as a Ray actor: progress, retries, and instructions to stop."""
 
-    def __init__(self) -> None:
+    def __init__(self, unused: object = None) -> None:
         self.indexes: dict[str, list[Any]] = {}
         self.stats: dict[str, dict[str, Any]] = {}
         self.claims: set[bytes] = set()

@@ -5,6 +5,10 @@ verifies each completion, and writes it to the attempt log before the problem le
 already holds is never sampled again: the same command resumes, whatever was killed.
 """
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -29,10 +33,33 @@ from limo_ray.storage.store import Store
 
 
 def start_coordinator() -> Any:
-    """A `Coordinator` actor on the driver's own node: it is lost when the driver is."""
+    """A `Coordinator` actor on the driver's own node: it is lost when the driver is.
+
+    It ends when nobody has its handle any more: ended by `ray.kill`, it would leave samplers whose
+    last reports fail.
+    """
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     options = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
-    return ray.remote(Coordinator).options(scheduling_strategy=here, **options).remote()
+    start = ray.remote(Coordinator).options(scheduling_strategy=here, **options).remote
+    # Once a process, Ray logs an error when an actor that may be restarted has a reference among
+    # its arguments: Ray could not restart it if the driver were gone. That is true of every engine
+    # that Ray Data starts, and does no harm: without the driver there is no job. So the first such
+    # actor is this one, with an argument that nobody reads, started while stderr is off.
+    with _without_stderr():
+        return start([ray.put(None)])
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Discards what this process writes to file descriptor 2, from C++ too."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def sample(
@@ -63,6 +90,8 @@ def sample(
         The rows with `alive` and `outcomes` brought up to date, in any order. Problems that the
         coordinator stopped are left out. Nothing runs before the Dataset is consumed.
     """
+    if engine.kind == "api":  # it has been patient before it raises: a new one would be no wiser
+        config = replace(config, max_engine_deaths=0)
     _offer_indexes(stages, store, coordinator)
     rules = [stage.rule for stage in stages]
     batch, in_flight = batch_sizes(

@@ -298,6 +298,7 @@ def test_kill_9_costs_nothing_that_was_logged(exam, tmp_path):
         )
         assert done.returncode == 0, done.stderr
         assert "report.html" in done.stdout
+        assert processes.quiet(done.stdout + done.stderr)
         assert len(server.bodies) - before == 60 - len(kept)
     after = logged(store)
     assert len(after) == len(set(after)) == 60 and set(kept) <= set(after)

@@ -149,6 +149,7 @@ def test_a_killed_driver_changes_nothing(place: Path, undisturbed: Curve) -> Non
     )
     assert done.returncode == 0, done.stderr
     assert "12 steps" in done.stdout
+    assert processes.quiet(done.stdout + done.stderr)
     same(curve(place, "driver"), undisturbed)
     assert (place / "store" / "models" / "driver" / "model.safetensors").is_file()
     assert list((folder.parent / "tensorboard").glob("events*"))
