@@ -255,8 +255,8 @@ HOSTILE = ["(a", "\\", " ", "(a)", "$", "\\(", "a) ", "1. \n", "![", "\\textbf{"
 def test_hostile_texts_take_linear_time(unit):
     question = (unit * 100_000)[:100_000]
     config = FiltersConfig(max_chars=0, images=False)
-    started = time.monotonic()
+    started = time.thread_time()
     objection("(A) (B) (C) " + question, "B", "math", config)
     objection(question + " (b) find? (2) prove that", question, "math", config)
     mark_filtered(pool([(question, "1", "math")]), config)
-    assert time.monotonic() - started < 3
+    assert time.thread_time() - started < 3

