@@ -82,7 +82,7 @@ def test_a_node_offers_what_a_run_did(local_ray, tmp_path: Path) -> None:
     )  # fmt: skip
     assert len(data.take_all()) == 12
     (stats,) = local_ray.get(coordinator.snapshot.remote()).values()
-    deadline = time.time() + 40
+    deadline = time.time() + 120
     while True:  # nodes collect every ten seconds
         found = scraped(local_ray)
         grown = {
