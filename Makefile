@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 AUDIT := .venv-audit
 
-.PHONY: setup model demo test check docs bench soak sbom audit pin-images lock clean
+.PHONY: setup model demo test test-fast check docs bench soak sbom audit pin-images lock clean
 
 setup: $(READY) model
 
@@ -27,8 +27,21 @@ demo: setup
 	$(BIN)/python jobs/evaluate.py conf/evaluate/laptop.yaml model=store/models/laptop \
 		'against=[packaged/SmolLM2-135M-Instruct]'
 
+# xdist's workers have a Ray each; tests/conftest.py says which tests stay on one worker.
+WORKERS ?= 2
+RAY_WORKERS ?= 0
+PYTEST := $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder --durations=20
+
+# The tests that start no process: before every commit.
+test-fast: setup
+	$(PYTEST) -n $(WORKERS) -m pure
+
+# These with their coverage; then those that start processes; then those with Ray and engines, one
+# after the other (RAY_WORKERS=2 shares them among two).
 test: setup
-	$(BIN)/python -m pytest
+	$(PYTEST) -n $(WORKERS) -m pure --cov
+	$(PYTEST) -n $(WORKERS) -m process
+	$(PYTEST) -n $(RAY_WORKERS) -m "not pure and not process"
 
 check: $(READY)
 	$(BIN)/ruff check .

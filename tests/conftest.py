@@ -1,7 +1,14 @@
-"""One local Ray for the whole test session, and the engine that needs no model."""
+"""Markers by what a test needs, one local Ray for each pytest process, and what pure tests may do.
+
+A test is `chaos`, `engine`, `ray` or `process` because it says so, or because it uses the fixture
+`local_ray`; every other test is `pure`, and fails when it starts a process.
+"""
 
 import os
 import secrets
+import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -9,9 +16,48 @@ import pytest
 os.environ.setdefault("RAY_AUTH_MODE", "token")
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
+NEEDS = ("engine", "chaos", "ray", "process", "pure")  # the slowest first
+STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
+pure_test_runs = False
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses by marker
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks every test. xdist deals file by file, the slow kinds first, engines to one worker."""
+    place = {}
+    for item in items:
+        if "local_ray" in item.fixturenames:  # type: ignore[attr-defined]
+            item.add_marker("ray")
+        if not any(item.get_closest_marker(need) for need in NEEDS):
+            item.add_marker("pure")
+        rank = next(n for n, need in enumerate(NEEDS) if item.get_closest_marker(need))
+        place[item.path] = min(rank, place.get(item.path, rank))
+    for item in items:
+        group = "engine" if place[item.path] == 0 else f"{item.path.parent.name}-{item.path.stem}"
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: place[item.path])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    global pure_test_runs
+    pure_test_runs = item.get_closest_marker("pure") is not None
+    try:
+        return (yield)
+    finally:
+        pure_test_runs = False
+
+
+def forbid_processes(event: str, _: tuple[Any, ...]) -> None:
+    if pure_test_runs and event in STARTS:
+        raise AssertionError(f"a test without a marker starts a process ({event}): mark it")
+
+
+sys.addaudithook(forbid_processes)
+
 
 @pytest.fixture(scope="session")
-def local_ray():
+def local_ray() -> Iterator[Any]:
     import ray
 
     from limo_ray.sampling import ray_data_settings

@@ -1,6 +1,7 @@
 """The walls: which package may be imported where, and that schemas load without heavy ones."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -50,25 +51,34 @@ def test_private_parts_of_ray_are_used_in_one_file() -> None:
             assert not found, f"{file} uses {found[0]}: it belongs into sampling/ray_internals.py"
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        "limo_ray.sampling.stop_rule", "limo_ray.sampling.target", "limo_ray.curate.select",
-        "limo_ray.report",
-        "limo_ray.evaluate.metrics", "limo_ray.evaluate.compare", "limo_ray.evaluate.results",
-        "limo_ray.report.evaluation", "limo_ray.serve.budget", "limo_ray.serve.openai_extensions",
-        "limo_ray.serve.gateway",
-    ],
-)  # fmt: skip
-def test_pure_modules_need_no_ray_torch_or_vllm(module: str) -> None:
+PURE = [
+    "limo_ray.sampling.stop_rule", "limo_ray.sampling.target", "limo_ray.curate.select",
+    "limo_ray.report",
+    "limo_ray.evaluate.metrics", "limo_ray.evaluate.compare", "limo_ray.evaluate.results",
+    "limo_ray.report.evaluation", "limo_ray.serve.budget", "limo_ray.serve.openai_extensions",
+    "limo_ray.serve.gateway",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def brought() -> dict[str, list[str]]:
+    """What each module is the first to import of the heavy packages; all in one process."""
     code = (
-        f"import sys, {module}; "
-        "print([name for name in ('ray', 'torch', 'vllm') if name in sys.modules])"
+        "import importlib, json, sys\nfound = {}\nfor module in sys.argv[1:]:\n"
+        " before = set(sys.modules); importlib.import_module(module)\n"
+        " found[module] = [n for n in ('ray', 'torch', 'vllm') if n in set(sys.modules) - before]\n"
+        "print(json.dumps(found))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, *PURE], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert done.stdout.strip() == "[]"
+    return json.loads(done.stdout)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("module", PURE)
+def test_pure_modules_need_no_ray_torch_or_vllm(module: str, brought: dict[str, list[str]]) -> None:
+    assert brought[module] == []
 
 
 def test_jobs_are_thin() -> None:

@@ -5,6 +5,8 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+import pytest
+
 from tests.chaos.run import KINDS, measure, parser, schedule
 
 SEED = os.environ.get("CHAOS_SEED", "7")
@@ -21,6 +23,7 @@ def can_mount(folder: Path) -> bool:
     return True
 
 
+@pytest.mark.chaos
 def test_a_torn_cluster_keeps_the_same_and_draws_nothing_twice() -> None:
     """Of each kind of fault one, and a store that takes a tenth of all writes late or not."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:  # Ray's sockets need a short path

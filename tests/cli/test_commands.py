@@ -72,6 +72,7 @@ def test_words_are_completed(words: list[str], offered: set[str]) -> None:
     assert all(each.startswith(words[-1]) for each in found)
 
 
+@pytest.mark.process
 def test_bash_completes_with_the_script() -> None:
     """The real shell, with the command replaced by this interpreter's."""
     script = completion.SCRIPTS["bash"]

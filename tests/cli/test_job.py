@@ -46,6 +46,7 @@ def test_a_token_file_that_is_not_there_is_named() -> None:
     )
 
 
+@pytest.mark.process
 def test_a_wrong_config_ends_with_2_before_ray_starts() -> None:
     command = [sys.executable, "jobs/curate.py", "conf/curate/laptop.yaml", "sede=1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)

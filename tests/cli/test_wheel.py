@@ -15,6 +15,8 @@ import pytest
 
 from limo_ray.cli.commands import COMMANDS
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 SOURCE = ["limo_ray", "conf", "setup.py", "pyproject.toml", "README.md", "LICENSE"]
 PRESETS = sorted(str(file.relative_to(ROOT)) for file in (ROOT / "conf").rglob("*.yaml"))

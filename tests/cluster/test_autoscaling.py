@@ -10,6 +10,8 @@ import pytest
 from tests.cluster.heads import Head, head
 from tests.cluster.test_submit import curation, logged, submit
 
+pytestmark = pytest.mark.ray
+
 # Only samplers and trainers have engines to give, so that labels decide between the two.
 NODES = {
     "pool": {"resources": {"CPU": 4}, "labels": {"role": "pool"}, "max_workers": 2},

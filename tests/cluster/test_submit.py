@@ -13,6 +13,8 @@ from limo_ray.attempts.parts import read_table
 from limo_ray.storage.store import Store
 from tests.cluster.heads import ROOT, Head, head
 
+pytestmark = pytest.mark.ray
+
 TOKEN = "a-token-of-this-test-0123456789"
 JOBS = ["curate", "train", "evaluate", "serve"]
 

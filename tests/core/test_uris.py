@@ -20,6 +20,8 @@ from limo_ray.storage.store import Store
 from tests.attempts.test_log import JUDGE, attempt, write
 from tests.object_store import BUCKET, KEY, S3, SECRET, serve_gcs, serve_s3
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -190,6 +190,7 @@ def test_the_result_does_not_depend_on_the_order_of_rows(data):
             assert reasons == {None: 1} | ({"duplicate": len(group) - 1} if group[1:] else {})
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("domain", "one", "other", "same"),
     [

@@ -20,6 +20,8 @@ from limo_ray.storage.store import Store
 from tests.curate.test_pipeline import ALONE, ROOT, arguments
 from tests.object_store import KEY, S3, SECRET, serve_s3
 
+pytestmark = pytest.mark.ray
+
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[S3]:

@@ -29,6 +29,8 @@ from limo_ray.verify import VerificationError
 from tests import processes
 from tests.curate import messy_pool
 
+pytestmark = pytest.mark.ray
+
 ROOT = Path(__file__).parent.parent.parent
 # jobs of these tests start a Ray of their own
 ALONE = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}

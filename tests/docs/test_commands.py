@@ -50,6 +50,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("page", "command"), ALL, ids=[f"{p.stem}: {c[:60]}" for p, c in ALL])
 def test_commands_of_the_pages_work(page: Path, command: str, workplace: Path) -> None:
     name, *argv = shlex.split(command)

@@ -83,6 +83,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
         model_files.resolve(str(tmp_path / "none"))
 
 
+@pytest.mark.process
 def test_children_end_when_their_owner_is_killed(tmp_path: Path) -> None:
     code = (
         "import subprocess, sys, time; from limo_ray.engines.orphan_reaper import Guard;"
@@ -99,6 +100,7 @@ def test_children_end_when_their_owner_is_killed(tmp_path: Path) -> None:
     assert not psutil.wait_procs([child], timeout=20)[1], "the child outlived its owner"
 
 
+@pytest.mark.process
 def test_orphans_of_a_dead_owner_are_ended_at_the_next_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -268,6 +268,7 @@ def test_the_log_is_named_by_what_the_server_tells_or_by_what_the_config_says(ex
             run(exam, tmp_path, f"endpoint={a.url}")
 
 
+@pytest.mark.ray
 def test_kill_9_costs_nothing_that_was_logged(exam, tmp_path):
     """And the key, of the environment, stands in no file and no output."""
     store = tmp_path / "store"

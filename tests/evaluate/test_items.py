@@ -62,6 +62,7 @@ def test_a_checksum_pins_the_items_whatever_their_order(tmp_path):
         aime(tmp_path, checksum=pinned)
 
 
+@pytest.mark.process
 def test_a_gold_answer_that_the_verifier_refuses_is_left_out_and_named(tmp_path):
     rows = sums(30)
     rows[4]["answer"] = ""

@@ -300,6 +300,7 @@ def test_hostile_text_stays_text(tmp_path):
     assert "<img" not in outside_code and "<script" not in outside_code
 
 
+@pytest.mark.process
 def test_jobs_file_takes_a_preset_and_a_dry_run():
     done = subprocess.run(
         [sys.executable, "jobs/evaluate.py", "conf/evaluate/laptop.yaml", "endpoint=http://x/v1",

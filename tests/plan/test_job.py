@@ -115,6 +115,7 @@ def test_the_laptop_is_forecast_within_a_quarter() -> None:
     assert np.median(found["tokens"]) == pytest.approx(57_800, rel=0.25)
 
 
+@pytest.mark.process
 def test_ten_million_rows_take_seconds_and_little_memory() -> None:
     code = (
         "import re, sys; from tests.plan.test_job import command; rc = command(*sys.argv[1:]); "

@@ -75,6 +75,7 @@ def test_dropped_rows_are_not_checked_again():
     assert asked == [("5", "math")]
 
 
+@pytest.mark.process
 def test_an_answer_that_hangs_or_crashes_its_check_is_unverifiable_and_costs_no_other():
     good = '{"numbers": [1, 2, 3], "target": 6}'
     pairs = [("1/2", "math"), (SLOW, "countdown"), ("{}", "countdown"), (good, "countdown")]
@@ -113,6 +114,7 @@ def test_a_drop_reason_is_set_where_there_is_evidence_and_nowhere_else():
     ]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("answer", ["1" * 400, "9" * 16 + "/3", "1,080", "x = 5"])
 def test_the_shortcut_for_plain_numbers_agrees_with_the_verifier(answer):
     assert checked([(answer, "math")], timeout_s=30) == [unverifiable(answer, "math")]

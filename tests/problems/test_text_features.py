@@ -6,6 +6,7 @@ import sys
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -145,6 +146,7 @@ def test_numbers_written_otherwise_are_one():
     assert np.array_equal(one.token, other.token) and np.array_equal(one.content, other.content)
 
 
+@pytest.mark.process
 def test_hashes_are_the_same_in_every_process():
     code = (
         "from limo_ray.problems.text_features import Features, text_hash;"

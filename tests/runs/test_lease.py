@@ -51,6 +51,7 @@ def foreign(run: Store, *, renewals: int = 0) -> None:
     run.write_json("lease/00000000000000000001-aa.json", claim)
 
 
+@pytest.mark.process
 def test_a_second_driver_is_refused_in_one_line_and_the_first_goes_on(run: Store) -> None:
     process = holder(run)
     try:
@@ -63,6 +64,7 @@ def test_a_second_driver_is_refused_in_one_line_and_the_first_goes_on(run: Store
         process.wait()
 
 
+@pytest.mark.process
 def test_a_killed_driver_is_followed_at_once(run: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "STALE_S", 600.0)
     process = holder(run)
@@ -122,6 +124,7 @@ def _race(uri: str, start: Barrier, ends: list[Event], out: "Queue[str]") -> Non
             out.put("refused")
 
 
+@pytest.mark.process
 def test_of_drivers_that_start_at_once_one_holds(run: Store) -> None:
     context = get_context("spawn")
     out: Queue[str] = context.Queue()

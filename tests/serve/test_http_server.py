@@ -60,6 +60,7 @@ def half_sent(address: tuple[str, int], count: int) -> Iterator[list[socket.sock
         yield [stack.enter_context(connected(address, HALF)) for _ in range(count)]
 
 
+@pytest.mark.process
 def test_half_sent_headers_do_not_take_all_file_descriptors() -> None:
     server = subprocess.Popen(
         [sys.executable, "-c", FEW_FILES], cwd=ROOT, text=True,

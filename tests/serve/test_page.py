@@ -154,6 +154,7 @@ SPLITS = [
 ]  # fmt: skip
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not shutil.which("node"), reason="no node to run the script with")
 def test_thinking_is_told_from_the_answer() -> None:
     script = f"""

@@ -9,6 +9,8 @@ import pytest
 
 from tests.train import steps, tiny
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parent.parent.parent
 Losses = dict[str, list[list[float]]]
 

@@ -27,6 +27,7 @@ SMALL = {
 }  # fmt: skip
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("name", "stage"), [("wide", "1"), ("deep", "3")])
 def test_the_plan_is_near_the_measured_peak(
     tmp_path_factory: pytest.TempPathFactory, name: str, stage: str

@@ -21,6 +21,7 @@ COUNT = int(os.environ.get("ADVERSARIAL", "600"))
 TIMEOUT_S = 0.3
 
 
+@pytest.mark.process
 @pytest.mark.timeout(60 + COUNT // 10)
 def test_hostile_strings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     canary = tmp_path / "canary"

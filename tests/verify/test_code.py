@@ -14,6 +14,8 @@ from limo_ray.verify import Verdict, show, unverifiable, verify
 from limo_ray.verify.code import extract
 from limo_ray.verify.code import verify as run
 
+pytestmark = pytest.mark.process
+
 ADD = json.dumps({"tests": ["assert add(1, 2) == 3", "assert add(-1, 1) == 0"]})
 TWO_SUM = json.dumps(
     {"tests": ["assert candidate([2, 7, 11], 9) == [0, 1]"], "entry_point": "Solution().twoSum"}

@@ -17,6 +17,8 @@ import pytest
 
 from limo_ray.verify import Verdict, Verification, Verifier, verify
 
+pytestmark = pytest.mark.process
+
 # Pairs that need a worker: (answer, completion, right).
 HARD = [
     ("1+\\sqrt{2}", "\\boxed{\\sqrt{3+2\\sqrt{2}}}", True),

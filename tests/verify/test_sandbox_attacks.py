@@ -15,7 +15,10 @@ from limo_ray.verify.program_runner import REQUIRED, Sandbox, check
 from limo_ray.verify.sandbox import Settings
 from tests.verify.attacks import ATTACKS, HOOK_ONLY
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's walls are Linux's")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(sys.platform != "linux", reason="the kernel's walls are Linux's"),
+]
 
 WALLS = ((), ("hook",), ("namespaces",), ("hook", "namespaces"))
 

@@ -9,6 +9,8 @@ import pytest
 from limo_ray.verify import Verdict
 from limo_ray.verify.code import verify
 
+pytestmark = pytest.mark.process
+
 EQUAL = """
 class Equal(int):
     def __eq__(self, other): return True

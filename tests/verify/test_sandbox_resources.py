@@ -16,7 +16,10 @@ from limo_ray.verify.program_runner import THREADS, Sandbox
 from limo_ray.verify.sandbox import Settings
 from limo_ray.verify.walls import files
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's walls are Linux's")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(sys.platform != "linux", reason="the kernel's walls are Linux's"),
+]
 
 RAW = "import ctypes, os\nlibc = ctypes.CDLL(None)\n"
 DISK = {

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 # In a mount namespace of its own: Python is made visible where it lies in a closed folder.
 SCRIPT = """
