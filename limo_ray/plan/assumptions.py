@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import norm
 
 from limo_ray.plan.config import SpeedConfig, StageAssumption
-from limo_ray.plan.stop_rule_math import RATES, beta_weights
+from limo_ray.sampling.stop_rule_math import RATES, beta_weights
 
 LENGTHS = 500  # values that stand for a distribution of lengths
 QUANTILES = (np.arange(LENGTHS) + 0.5) / LENGTHS

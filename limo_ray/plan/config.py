@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from limo_ray.core.checks import check_at_least, check_one_of
+from limo_ray.core.checks import check_at_least, check_between, check_one_of
 from limo_ray.curate.config import CurateConfig
 
 
@@ -115,8 +115,7 @@ class AssumeConfig:
         _check_numbers(self, "live_worth", "live_share")
         for name in ("speed_error", "tokens_error", "odds_error"):
             check_at_least(name, getattr(self, name), 1)
-        if self.live_share > 1:
-            raise ValueError(f"live_share: {self.live_share} must be in (0, 1]")
+        check_between("live_share", self.live_share, 0, 1)
 
 
 @dataclass(kw_only=True, slots=True)

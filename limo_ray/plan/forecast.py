@@ -18,11 +18,11 @@ import numpy as np
 
 from limo_ray.plan.assumptions import EngineSpeed, StageSamples
 from limo_ray.plan.cluster import Allocation
-from limo_ray.plan.stop_rule_math import walk
 from limo_ray.plan.tail import chains, drain
 from limo_ray.sampling.batching import MAX_QUEUED_BLOCKS, batch_sizes
 from limo_ray.sampling.config import SamplerConfig
 from limo_ray.sampling.stages import Stage
+from limo_ray.sampling.stop_rule_math import walk
 
 HALT_S = 1.0  # until all samplers have heard that enough is kept (coordinator_link.REPORT_S)
 

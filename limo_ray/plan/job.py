@@ -16,7 +16,7 @@ from limo_ray.plan.assumptions import AssumedStage, EngineSpeed, factors
 from limo_ray.plan.cluster import allocate, device, gpus
 from limo_ray.plan.config import PlanConfig, StageAssumption
 from limo_ray.plan.forecast import PassForecast, SamplingForecast, forecast
-from limo_ray.plan.pilot import Pilot, calibrated, read
+from limo_ray.plan.pilot import Pilot, read
 from limo_ray.report.plan_table import Figures, render
 
 ROWS_PER_S = 6700.0
@@ -70,9 +70,11 @@ def plan(config: PlanConfig, _: str = "cpu") -> Plan:
         believed, error = config.speed(pass_.engine_name), assume.speed_error
         assert believed is not None, "PlanConfig.check"
         speed = EngineSpeed.of(believed, pass_.engine.max_num_seqs)
-        if pass_.engine_name in pilot.tokens_per_s:
-            speed = calibrated(pilot, pass_.stages, allocation, speed, config.sampler)
-            error = MEASURED_SPEED_ERROR
+        slots = pass_.engine.max_num_seqs
+        faster = pilot.tokens_per_s.get(pass_.engine_name, 0.0) * float(speed.step(slots)) / slots
+        # the first engine never waits; of others it is the least that they can
+        if faster > (0 if pass_ is jobs[0] else 1):
+            speed, error = speed.times(faster), MEASURED_SPEED_ERROR
         speed = speed.times(factors(rng, error, trials))
         samples = [known[stage.name].sample(rng, trials) for stage in pass_.stages]
         passes.append(
@@ -83,11 +85,6 @@ def plan(config: PlanConfig, _: str = "cpu") -> Plan:
     overlap = config.difficulty.overlap
     sampling = forecast(passes, problems, wanted=wanted, overlap=overlap, rng=rng)
     notes, reached = list(pilot.notes), float(sampling.reached.mean())
-    if wanted and config.difficulty.per != "all":
-        notes.append(
-            f"stop_after_kept counts per {config.difficulty.per}: planned as one target, as if all "
-            "groups were alike"
-        )
     if wanted and reached < 0.95:
         notes.append(
             f"the target of {wanted:,} is reached in {reached:.0%} of the trials only: more rows, "

@@ -1,10 +1,10 @@
 """What a pilot measured: a smaller run of the same curation, read from its log and its manifest.
 
 Pass rates and lengths come from the whole attempt log of its stages, so that several pilots in one
-store add up; speeds, starting times and what is left of the rows come from its manifest.
+store add up; speeds and what is left of the rows come from its manifest.
 """
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,22 +15,16 @@ from limo_ray.attempts.log import AttemptLog
 from limo_ray.attempts.parts import read_table
 from limo_ray.core.records import Verdict
 from limo_ray.curate.difficulty import passes as passes_of
-from limo_ray.plan.assumptions import AssumedStage, EngineSpeed, MeasuredStage
-from limo_ray.plan.cluster import Allocation
-from limo_ray.plan.config import NodeConfig, PlanConfig
-from limo_ray.plan.forecast import PassForecast, forecast
-from limo_ray.sampling.config import SamplerConfig
-from limo_ray.sampling.stages import Stage
+from limo_ray.plan.assumptions import AssumedStage, MeasuredStage
+from limo_ray.plan.config import PlanConfig
 from limo_ray.storage.store import Store
-
-TRIALS = 30  # of the forecast that a pilot's speed is compared with
 
 
 @dataclass(slots=True)
 class Pilot:
     stages: dict[str, MeasuredStage] = field(default_factory=dict)
     tokens_per_s: dict[str, float] = field(default_factory=dict)
-    """By engine, of one replica over the time that it was up."""
+    """By engine, of one replica over the time that it was up, waiting included."""
     manifest: dict[str, Any] = field(default_factory=dict)
     """Empty for a pilot that did not end: its log is then that of the plan's own settings."""
     notes: list[str] = field(default_factory=list)
@@ -92,34 +86,3 @@ def outcome_counts(attempts: pa.Table) -> np.ndarray:
     columns = [pairs["correct_sum"].to_numpy(), pairs["correct_count"].to_numpy()]
     kinds, counts = np.unique(np.stack(columns, axis=1), axis=0, return_counts=True)
     return np.column_stack([kinds, counts])
-
-
-def calibrated(
-    pilot: Pilot, stages: list[Stage], allocation: Allocation, assumed: EngineSpeed,
-    sampler: SamplerConfig,
-) -> EngineSpeed:  # fmt: skip
-    """A speed with which the forecast of the pilot decodes as fast as the pilot did.
-
-    A pilot is short: for much of the time its engines are not full, and its tokens per second are
-    not those of a full engine. So the whole assumed curve is scaled.
-    """
-    name, manifest, rng = allocation.name, pilot.manifest, np.random.default_rng(0)
-    up, settings, pool = manifest["engines"][name], manifest["config"], manifest["counts"]["pool"]
-    replicas, first = max(1, up["replicas"]), name == next(iter(manifest["engines"]))
-    if first:  # of the others it cannot be told when they were asked for
-        waited = manifest["seconds_by_step"]["sampling"] - up["seconds"] / replicas
-        assumed = replace(assumed, start_s=max(0.0, waited))
-    used = settings["engines"][name]
-    scale = {key: used[key] for key in ("max_num_seqs", "min_replicas", "max_replicas")}
-    own = Allocation(name, replace(allocation.engine, **scale), "", NodeConfig(), 1, replicas)
-    stages = [stage for stage in stages if stage.name in pilot.stages]
-    samples = [pilot.stages[stage.name].sample(rng, TRIALS) for stage in stages]
-    speed = assumed.times(np.ones(TRIALS))
-    forecasted = PassForecast(stages, samples, own, speed, sampler, max(1, pool), rng)
-    came = {stage["name"]: stage["problems"] for stage in manifest["sampling"]}
-    problems = max(1, pool if first else came[stages[0].name])
-    wanted = settings["difficulty"]["stop_after_kept"] if len(manifest["engines"]) == 1 else 0
-    forecast([forecasted], np.full(TRIALS, problems), wanted=wanted, rng=rng)
-    tokens = sum(stage.tokens for stage in forecasted.results)
-    rate = float(np.median(tokens / (forecasted.end - forecasted.ready) / replicas))
-    return assumed.times(pilot.tokens_per_s[name] / rate)

@@ -11,9 +11,9 @@ Arrays end in (..., trials). A tick is one token of each sequence.
 import numpy as np
 
 from limo_ray.plan.assumptions import LENGTHS, EngineSpeed, StageSamples
-from limo_ray.plan.stop_rule_math import RATES
 from limo_ray.sampling.stages import Stage
 from limo_ray.sampling.stop_rule import StopRule
+from limo_ray.sampling.stop_rule_math import RATES
 
 CHAINS = 256  # sampled problems in each trial
 WORK = 2e9  # elements that `chains` goes through, at the most

@@ -21,9 +21,9 @@ import numpy as np
 
 from limo_ray.core.records import ORDER_BITS, Problem, Verdict
 from limo_ray.plan.forecast import HALT_S, PassForecast
-from limo_ray.plan.stop_rule_math import RATES
 from limo_ray.sampling.scheduler import ProblemTask, Scheduler
 from limo_ray.sampling.stop_rule import Decision
+from limo_ray.sampling.stop_rule_math import RATES
 from limo_ray.sampling.target import Target, buckets
 
 SPECULATE_AFTER_S = 1.0

@@ -10,8 +10,8 @@ import pytest
 from limo_ray.plan.assumptions import EngineSpeed
 from limo_ray.plan.config import SpeedConfig
 from limo_ray.plan.forecast import PassForecast, SamplingForecast, forecast
-from limo_ray.plan.stop_rule_math import walk
 from limo_ray.sampling.stop_rule import StopRule
+from limo_ray.sampling.stop_rule_math import walk
 from tests.plan.models import SLOW, STRONG, TRIALS, curation, laptop, model, one_pass, stage
 from tests.plan.simulation import Outcome, Simulation
 

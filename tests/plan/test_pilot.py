@@ -12,9 +12,10 @@ from limo_ray.core import config
 from limo_ray.core.records import Attempt, Verdict, problem_id
 from limo_ray.plan.assumptions import AssumedStage, MeasuredStage
 from limo_ray.plan.config import PlanConfig, StageAssumption
+from limo_ray.plan.job import plan
 from limo_ray.plan.pilot import outcome_counts, read
-from limo_ray.plan.stop_rule_math import RATES, beta_weights, walk
 from limo_ray.sampling.stop_rule import StopRule
+from limo_ray.sampling.stop_rule_math import RATES, beta_weights, walk
 from limo_ray.storage.store import Store
 
 ROOT = Path(__file__).parent.parent.parent
@@ -148,6 +149,25 @@ def test_what_a_pilot_lacks_is_assumed_and_said(tmp_path: Path) -> None:
     assert sorted(found.stages["strong"].other) == [10 * n for n in range(1, 9)]
     assert not found.tokens_per_s
     assert not found.notes
+
+
+def test_a_pilots_first_engine_gives_its_speed(tmp_path: Path) -> None:
+    """Twice as many tokens per second as assumed (385)."""
+    folder = pilot(tmp_path, [attempt(f"p{n}", 0, Verdict.WRONG) for n in range(9)])
+    file = Path(folder) / "manifest.json"
+    sampled = {
+        "name": "strong",
+        "engine": "smollm2",
+        "sampling": {},
+        "tokens": {"completion": 7700},
+    }
+    more = {"engines": {"smollm2": {"replicas": 1, "seconds": 10.0}}, "sampling": [sampled]}
+    file.write_text(json.dumps(json.loads(file.read_text()) | more))
+    found = plan(plan_config(f"pilot={folder}"))
+    assert "other settings" in "".join(found.warnings)
+    figures = found.figures
+    rates = figures["tokens"] / figures["engines"][0]["work_s"]
+    assert np.median(rates) == pytest.approx(770, rel=0.05)
 
 
 def test_a_pilot_that_is_none(tmp_path: Path) -> None:

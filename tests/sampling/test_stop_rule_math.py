@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from limo_ray.plan.stop_rule_math import EDGES, RATES, beta_weights, walk
 from limo_ray.sampling.stop_rule import Decision, StopRule
+from limo_ray.sampling.stop_rule_math import EDGES, RATES, beta_weights, walk
 
 
 def by_hand(rule: StopRule, rate: float) -> dict[str, float]:
