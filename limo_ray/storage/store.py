@@ -102,7 +102,7 @@ class Store:
             else:
                 self._upload(made, path)
         finally:
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # the file is written, or another error says why not
                 os.unlink(made)
 
     def _upload(self, file: str, path: str) -> None:

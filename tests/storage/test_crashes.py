@@ -48,6 +48,23 @@ def test_json_that_cannot_be_read_counts_as_absent(
     assert f"{tmp_path}/manifest.json is not readable" in caplog.text
 
 
+def test_a_write_that_is_done_does_not_fail_at_its_clean_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store goes away just after: a write said to have failed would be made twice."""
+    folder, aside = tmp_path / "log", tmp_path / "aside"
+    publish = durable.publish
+
+    def publish_and_go_away(finished: str, path: str) -> None:
+        publish(finished, path)
+        folder.rename(aside)
+        folder.write_text("no folder")
+
+    monkeypatch.setattr(durable, "publish", publish_and_go_away)
+    Store(str(tmp_path)).write_text("log/part", "rows")
+    assert (aside / "part").read_text() == "rows"
+
+
 def folder_of(path: Path, version: str) -> Path:
     path.mkdir()
     for name in ("config.json", "weights", f"only-{version}"):
