@@ -18,6 +18,7 @@ import argparse
 import json
 import logging
 import os
+import secrets
 import shutil
 import statistics
 import subprocess
@@ -29,6 +30,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+os.environ["RAY_AUTH_MODE"] = "token"  # before Ray is imported, which reads it
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 import psutil
 import pyarrow as pa
@@ -215,7 +218,6 @@ def main() -> None:
     parser.add_argument("--memory", type=int, nargs="+", help="pool sizes")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     if arguments.child:
         memory(arguments.memory[0])
         return

@@ -4,17 +4,15 @@ A test is `chaos`, `engine`, `ray` or `process` because it says so, or because i
 `local_ray`; every other test is `pure`, and fails when it starts a process.
 """
 
-import os
-import secrets
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-# As guard_local_ray does: nobody else may run code in the Ray of a test session.
-os.environ.setdefault("RAY_AUTH_MODE", "token")
-os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+from tests.processes import use_fresh_token
+
+use_fresh_token()
 
 NEEDS = ("engine", "chaos", "ray", "process", "pure")  # the slowest first
 STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}

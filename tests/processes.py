@@ -1,9 +1,17 @@
 """Processes that a test started, and what they started; and what a job says that ended well."""
 
 import contextlib
+import os
 import re
+import secrets
 
 import psutil
+
+
+def use_fresh_token() -> None:
+    """As guard_local_ray does: nobody else may run code in the Ray that this process starts."""
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def end(family: list[psutil.Process], patience_s: float = 5.0) -> None:

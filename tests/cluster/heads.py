@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -48,7 +49,9 @@ class Head:
     def nodes(self) -> dict[str, str]:
         """The label `role` of each node that is alive, the head's left out."""
         url = f"{self.dashboard}/api/v0/nodes?detail=1"
-        with urllib.request.urlopen(url, timeout=30) as answer:
+        token = {"Authorization": f"Bearer {self.env['RAY_AUTH_TOKEN']}"}
+        request = urllib.request.Request(url, headers=token)
+        with urllib.request.urlopen(request, timeout=30) as answer:
             found = json.load(answer)["data"]["result"]["result"]
         return {
             node["node_id"]: node["labels"].get("role", "")
@@ -106,7 +109,8 @@ def head(
     """
     gcs, dashboard = free_port(), free_port()
     given = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    given |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONUNBUFFERED": "1"}
+    given |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    given |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONUNBUFFERED": "1"}
     given |= {"RAY_raylet_start_wait_time_s": "150"}
     given |= {"PATH": f"{BIN}:{given['PATH']}"} | env
     # socket paths have a limit of 107 bytes: not pytest's long folder
