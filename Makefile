@@ -67,6 +67,8 @@ bench: setup
 # Faults at random moments, at full size: an hour. Small versions are in the tests.
 soak: setup
 	$(BIN)/python -m tests.chaos.run
+	$(BIN)/python -m tests.chaos.cycle
+	$(BIN)/python -m tests.chaos.serving
 	$(BIN)/python -m tests.chaos.endpoint
 
 # What is installed, as a CycloneDX bill of materials.

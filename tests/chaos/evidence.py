@@ -100,12 +100,7 @@ def examine(store: Path, plain: Path, draws: Path, losses: list[Loss], flush_s: 
         elif what == "w":
             written[draw].append(at)
     destroyed = {draw: loss.began for loss in losses for draw in loss.draws}
-    twice = []
-    for draw, starts in begun.items():
-        known = [at for at in written[draw] if not at <= destroyed.get(draw, 0.0)]
-        late = [at for at in starts if known and at > min(known)]
-        if late:
-            twice.append(f"{draw} logged at {min(known):.2f}, begun at {max(late):.2f}")
+    twice = drawn_twice(begun, written, destroyed)
     lost, too_old, unjudged = [], 0, 0
     for loss in losses:
         count = 0
@@ -132,6 +127,19 @@ def examine(store: Path, plain: Path, draws: Path, losses: list[Loss], flush_s: 
             (_most(list(process["a"].values()), flush_s) for process in mine.values()), default=0
         ),
     )
+
+
+def drawn_twice(
+    begun: dict[Draw, list[float]], written: dict[Draw, list[float]], destroyed: dict[Draw, float]
+) -> list[str]:
+    """Draws that were begun although the log had them; arguments are times, by draw."""
+    twice = []
+    for draw, starts in begun.items():
+        known = [at for at in written.get(draw, []) if not at <= destroyed.get(draw, 0.0)]
+        late = [at for at in starts if known and at > min(known)]
+        if late:
+            twice.append(f"{draw} logged at {min(known):.2f}, begun at {max(late):.2f}")
+    return twice
 
 
 def _left_out(draw: Draw, process: dict[str, dict[Draw, float]]) -> bool:

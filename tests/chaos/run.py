@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 from tests.chaos.evidence import Findings, Loss, examine
 from tests.chaos.faults import CUT_SHORT
 from tests.chaos.nodes import Nodes
+from tests.processes import quiet, use_fresh_token
 
 ROOT = Path(__file__).parent.parent.parent
 FLUSH_S = 1.0
@@ -210,7 +211,7 @@ class Job:
         self.output = self.folder / f"driver-{self.submitted}.log"
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.chaos.driver", *self.argv], cwd=ROOT,
+                [sys.executable, "-m", "tests.chaos.driver", "curate", *self.argv], cwd=ROOT,
                 stdout=output, stderr=output, env=os.environ | chaos,
             )  # fmt: skip
         return self.process
@@ -286,6 +287,7 @@ def undisturbed(folder: Path, problems: int, seed: int) -> Path:
     )  # fmt: skip
     if done.returncode:
         raise RuntimeError(done.stdout)
+    assert quiet(done.stdout)
     return store
 
 
@@ -338,5 +340,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    use_fresh_token()
     sys.exit(main())
