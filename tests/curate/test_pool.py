@@ -1,15 +1,18 @@
 """The pool's steps through Ray and the store: every row accounted for, the same pool each time."""
 
+import contextlib
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -238,3 +241,38 @@ def test_kill_9_in_any_step_changes_nothing(
 
     assert kept(rows) == kept(undisturbed)
     assert not set(map(str, left)) & set(again), "what was there was made again"
+
+
+def test_killed_workers_change_nothing(
+    data: Path, undisturbed: list[dict], tmp_path: Path, local_ray
+) -> None:
+    """Workers of whatever step die; Ray makes their work items again."""
+    killed: list[str] = []
+    rng, over = random.Random(5), threading.Event()
+
+    def kill() -> None:
+        while not over.wait(rng.uniform(0.05, 0.4)):
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error, IndexError):
+                    title = process.cmdline()[0]
+                    mine = title.startswith("ray::") and "map" in title.lower()
+                    if mine and len(killed) < 8:
+                        process.kill()
+                        killed.append(title)
+                        break
+
+    rows = problems(600, seed=1)
+    write(tmp_path / "rows", rows, files=6)  # more work items
+    (tmp_path / "kept_out.jsonl").write_bytes((data / "kept_out.jsonl").read_bytes())
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        found = pool_of(settings(tmp_path, tmp_path / "store"))
+    finally:
+        over.set()
+        thread.join()
+    assert killed
+    assert drop_reasons(found) == drop_reasons(undisturbed)
+    assert {r["id"] for r in found if not r["reason"]} == {
+        r["id"] for r in undisturbed if not r["reason"]
+    }

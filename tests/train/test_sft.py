@@ -1,10 +1,12 @@
 """Whole trainings under Ray Train: the result, and what survives kill -9."""
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from limo_ray.train.checkpoints import check_resumable
 from limo_ray.train.config import TrainConfig
 from limo_ray.train.sft import stop_message, train
 from tests import processes
+from tests.chaos.test_chaos import can_mount
 from tests.train import tiny
 
 ROOT = Path(__file__).parent.parent.parent
@@ -108,8 +111,6 @@ def _workers(root: psutil.Process) -> list[psutil.Process]:
 
 
 def test_a_killed_worker_changes_nothing(place: Path, undisturbed: Curve) -> None:
-    import threading
-
     killed: list[int] = []
 
     def kill() -> None:
@@ -159,6 +160,42 @@ def test_a_killed_driver_changes_nothing(place: Path, undisturbed: Curve) -> Non
         for name in ("driver", "tiny")
     ]
     assert before[0]["held_out_before"] == before[1]["held_out_before"] is not None
+
+
+def test_a_full_disk_at_a_save_changes_nothing(
+    place: Path, undisturbed: Curve, tmp_path: Path
+) -> None:
+    """The training may fail; the same command then goes on from the last whole checkpoint."""
+    if not can_mount(tmp_path):
+        pytest.skip("only root can mount a disk of its own")
+    disk = ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(tmp_path)]
+    subprocess.run(disk, check=True)
+    folder, filled = tmp_path / "training" / "full", []
+
+    def fill() -> None:
+        while not list(folder.glob("checkpoints/*/step_000004/limo_ray.json")):
+            time.sleep(0.01)
+        with contextlib.suppress(OSError), (tmp_path / "filler").open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(2**14))
+        filled.append((tmp_path / "filler").stat().st_size)
+        time.sleep(2)
+        (tmp_path / "filler").unlink()
+
+    thread = threading.Thread(target=fill)
+    thread.start()
+    try:
+        for _ in range(4):
+            with contextlib.suppress(TrainingError, OSError):
+                run(place, name="full", store=tmp_path)
+                break
+            thread.join()
+        assert filled
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
+        same([json.loads(line) for line in lines], undisturbed)
+    finally:
+        thread.join()
+        subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 def test_no_number_stops_with_the_last_good_checkpoint_named(place: Path, local_ray: Any) -> None:
