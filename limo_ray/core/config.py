@@ -121,7 +121,10 @@ def _explain(error: Exception, key: str = "") -> str:
     if isinstance(error, ConfigKeyError | ConfigAttributeError):
         owner: Any = getattr(error, "object_type", None)
         known = [field.name for field in dataclasses.fields(owner)] if _is_schema(owner) else []
-        return f"{key}: unknown key{did_you_mean(key.rpartition('.')[2], known)}"
+        last = key.rpartition(".")[2]
+        renamed = getattr(owner, "RENAMED", {}).get(last)
+        hint = f": it is called {renamed} now" if renamed else did_you_mean(last, known)
+        return f"{key}: unknown key{hint}"
     return f"{key}: {first_line(getattr(error, 'msg', None) or error)}"
 
 

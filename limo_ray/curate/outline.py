@@ -14,7 +14,7 @@ def outline(config: CurateConfig, device: str) -> str:
     gates = ["filters", *(["gold check"] if config.gold_check else [])]
     named = [*config.decontaminate.benchmarks, *(f.label() for f in config.decontaminate.files)]
     gates.append(f"decontamination ({', '.join(named) or 'against nothing'})")
-    gates += ["exact dedup", *(["near-duplicates"] if config.near.on else [])]
+    gates += ["exact dedup", *(["near-duplicates"] if config.near.drop else [])]
     lines.append("pool        " + ", ".join(gates))
     for pass_ in passes(config, device, identify=False):
         engine = pass_.engine

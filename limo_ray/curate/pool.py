@@ -133,7 +133,7 @@ def steps(settings: PoolSettings, work: Store, pool: Store) -> Iterator[Step]:
         name="exact", outputs=work.within("exact"), items=buckets,
         run=lambda bucket: dedup_steps.find_exact(bucket, shards, settings, work),
     )  # fmt: skip
-    if settings.near.on:
+    if settings.near.drop:
         yield from _near_steps(settings, work, shards, buckets)
     yield Step(
         name="write", outputs=pool,

@@ -203,7 +203,7 @@ def _write_keys(shard: str, table: pa.Table, settings: PoolSettings, work: Store
             evidence[row] = json.dumps(match.evidence(question), ensure_ascii=False)
     table = with_drop_reason(table, "decontaminate", "contaminated", evidence)
     clean = np.array([match is None for match in matches], bool)
-    if settings.near.on:
+    if settings.near.drop:
         if settings.near.numbers != settings.index.near.numbers:
             keys = near.band_keys(features, procedural, settings.near)
         ties = features.whole().astype(np.uint32)

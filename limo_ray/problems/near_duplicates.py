@@ -14,6 +14,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain
+from typing import ClassVar
 
 import numpy as np
 
@@ -31,7 +32,9 @@ PROCEDURAL = ("gym", "countdown")
 
 @dataclass(kw_only=True, slots=True)
 class NearConfig:
-    on: bool = True
+    RENAMED: ClassVar = {"on": "drop", "True": "drop"}  # YAML reads the key on as True
+
+    drop: bool = True
     """Drop near-duplicates, the best one of each cluster stays."""
     threshold: float = 0.8
     """Jaccard similarity of the shingles from which two questions are near-duplicates."""

@@ -121,3 +121,12 @@ def test_mistakes_in_a_file_name_its_line(tmp_path: Path, text: str, words: list
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(config.ConfigError, match=r"^no\.yaml: no such preset"):
         config.load(CurateConfig, ["no.yaml"])
+
+
+@pytest.mark.parametrize("spelling", ["near: {on: false}\n", "near: {'on': false}\n"])
+def test_a_renamed_key_is_told_with_its_new_name(tmp_path: Path, spelling: str) -> None:
+    """YAML reads a bare key on as True."""
+    file = tmp_path / "old.yaml"
+    file.write_text(spelling)
+    with pytest.raises(config.ConfigError, match=r"unknown key: it is called drop now$"):
+        config.load(CurateConfig, [str(file)])

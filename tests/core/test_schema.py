@@ -57,3 +57,9 @@ def test_keys_have_types_defaults_and_the_string_that_follows_them() -> None:
 def test_every_key_of_a_job_is_documented(job: str) -> None:
     missing = [key.path for key in keys(named(COMMANDS[job].schema)()) if not key.doc]
     assert missing == []
+
+
+@pytest.mark.parametrize("job", [name for name, command in COMMANDS.items() if command.schema])
+def test_no_key_is_a_word_that_yaml_reads_as_true_or_false(job: str) -> None:
+    words = {key.path.rpartition(".")[2] for key in keys(named(COMMANDS[job].schema)())}
+    assert not words & {"on", "off", "yes", "no", "y", "n", "true", "false"}

@@ -143,7 +143,7 @@ def test_block_sizes_and_the_order_of_rows_make_no_difference(
 
 
 def test_steps_can_be_switched_off(data: Path, tmp_path: Path, local_ray) -> None:
-    off = ["near.on=false", "decontaminate.files=[]", "gold_check=false"]
+    off = ["near.drop=false", "decontaminate.files=[]", "gold_check=false"]
     found = drop_reasons(pool_of(settings(data, tmp_path, *off)))
     assert {reason for _, reason in found} == {None, "duplicate", "conflicting_answers"}
 
@@ -166,7 +166,7 @@ def test_messy_pool_gives_each_record_its_row(tmp_path: Path, local_ray, monkeyp
     monkeypatch.setattr(sources, "SPAN_BYTES", 1_000_000)
     listed = json.dumps([config.as_dict(source) for source in messy.sources])
     rows = pool_of([LAPTOP, f"sources={listed}", f"store={tmp_path}",
-                    "engines.smollm2.kind=scripted", "near.on=false"])  # fmt: skip
+                    "engines.smollm2.kind=scripted", "near.drop=false"])  # fmt: skip
     assert len(rows) == messy_pool.ROWS
     assert drop_reasons(rows)["sources", "invalid"] == messy_pool.BROKEN
     assert drop_reasons(rows)[None, None] == messy_pool.ROWS - messy_pool.BROKEN

@@ -176,7 +176,7 @@ def settings(pool: Path, store: Path, *more: str) -> list[str]:
         "engines.smollm2.num_cpus=0.5", "engines.smollm2.max_num_seqs=16", "sampler.flush_s=0.2",
         "engines.smollm2.script={seconds_per_token: 0.002, alpha: 0.5, beta: 0.8}",
         "difficulty.weak.sampling.temperature=1", "selection.k=10", "decontaminate.files=[]",
-        "near.on=false", *more,
+        "near.drop=false", *more,
     ]  # fmt: skip
 
 
