@@ -12,6 +12,7 @@ from email import message_from_bytes
 from pathlib import Path
 
 import pytest
+import yaml
 
 from limo_ray.cli.commands import COMMANDS
 
@@ -115,3 +116,5 @@ def test_the_versions_agree() -> None:
 
     text = (ROOT / "pyproject.toml").read_text()
     assert f'fallback_version = "{limo_ray.RELEASE}"' in text
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert cited["version"] == limo_ray.RELEASE
