@@ -32,9 +32,9 @@ WORKERS ?= 2
 RAY_WORKERS ?= 0
 PYTEST := $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder --durations=20
 
-# The tests that start no process: before every commit.
+# The tests that start no process, which is made sure of: before every commit.
 test-fast: setup
-	$(PYTEST) -n $(WORKERS) -m pure
+	$(PYTEST) -n $(WORKERS) -m pure --no-processes
 
 # These with their coverage; then those that start processes; then those with Ray and engines, one
 # after the other (RAY_WORKERS=2 shares them among two).
@@ -71,6 +71,8 @@ soak: setup
 	$(BIN)/python -m tests.chaos.cycle
 	$(BIN)/python -m tests.chaos.serving
 	$(BIN)/python -m tests.chaos.endpoint
+	HYPOTHESIS_PROFILE=soak FAST_PATH_EXAMPLES=20000 ADVERSARIAL=20000 \
+	$(PYTEST) -n $(WORKERS) -m "pure or process" --timeout 7200
 
 # What is installed, as a CycloneDX bill of materials.
 sbom: $(READY) $(AUDIT)/.ready

@@ -1,22 +1,33 @@
 """Markers by what a test needs, one local Ray for each pytest process, and what pure tests may do.
 
 A test is `chaos`, `engine`, `ray` or `process` because it says so, or because it uses the fixture
-`local_ray`; every other test is `pure`, and fails when it starts a process.
+`local_ray`; every other test is `pure`, and with --no-processes fails when it starts a process.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.processes import use_fresh_token
 
 use_fresh_token()
+# A busy machine is slow, and that is no failure: of a node that starts, or of one example.
+os.environ.setdefault("RAY_raylet_start_wait_time_s", "150")
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.register_profile("soak", deadline=None, max_examples=3000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tests"))
 
 NEEDS = ("engine", "chaos", "ray", "process", "pure")  # the slowest first
 STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
 pure_test_runs = False
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-processes", action="store_true", help="for pure tests: see conftest.py")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses by marker
@@ -39,7 +50,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     global pure_test_runs
-    pure_test_runs = item.get_closest_marker("pure") is not None
+    no_processes = item.config.getoption("no_processes")
+    pure_test_runs = no_processes and item.get_closest_marker("pure") is not None
     try:
         return (yield)
     finally:

@@ -104,6 +104,7 @@ print("loaded:", sorted({HEAVY!r} & sys.modules.keys()))
     assert run(installed, "python", "-c", code).splitlines()[-1] == "loaded: []"
 
 
+@pytest.mark.ray
 def test_a_dry_run_in_another_folder_shows_the_plan(installed: Path) -> None:
     shown = run(installed, "limo-ray", "curate", "laptop", "seed=3", "--dry-run")
     assert "seed: 3" in shown

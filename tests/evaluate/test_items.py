@@ -118,6 +118,7 @@ def gpqa(tmp_path, seed):
     return read_items(BenchmarkConfig(name="gpqa_diamond"), str(tmp_path), seed)
 
 
+@pytest.mark.process
 def test_options_of_multiple_choice_are_shuffled_by_seed(tmp_path):
     found = gpqa(tmp_path, 0)
     letters = []
@@ -137,6 +138,7 @@ def test_options_of_multiple_choice_are_shuffled_by_seed(tmp_path):
     assert gpqa(tmp_path, 1).checksum != found.checksum
 
 
+@pytest.mark.process
 def test_the_laptop_evaluation_asks_what_the_laptop_curation_kept_out():
     curated = configs.load(CurateConfig, [str(ROOT / "conf/curate/laptop.yaml")])
     config = configs.load(EvaluateConfig, [str(ROOT / "conf/evaluate/laptop.yaml")])

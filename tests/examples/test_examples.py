@@ -20,11 +20,13 @@ def run(folder: Path, name: str, *argv: str) -> str:
     return done.stdout
 
 
+@pytest.mark.process
 def test_verify_only(tmp_path: Path) -> None:
     lines = run(tmp_path, "verify_only.py").splitlines()
     assert lines == ["correct", "wrong", "['correct', 'correct']", "1.0", "[0.0]"]
 
 
+@pytest.mark.process
 def test_custom_source(tmp_path: Path) -> None:
     first, second, third = run(tmp_path, "custom_source.py").splitlines()
     assert "'question': 'A train goes 60 km in 45 minutes. What is its speed in km/h?'" in first
@@ -33,6 +35,7 @@ def test_custom_source(tmp_path: Path) -> None:
     assert "'reason': 'invalid'" in third
 
 
+@pytest.mark.ray
 def test_a_curation_of_own_problems_and_its_attempts(tmp_path: Path) -> None:
     shown = run(tmp_path, "own_problems.py", "--scripted")
     assert "10 examples selected: 50 rows read" in shown
@@ -48,6 +51,7 @@ def test_every_example_is_run_and_listed() -> None:
         assert f'"{file.name}"' in here and f"`{file.name}`" in table
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", ["curate", "train", "evaluate"])
 def test_a_job_is_a_package_and_a_function(name: str) -> None:
     code = f"""
@@ -66,6 +70,7 @@ except ValueError as error:
     assert "did you mean laptop?" in done.stdout, done.stderr
 
 
+@pytest.mark.process
 def test_importing_limo_ray_imports_nothing_heavy() -> None:
     code = (
         "import limo_ray, sys; print([n for n in ('ray', 'pyarrow', 'numpy') if n in sys.modules])"

@@ -87,6 +87,7 @@ def test_an_answer_that_hangs_or_crashes_its_check_is_unverifiable_and_costs_no_
     assert time.monotonic() - started < 60
 
 
+@pytest.mark.process
 def test_the_check_by_the_verifier_marks_the_same_rows_in_any_pieces():
     table = pool(GOLD)
     marked = pa.concat_tables(mark_unverifiable(t, checked) for t in (table[:5], table[5:]))

@@ -143,10 +143,11 @@ def test_of_drivers_that_start_at_once_one_holds(run: Store) -> None:
 def test_a_driver_that_lost_the_lease_stops(run: Store) -> None:
     began = time.monotonic()
     with pytest.raises(LeaseError, match="another driver took this run over"), Lease(run, "run"):
-        for file in run.files("lease", ".json"):
-            run.delete(f"lease/{file}")
-        time.sleep(30)
-    assert time.monotonic() - began < 20, "a sleeping driver is woken"
+        for _ in range(3):  # a renewal that had begun writes the claim once more
+            for file in run.files("lease", ".json"):
+                run.delete(f"lease/{file}")
+            time.sleep(20)
+    assert time.monotonic() - began < 55, "a sleeping driver is woken"
 
 
 def test_a_store_that_is_away_for_a_moment_loses_nothing(

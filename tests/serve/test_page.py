@@ -242,6 +242,7 @@ def window(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Browser, 
 ANSWERS = "document.querySelectorAll('.facts').length"
 
 
+@pytest.mark.process
 def test_a_chat_in_a_browser(window: tuple[Browser, Chat]) -> None:
     one, chat = window
     # without the key nothing is lost, and the field for it comes up
@@ -277,6 +278,7 @@ def test_a_chat_in_a_browser(window: tuple[Browser, Chat]) -> None:
     assert turns[1]["content"].startswith("Then ")
 
 
+@pytest.mark.process
 def test_stop_and_a_broken_stream_in_a_browser(window: tuple[Browser, Chat]) -> None:
     one, _ = window
     one.until("document.activeElement.id === 'question' || document.activeElement.id === 'key'")
@@ -300,6 +302,7 @@ def test_stop_and_a_broken_stream_in_a_browser(window: tuple[Browser, Chat]) -> 
     assert one.run("return document.querySelector('#send').hidden") is False
 
 
+@pytest.mark.process
 def test_the_page_fits_a_telephone_and_breaks_no_policy(window: tuple[Browser, Chat]) -> None:
     one, _ = window
     one.size(320, 640)
