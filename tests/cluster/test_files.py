@@ -295,6 +295,7 @@ def test_the_image_is_cuda_of_the_torch_wheel_and_python_3_11() -> None:
     assert all((ROOT / name).exists() for name in copied)
 
 
+@pytest.mark.process
 def test_base_images_have_exact_versions_and_can_be_pinned_by_digest(tmp_path: Path) -> None:
     text = (ROOT / "cluster/Dockerfile").read_text()
     images = set(re.findall(r"^(?:FROM |COPY --from=)(\S+[/:]\S+)", text, re.M))
