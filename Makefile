@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 AUDIT := .venv-audit
 
-.PHONY: setup model demo test test-fast check docs bench soak sbom audit pin-images lock clean
+.PHONY: setup model demo test test-fast coverage check docs bench soak sbom audit pin-images lock clean
 
 setup: $(READY) model
 
@@ -36,12 +36,16 @@ PYTEST := $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder --dura
 test-fast: setup
 	$(PYTEST) -n $(WORKERS) -m pure --no-processes
 
-# These with their coverage; then those that start processes; then those with Ray and engines, one
-# after the other (RAY_WORKERS=2 shares them among two).
+# The pure ones; then those that start processes; then those with Ray and engines, one after the
+# other (RAY_WORKERS=2 shares them among two).
 test: setup
-	$(PYTEST) -n $(WORKERS) -m pure --cov
+	$(PYTEST) -n $(WORKERS) -m pure
 	$(PYTEST) -n $(WORKERS) -m process
 	$(PYTEST) -n $(RAY_WORKERS) -m "not pure and not process"
+
+# Lines of the package that the pure tests run; they take about twice as long under it.
+coverage: setup
+	$(PYTEST) -n $(WORKERS) -m pure --cov
 
 check: $(READY)
 	$(BIN)/ruff check .
