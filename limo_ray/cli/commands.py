@@ -55,7 +55,7 @@ class Command:
 COMMANDS = {
     "curate": Command(
         summary="from a problem pool to a published set of examples",
-        usage="[preset ...] [key=value ...] [--dry-run]\n"
+        usage="[preset ...] [key=value ...] [--dry-run] [--check]\n"
         "laptop seed=3\n"
         "limo store=s3://bucket/limo difficulty.stop_after_kept=500",
         schema="limo_ray.curate.config:CurateConfig",
@@ -65,7 +65,7 @@ COMMANDS = {
     ),
     "train": Command(
         summary="from examples to a model folder that vLLM and transformers load",
-        usage="[preset ...] [key=value ...] [--dry-run]\n"
+        usage="[preset ...] [key=value ...] [--dry-run] [--check]\n"
         "laptop data=store/runs/laptop optimizer.epochs=4",
         schema="limo_ray.train.config:TrainConfig",
         run="limo_ray.train.sft:train",
@@ -75,7 +75,7 @@ COMMANDS = {
     ),
     "evaluate": Command(
         summary="how good a model is, how sure that is, and whether it beats another",
-        usage="[preset ...] [key=value ...] [--dry-run]\n"
+        usage="[preset ...] [key=value ...] [--dry-run] [--check]\n"
         "laptop model=store/models/laptop\n"
         "limo endpoint=http://host:8000/v1",
         schema="limo_ray.evaluate.config:EvaluateConfig",
@@ -85,7 +85,7 @@ COMMANDS = {
     ),
     "serve": Command(
         summary="an OpenAI-compatible endpoint for a model, on Ray Serve and vLLM",
-        usage="[preset ...] [key=value ...] [--dry-run]\n"
+        usage="[preset ...] [key=value ...] [--dry-run] [--check]\n"
         "laptop model=store/models/laptop port=8000",
         schema="limo_ray.serve.config:ServeConfig",
         run="limo_ray.serve.job:serve",
@@ -96,7 +96,7 @@ COMMANDS = {
     ),
     "plan": Command(
         summary="what a curation will take on a cluster, before it is started",
-        usage="[preset ...] [key=value ...] [--dry-run]\n"
+        usage="[preset ...] [key=value ...] [--dry-run] [--check]\n"
         "limo pool_rows=10_000_000\n"
         "laptop plan/laptop pilot=store/runs/pilot",
         schema="limo_ray.plan.config:PlanConfig",

@@ -51,6 +51,6 @@ def candidates(commands: "dict[str, Command]", words: list[str]) -> list[str]:
         offered = []
     else:
         command = commands[before[0]]
-        offered = [*presets(command.presets), "--dry-run", "--help"]
+        offered = [*presets(command.presets), "--dry-run", "--check", "--help"]
         offered += [f"{key.path}=" for key in keys(named(command.schema)()) if key.section is None]
     return [each for each in offered if each.startswith(last)]

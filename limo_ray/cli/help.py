@@ -19,6 +19,7 @@ def overview(commands: "dict[str, Command]") -> str:
         "",
         "limo-ray <command> --help    presets, and every key with its default and meaning",
         "limo-ray <command> --dry-run the resolved config and what would be done",
+        "limo-ray <command> --check   and whether models, sources and benchmarks can be had",
     ]
     return "\n".join(lines)
 

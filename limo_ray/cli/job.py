@@ -1,6 +1,9 @@
 """What all jobs share: presets and overrides in, Ray started, mistakes told in one line.
 
-    limo-ray curate [preset ...] [key.path=value ...] [--dry-run]
+    limo-ray curate [preset ...] [key.path=value ...] [--dry-run] [--check]
+
+`--dry-run` prints the config, the plan and what the job needs from elsewhere; `--check` also asks
+whether that can be had, and fails where it cannot.
 
 Exit codes: 0 done, 1 the job failed, 2 the config is wrong, 130 interrupted (Ctrl-C, SIGTERM). In
 `ray job submit` they make SUCCEEDED, FAILED, FAILED and, after `ray job stop`, STOPPED.
@@ -9,7 +12,7 @@ Exit codes: 0 done, 1 the job failed, 2 the config is wrong, 130 interrupted (Ct
 import logging
 import sys
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from limo_ray.cli.presets import FOLDER, resolve
 from limo_ray.core import config as configs
@@ -17,7 +20,17 @@ from limo_ray.core.console import say
 from limo_ray.core.errors import LimoError, reason
 from limo_ray.core.uris import redact
 
-Schema = TypeVar("Schema")
+if TYPE_CHECKING:
+    from limo_ray.problems.inputs import Input
+
+
+class Config(Protocol):
+    """The config of a job."""
+
+    def inputs(self) -> list["Input"]: ...
+
+
+Schema = TypeVar("Schema", bound=Config)
 
 
 class Result(Protocol):
@@ -46,18 +59,19 @@ def main(
         run: the job, called with the config and the cluster's device (gpu or cpu); what its result
             sums up is printed.
         outline: what the job would do, in text.
-        argv: presets, overrides, --dry-run.
+        argv: presets, overrides, --dry-run, --check.
         worker_logs: also print what Ray's workers do, on a local cluster.
         niceness: of Ray's workers on a local cluster; 15 is Ray's own, below all else.
         needs_ray: whether the job of a config uses Ray; it is not started for one that does not.
         presets: folders of conf/ whose presets may be named; `job` alone unless given.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    dry = "--dry-run" in argv
-    arguments = [argument for argument in argv if argument != "--dry-run"]
+    check = "--check" in argv
+    dry = check or "--dry-run" in argv
+    arguments = [argument for argument in argv if argument not in ("--dry-run", "--check")]
     unknown = [argument for argument in arguments if argument.startswith("-")]
     if unknown:
-        return _wrong(f"{unknown[0]}: unknown option (presets, key=value and --dry-run are known)")
+        return _wrong(f"{unknown[0]}: unknown option (there are --dry-run and --check)")
     config: Schema | None = None
     try:
         arguments = resolve(presets or (job,), arguments)
@@ -76,10 +90,17 @@ def main(
             say(f"no preset named and the Ray cluster {has}: using conf/{job}/{preset.name}")
             config = configs.load(schema, [str(preset), *arguments])
         assert config is not None
+        from limo_ray.problems import inputs
+        from limo_ray.storage.hub import use_cache_if_unreachable
+
+        needed = config.inputs()
+        on_hub = needs_ray(config) and any(each.place == "hub" for each in needed)
+        if on_hub and (why := use_cache_if_unreachable()):
+            say(f"{why}: only what is cached can be used. HF_ENDPOINT names a mirror")
         if dry:
             planned = redact(outline(config, device))
             say(f"# resolved config\n{configs.as_yaml(config)}\n# plan\n{planned}")
-            return 0
+            return 0 if inputs.show(needed, check=check) or not check else 1
         say(run(config, device).summary())
         return 0
     except configs.ConfigError as error:

@@ -9,6 +9,7 @@ from limo_ray.curate.hub import PublishDataConfig
 from limo_ray.curate.quality import QualityConfig
 from limo_ray.curate.select import SelectionConfig
 from limo_ray.engines.base import EngineConfig, SamplingConfig
+from limo_ray.problems import inputs
 from limo_ray.problems.decontaminate import DecontaminateConfig
 from limo_ray.problems.near_duplicates import NearConfig
 from limo_ray.problems.sources import SourceConfig
@@ -140,6 +141,20 @@ class CurateConfig:
                     f"{key}.sampling.max_tokens: {sampling.max_tokens} is more than "
                     f"engines.{name}.max_model_len ({longest})"
                 )
+
+    def inputs(self) -> list[inputs.Input]:
+        """What it needs from elsewhere."""
+        out = self.decontaminate
+        engines = [self.engines[name] for _, name, _ in self._uses()]
+        return [
+            *(inputs.of_source(source) for source in self.sources),
+            *(
+                inputs.of_benchmark(name, out.folder, self.store, out.mirror)
+                for name in out.benchmarks
+            ),
+            *(inputs.of_source(source, "benchmark") for source in out.files),
+            *(inputs.of_model(e.model, e.revision) for e in engines if e.kind == "vllm"),
+        ]
 
     def samplings(self) -> list[tuple[EngineConfig, SamplingConfig]]:
         """Every engine in use, with the sampling of its attempts."""

@@ -87,8 +87,9 @@ def items_to_keep_out(config: CurateConfig) -> tuple[list[benchmarks.Item], list
         ValueError: one of them cannot be loaded, and the config does not allow that.
     """
     chosen = config.decontaminate
+    store = Store(config.store)
     wanted: list[tuple[str, Callable[[], list[benchmarks.Item]]]] = [
-        (f"benchmarks[{i}]", partial(benchmarks.load, name, chosen.folder))
+        (f"benchmarks[{i}]", partial(benchmarks.load, name, chosen.folder, store, chosen.mirror))
         for i, name in enumerate(chosen.benchmarks)
     ]
     wanted += [

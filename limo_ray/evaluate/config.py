@@ -7,10 +7,13 @@ from limo_ray.core.checks import check_at_least, check_between, check_folder_nam
 from limo_ray.core.prompts import SYSTEM
 from limo_ray.engines.api_config import ApiConfig
 from limo_ray.engines.base import EngineConfig, SamplingConfig
+from limo_ray.problems import inputs
 from limo_ray.problems.benchmarks import BENCHMARKS
 from limo_ray.problems.sources import SourceConfig
 from limo_ray.runs.hub import PublishConfig
 from limo_ray.sampling.config import SamplerConfig
+from limo_ray.storage.model_files import split_revision
+from limo_ray.storage.pinned_files import GITHUB
 
 
 @dataclass(kw_only=True, slots=True)
@@ -44,7 +47,7 @@ class BenchmarkConfig:
     source: SourceConfig | None = None
     """Items of your own: a file, a data set of the hub or kinds of reasoning_gym."""
     revision: str = ""
-    """Branch, tag or commit of the data set on the hub; its newest when empty."""
+    """Branch, tag or commit of the data set on the hub; the one that is known when empty."""
     checksum: str = ""
     """Of these items in results.json; other items are an error."""
     items: int = 0
@@ -98,6 +101,9 @@ class EvaluateConfig:
     """What the model is asked."""
     folder: str = ""
     """Folder with local copies, <name>.jsonl, that go before the hub."""
+    mirror: str = GITHUB
+    """Where benchmarks that are files of public repositories come from: <mirror>/<owner>/<name>/
+    <commit>/<path>."""
     only: list[str] = field(default_factory=list)
     """Names of the benchmarks to take; empty for all."""
     protocols: dict[str, ProtocolConfig] = field(default_factory=dict)
@@ -142,6 +148,20 @@ class EvaluateConfig:
                     f"protocols.{key}.sampling.max_tokens: {protocol.sampling.max_tokens} is more "
                     f"than engine.max_model_len ({self.engine.max_model_len})"
                 )
+
+    def inputs(self) -> list[inputs.Input]:
+        """What it needs from elsewhere, but for models at endpoints."""
+        found = []
+        for each in self.chosen():
+            if each.source is None:
+                where = (self.folder, self.store, self.mirror, each.revision)
+                found.append(inputs.of_benchmark(each.name, *where))
+            else:
+                found.append(inputs.of_source(each.source, "benchmark"))
+        if self.model and not self.endpoint:
+            found.append(inputs.of_model(*split_revision(self.model, self.engine.revision)))
+        others = [name for name in self.against if not name.startswith(("http://", "https://"))]
+        return found + [inputs.of_model(*split_revision(name)) for name in others]
 
     def chosen(self) -> list[BenchmarkConfig]:
         """The benchmarks to take, in their order."""

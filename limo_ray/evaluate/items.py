@@ -28,6 +28,8 @@ from limo_ray.problems.benchmarks import (
 )
 from limo_ray.problems.problem_rows import LETTERS
 from limo_ray.problems.sources import SourceConfig, open_sources
+from limo_ray.storage.pinned_files import GITHUB
+from limo_ray.storage.store import Store
 
 REPEATS = "the same question as item"
 
@@ -59,8 +61,11 @@ class BenchmarkItems:
         }  # fmt: skip
 
 
-def read_items(config: BenchmarkConfig, folder: str, seed: int) -> BenchmarkItems:
-    """The items of one benchmark.
+def read_items(
+    config: BenchmarkConfig, folder: str, seed: int, store: Store | None = None,
+    mirror: str = GITHUB,
+) -> BenchmarkItems:  # fmt: skip
+    """The items of one benchmark; where one of BENCHMARKS is looked for says its `source_of`.
 
     Raises:
         ValueError: it cannot be had or read, or its items are not those that it must have; the
@@ -69,7 +74,7 @@ def read_items(config: BenchmarkConfig, folder: str, seed: int) -> BenchmarkItem
     known = BENCHMARKS.get(config.name)
     source = config.source
     if source is None and known is not None:
-        rows, source = _known(config, folder)
+        rows, source = _known(config, source_of(config.name, folder, store, mirror))
         by = config.by or list(known.by)
         wanted, tried = config.items or known.items, known.checksum
     else:
@@ -163,15 +168,17 @@ def checksum(rows: list[dict[str, Any]]) -> str:
     return fingerprint(sorted(lines))
 
 
-def _known(config: BenchmarkConfig, folder: str) -> tuple[list[dict[str, Any]], SourceConfig]:
-    """Rows of one of BENCHMARKS: from the folder, where columns may be named otherwise, or hub."""
-    known, source = BENCHMARKS[config.name], source_of(config.name, folder)
+def _known(
+    config: BenchmarkConfig, source: SourceConfig
+) -> tuple[list[dict[str, Any]], SourceConfig]:
+    """Rows of one of BENCHMARKS: from a file, where columns may be named otherwise, or the hub."""
+    known = BENCHMARKS[config.name]
     source = replace(source, metadata=[*known.wrong, *(config.by or known.by)])
     answers = [(known.answer, known.answer_from)]
     if source.path:
         answers.append(("answer", ""))
     else:
-        source = replace(source, revision=config.revision)
+        source = replace(source, revision=config.revision or source.revision)
     tries = [
         _columns(source, question, *answer)
         for question in question_columns(config.name, source)

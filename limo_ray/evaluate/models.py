@@ -116,9 +116,8 @@ def set_labels(models: list[EvaluatedModel]) -> None:
 def _model(name: str, url: str, config: EvaluateConfig, device: str) -> EvaluatedModel:
     if url:
         return EvaluatedModel(engine=_api_engine(name, url, config), system=config.system)
-    revision = config.engine.revision if name == config.model else ""
-    if "@" in name and not model_files.is_local(name):
-        name, _, revision = name.partition("@")
+    given = config.engine.revision if name == config.model else ""
+    name, revision = model_files.split_revision(name, given)
     chosen = device if config.engine.device == "auto" else config.engine.device
     engine = replace(config.engine, model=name, revision=revision, device=chosen)
     return EvaluatedModel(engine=engine, system=config.system)

@@ -26,7 +26,9 @@ def outline(config: EvaluateConfig, device: str) -> str:
             f"{sampling.max_tokens:,} tokens ({name})"
         )
         try:
-            items = read_items(benchmark, config.folder, config.seed)
+            items = read_items(
+                benchmark, config.folder, config.seed, Store(config.store), config.mirror
+            )
         except ValueError as error:  # a dry run is also for a machine that has no data
             lines.append(f"benchmark   {benchmark.name}: {how}; not read: {error}")
             continue

@@ -69,7 +69,10 @@ def evaluate(config: EvaluateConfig, device: str) -> EvaluateResult:
     with Heartbeat(folder, "evaluate", config.name) as heartbeat:
         begun = time.time()
         before = folder.read_json("results.json") or {}
-        benchmarks = [read_items(one, config.folder, config.seed) for one in config.chosen()]
+        benchmarks = [
+            read_items(one, config.folder, config.seed, store, config.mirror)
+            for one in config.chosen()
+        ]
         models = _identified_models(config, device)
         trained_on, notes = _contamination(config, benchmarks)
         runs = []

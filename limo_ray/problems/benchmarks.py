@@ -2,8 +2,8 @@
 
     items = load("math500", folder="benchmarks")      # folder/math500.jsonl, or else from the hub
 
-Each has a hub id with its columns, and its number of items: a benchmark that came with fewer or
-more is an error, never a shorter list. `limo_ray.evaluate.items` reads their answers too.
+Each has a hub id or a pinned file, its columns, and its number of items: a benchmark that came with
+fewer or more is an error, never a shorter list. `limo_ray.evaluate.items` reads their answers too.
 """
 
 import json
@@ -14,6 +14,8 @@ from typing import Any
 
 from limo_ray.core.uris import redact
 from limo_ray.problems.sources import SourceConfig, open_sources, rows, work_items
+from limo_ray.storage import pinned_files
+from limo_ray.storage.pinned_files import GITHUB, PinnedFile
 from limo_ray.storage.store import Store
 
 ANSWER = ("answer", "solution", "options")  # fields in which an item may be wanting
@@ -23,7 +25,12 @@ ANSWER = ("answer", "solution", "options")  # fields in which an item may be wan
 class Benchmark:
     """Where a benchmark's questions are, and how many there are (0: any number)."""
 
-    hub: str
+    hub: str = ""
+    """Id of its data set; "" where it is not on the hub."""
+    revision: str = ""
+    """Commit of the data set; "" where none is known: its newest."""
+    file: PinnedFile | None = None
+    """Where it is a file of a public repository."""
     items: int
     question: str = "problem"
     answer: str = "answer"
@@ -49,40 +56,74 @@ class Item:
     domain: str
 
 
+def _of_limo(folder: str, sha256: str) -> PinnedFile:
+    """An evaluation set of the paper's repository, whose README says MIT."""
+    return PinnedFile(
+        repository="GAIR-NLP/LIMO", commit="2284c6a0e6653aa8894bd12fdecc1212ba706c3a",
+        path=f"eval/data/{folder}/test.jsonl", sha256=sha256, licence="MIT",
+    )  # fmt: skip
+
+
 # LIMO's ten (section 4.1 of the paper) and what others report. `GAIR/LIMO` has no evaluation sets;
-# the sets in Chinese lie in LIMO's repository as files only: give them with `folder`. Hub ids and
-# columns are those of public code that reads them; revisions can be pinned in a preset.
+# those that are on no hub come from the paper's repository. Hub ids, commits and columns are those
+# of public code that reads them.
 BENCHMARKS = {
     "aime24": Benchmark(
-        hub="HuggingFaceH4/aime_2024", items=30, split="train", checksum="325498d1391d73d4"
+        hub="HuggingFaceH4/aime_2024", revision="2fe88a2f1091d5048c0f36abc874fb997b3dd99a",
+        items=30, split="train", checksum="325498d1391d73d4",
     ),
-    "aime25": Benchmark(hub="math-ai/aime25", items=30),
+    "aime25": Benchmark(
+        hub="math-ai/aime25", revision="563bb8404243c5f09de6ec262f2db674fe5bce9b", items=30
+    ),
     "amc23": Benchmark(
-        hub="math-ai/amc23", items=40, question="question", checksum="bda5a5ce821a9892"
+        hub="math-ai/amc23", revision="80815d37005feb82cd7f8fbc6901d5d3eff43057", items=40,
+        question="question", checksum="bda5a5ce821a9892",
     ),
     "math500": Benchmark(
-        hub="HuggingFaceH4/MATH-500", items=500, by=("level", "subject"),
-        checksum="c1e8cfbcc70c854b",
+        hub="HuggingFaceH4/MATH-500", revision="6e4ed1a2a79af7d8630a6b768ec859cb5af4d3be",
+        items=500, by=("level", "subject"), checksum="c1e8cfbcc70c854b",
     ),
     "olympiadbench": Benchmark(
-        hub="Hothan/OlympiadBench", subset="OE_TO_maths_en_COMP", split="train",
+        hub="Hothan/OlympiadBench", revision="91184b52131e7fc9455fef848035173aea8cc01a",
+        subset="OE_TO_maths_en_COMP", split="train",
         items=0,  # 674 on the hub, 675 in the paper
         question="question", answer="final_answer[0]", by=("subfield",),
     ),
-    "minerva": Benchmark(hub="math-ai/minervamath", items=272, question="question"),
+    "minerva": Benchmark(
+        hub="math-ai/minervamath", revision="ee46ddc498933b1977577953250ca5c66be64f96", items=272,
+        question="question",
+    ),
     "gpqa_diamond": Benchmark(
-        hub="Idavidrein/gpqa", subset="gpqa_diamond", split="train", items=198,
+        hub="Idavidrein/gpqa", revision="633f5ee89ab8ad4522a9f850766b73f62147ffdd",
+        subset="gpqa_diamond", split="train", items=198,
         question="Question", answer="Correct Answer",
         wrong=("Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3"),
         by=("High-level domain",),
     ),
     "gsm8k": Benchmark(
-        hub="openai/gsm8k", subset="main", items=1319, question="question", answer_from="hashes"
+        hub="openai/gsm8k", revision="740312add88f781978c0658806c59bc2815b9866", subset="main",
+        items=1319, question="question", answer_from="hashes",
     ),
-    "gradeschool": Benchmark(hub="", items=210, checksum="40964a01f817715e"),
-    "chmath": Benchmark(hub="", items=30),
-    "gaokao": Benchmark(hub="", items=79),
-    "kaoyan": Benchmark(hub="", items=199),
+    "gradeschool": Benchmark(
+        items=210, checksum="40964a01f817715e", file=_of_limo(
+            "grade_school_math", "92d8ebf64c8790aecd524703a1400cc2adf4e6680af1cdaf1a0651e3187d200e"
+        ),
+    ),
+    "chmath": Benchmark(
+        items=30, file=_of_limo(
+            "cn_math_2024", "f6392e72e776ac37f74444d4dd5d2f2e4bf4a16615ff5cafcf426df4406f7533"
+        ),
+    ),
+    "gaokao": Benchmark(
+        items=79, question="question", file=_of_limo(
+            "gaokao", "1b859ca17ccb0bfff985b1097208c2501ac363cbb1c58992e2cf51021c79a9c3"
+        ),
+    ),
+    "kaoyan": Benchmark(
+        items=199, file=_of_limo(
+            "kaoyan", "b81d7b79b7da0cce7894c97e55d4690417a1178303a9c5be3a47fae39fee99c7"
+        ),
+    ),
 }  # fmt: skip
 
 # arXiv 2502.03387v3, table 2: pass@1 in per cent. CHMath, AIME24 and AMC23 from 4 samples at
@@ -97,8 +138,10 @@ PAPER = {
 }  # fmt: skip
 
 
-def load(name: str, folder: str = "") -> list[Item]:
-    """The items of a benchmark, from `<folder>/<name>.jsonl` where there is one, or the hub.
+def load(
+    name: str, folder: str = "", store: Store | None = None, mirror: str = GITHUB
+) -> list[Item]:
+    """The items of a benchmark; where they are looked for says `source_of`.
 
     Raises:
         ValueError: no such benchmark, it cannot be had, an item cannot be read, or there are more
@@ -107,7 +150,7 @@ def load(name: str, folder: str = "") -> list[Item]:
     if name not in BENCHMARKS:
         raise ValueError(f"benchmark {name!r} is none of {', '.join(BENCHMARKS)}")
     known = BENCHMARKS[name]
-    source = source_of(name, folder)
+    source = source_of(name, folder, store, mirror)
     # a question is all that is read
     tries = [replace(source, question=q, answer=q) for q in question_columns(name, source)]
     rows, used = first_readable(tries)
@@ -117,21 +160,36 @@ def load(name: str, folder: str = "") -> list[Item]:
     return _items(rows, name)
 
 
-def source_of(name: str, folder: str) -> SourceConfig:
-    """A benchmark's file in a folder of local copies, or else its data set; without columns.
+def source_of(
+    name: str, folder: str, store: Store | None = None, mirror: str = GITHUB
+) -> SourceConfig:
+    """A benchmark's file in the folder, its data set, or its pinned file; without columns.
 
-    Raises ValueError for one that is in neither.
+    Args:
+        folder: may have <name>.jsonl.
+        store: keeps pinned files; without one they are not fetched.
+        mirror: has them under the paths of GitHub's.
+
+    Raises:
+        ValueError: it is not on the hub, and no file of it can be had.
     """
     known = BENCHMARKS[name]
     if path := folder and local(folder, name):
         return SourceConfig(name=name, path=path)
-    if not known.hub:
-        where = f"{folder}/{name}.jsonl" if folder else "folder=<with its file>"
-        raise ValueError(
-            f"benchmark {name}: is not on the hub, and not in a file ({where}): copy it "
-            "from the paper's repository (eval/data) as JSONL with `problem` and `answer`"
-        )
-    return SourceConfig(name=name, hub=known.hub, subset=known.subset, split=known.split)
+    if known.hub:
+        return SourceConfig(
+            name=name, hub=known.hub, subset=known.subset, split=known.split,
+            revision=known.revision,
+        )  # fmt: skip
+    advice = f"put {name}.jsonl with `problem` and `answer` into a folder and say folder=<it>"
+    if known.file is None or store is None:
+        looked = f", and not in {folder}/{name}.jsonl" if folder else ""
+        raise ValueError(f"benchmark {name}: is not on the hub{looked}, {advice}")
+    try:
+        path = pinned_files.fetch(known.file, store, mirror)
+    except ValueError as error:
+        raise ValueError(f"benchmark {name}: {error}; set mirror, or {advice}") from None
+    return SourceConfig(name=name, path=path)
 
 
 def question_columns(name: str, source: SourceConfig) -> list[str]:

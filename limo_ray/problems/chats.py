@@ -97,12 +97,17 @@ def files(data: str, rows: RowsConfig) -> list[readers.File]:
             return discovery.on_disk(f"{data}/examples.parquet")
         if "://" in data and Store(data).exists("examples.parquet"):
             return discovery.on_disk(Store(data).within("examples.parquet").uri)
-        hub = data.count("/") == 1 and not data.startswith((".", "/", "~"))
-        if "://" in data or not hub or Path(data).exists() or "*" in data:
-            return discovery.on_disk(data)
-        return discovery.on_hub(data, "", rows.split, rows.revision)
+        if is_on_hub(data):
+            return discovery.on_hub(data, "", rows.split, rows.revision)
+        return discovery.on_disk(data)
     except ValueError as error:
         raise ValueError(f"data: {str(error).partition(': ')[2]}") from None
+
+
+def is_on_hub(data: str) -> bool:
+    """Whether data is named by a repository of the hub (owner/name), and not by a path."""
+    path = "://" in data or "*" in data or data.startswith((".", "/", "~"))
+    return data.count("/") == 1 and not path and not Path(data).exists()
 
 
 def chats(data: str, rows: RowsConfig) -> Iterator[Chat | Bad]:

@@ -33,6 +33,7 @@ from limo_ray.problems.matchers import (
 from limo_ray.problems.near_duplicates import NearConfig
 from limo_ray.problems.sources import SourceConfig
 from limo_ray.problems.text_features import Features
+from limo_ray.storage.pinned_files import GITHUB
 
 
 @dataclass(kw_only=True, slots=True)
@@ -41,6 +42,9 @@ class DecontaminateConfig:
     """Names of benchmarks (limo_ray.problems.benchmarks.BENCHMARKS)."""
     folder: str = ""
     """Folder with local copies, <name>.jsonl, that go before the hub."""
+    mirror: str = GITHUB
+    """Where benchmarks that are files of public repositories come from: <mirror>/<owner>/<name>/
+    <commit>/<path>."""
     files: list[SourceConfig] = field(default_factory=list)
     """Further questions to keep out: files, data sets or generators, named as sources are."""
     allow_missing: bool = False

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from limo_ray.core.prompts import SYSTEM
 from limo_ray.engines.base import EngineConfig
+from limo_ray.problems import inputs
 from limo_ray.serve.budget import Style
 
 
@@ -153,6 +154,10 @@ class ServeConfig:
                 raise ValueError(f"{name}: {getattr(self, name)} must be at least 1")
         if self.ongoing < 0:
             raise ValueError(f"ongoing: {self.ongoing} must not be negative (0 is max_num_seqs)")
+
+    def inputs(self) -> list[inputs.Input]:
+        """What it needs from elsewhere."""
+        return [inputs.of_model(self.engine.model, self.engine.revision)]
 
     @property
     def model_name(self) -> str:

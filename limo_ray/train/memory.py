@@ -96,9 +96,10 @@ def shape_of(config: TrainConfig) -> Shape:
 
     name = model_files.resolve(config.model, weights=False)
     try:
-        model_config = AutoConfig.from_pretrained(name)
+        model_config = AutoConfig.from_pretrained(name, revision=config.revision or None)
     except OSError as error:
-        raise ValueError(f"model: {config.model!r}: {first_line(error)}") from None
+        why = first_line(error) + model_files.revision_hint(config.revision)
+        raise ValueError(f"model: {config.model!r}: {why}") from None
     model.refuse(model_config, config)
     dtype = model.DTYPES[config.compute.precision]
     implementation = attention.register()

@@ -99,6 +99,7 @@ def load(model: str, config: TrainConfig, sharing: dist.ProcessGroup | None) -> 
 
     lm = AutoModelForCausalLM.from_pretrained(
         model,
+        revision=config.revision or None,
         dtype=DTYPES[config.compute.precision],
         attn_implementation=attention.register(sharing),
     )

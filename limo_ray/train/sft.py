@@ -133,7 +133,7 @@ def _train(
         "seconds": round(time.time() - begun, 1), "machine": provenance.machine(),
         "commit": provenance.commit(),
         "versions": provenance.versions(results.PACKAGES), "command": provenance.command(),
-        "model": model_files.identity(config.model),
+        "model": model_files.identity(config.model, config.revision),
         "config": configs.as_dict(config), "data": shown,
         "memory": asdict(estimate),
     }  # fmt: skip
@@ -148,10 +148,12 @@ def load_data(config: TrainConfig) -> tuple[str, TrainingData]:
 
     model = model_files.resolve(config.model, weights=False)
     try:
-        models.refuse(AutoConfig.from_pretrained(model), config)
-        tokenizer = AutoTokenizer.from_pretrained(model)
+        pinned = {"revision": config.revision or None}
+        models.refuse(AutoConfig.from_pretrained(model, **pinned), config)
+        tokenizer = AutoTokenizer.from_pretrained(model, **pinned)
     except OSError as error:
-        raise ValueError(f"model: {config.model!r}: {first_line(error)}") from None
+        why = first_line(error) + model_files.revision_hint(config.revision)
+        raise ValueError(f"model: {config.model!r}: {why}") from None
     encoder = Encoder(tokenizer, _template(config), config.rows.turns)
     rows = chats.chats(config.data, config.rows)
     return model, prepare(rows, encoder, config.rows, config.seed)
@@ -164,7 +166,9 @@ def run_key(config: TrainConfig, data: TrainingData) -> str:
     digest = hashlib.sha256()
     for one in [*data.train, *data.held_out]:
         digest.update(one.ids.tobytes() + one.learn.tobytes())
-    return fingerprint([config.curve(), model_files.identity(config.model), digest.hexdigest()])
+    return fingerprint(
+        [config.curve(), model_files.identity(config.model, config.revision), digest.hexdigest()]
+    )
 
 
 def _template(config: TrainConfig) -> str:
@@ -252,7 +256,10 @@ def outline(config: TrainConfig, device: str) -> str:
         found = batch_layout(config, len(data.train), data.targets)
         tokens, passes = demand(data, found)
         lines = [_lines("data", table(data, found))]
-    lines.append(memory.estimate(config, device, tokens, passes).text())
+    try:
+        lines.append(memory.estimate(config, device, tokens, passes).text())
+    except ValueError as error:  # or no model
+        lines.append(f"memory not estimated: {error}")
     lines.append(f"output  {Store(config.store).shown}/models/{config.name}")
     return "\n".join(lines)
 

@@ -187,7 +187,9 @@ class Worker:
         from transformers import AutoTokenizer
 
         store = self.job.store
-        tokenizer = AutoTokenizer.from_pretrained(self.job.model)
+        tokenizer = AutoTokenizer.from_pretrained(
+            self.job.model, revision=self.job.config.revision or None
+        )
         with tempfile.TemporaryDirectory(prefix="limo_ray-model-") as made:
             models.save_folder(
                 Path(made), self.engine.module, weights, tokenizer, self.job.template

@@ -175,7 +175,8 @@ def test_messy_pool_gives_each_record_its_row(tmp_path: Path, local_ray, monkeyp
 def test_a_benchmark_that_cannot_be_loaded_stops_the_job(
     data: Path, tmp_path: Path, local_ray
 ) -> None:
-    wrong = settings(data, tmp_path, "decontaminate.benchmarks=[gaokao]")
+    nowhere = "decontaminate.mirror=http://127.0.0.1:9"
+    wrong = settings(data, tmp_path, "decontaminate.benchmarks=[gaokao]", nowhere)
     with pytest.raises(ValueError, match=r"decontaminate.benchmarks\[0\]: benchmark gaokao: .*"):
         pool_of(wrong)
     assert not (tmp_path / "runs/laptop/pool.json").exists()
@@ -186,6 +187,21 @@ def test_a_pool_without_rows_is_refused(data: Path, tmp_path: Path, local_ray) -
     write(data / "empty", [], files=1)
     with pytest.raises(ValueError, match=r"sources\[0\] \(empty\): no rows in .*is the file empty"):
         pool_of(settings(data, tmp_path, rows="empty"))
+
+
+def test_a_source_that_cannot_be_read_or_leaves_nothing_stops_the_job(
+    data: Path, tmp_path: Path, local_ray
+) -> None:
+    rows = [*({"question": "What is it?", "answer": ""} for _ in range(19)), *problems(1, seed=3)]
+    few = settings(write(data / "few", rows).parent, tmp_path, rows="few")
+    with pytest.raises(ValueError, match=r"\(few\): 1 of 20 rows can be read; .*answer: empty"):
+        pool_of(few)
+    assert drop_reasons(pool_of([*few, "min_readable=0"]))[None, None] == 1
+    with pytest.raises(ValueError) as caught:
+        pool_of([*few, "min_readable=0", "filters.min_chars=5000"])
+    told = str(caught.value)
+    assert told.startswith("no problem is left in the pool\n") and "1 length" in told
+    assert "length (1 rows): set filters.min_chars" in told
 
 
 DRIVER = """

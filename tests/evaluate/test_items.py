@@ -86,7 +86,7 @@ def test_an_item_that_repeats_another_is_left_out_and_named(tmp_path):
 
 
 def test_a_benchmark_that_is_nowhere_says_where_to_get_it(tmp_path):
-    with pytest.raises(ValueError, match=r"chmath: is not on the hub.*copy it from the paper's"):
+    with pytest.raises(ValueError, match=r"chmath: is not on the hub.*put chmath.jsonl with"):
         read_items(BenchmarkConfig(name="chmath"), str(tmp_path), 0)
 
 
