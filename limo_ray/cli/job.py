@@ -9,6 +9,7 @@ Exit codes: 0 done, 1 the job failed, 2 the config is wrong, 130 interrupted (Ct
 `ray job submit` they make SUCCEEDED, FAILED, FAILED and, after `ray job stop`, STOPPED.
 """
 
+import errno
 import logging
 import sys
 from collections.abc import Callable
@@ -105,7 +106,9 @@ def main(
         return 0
     except configs.ConfigError as error:
         return _wrong(str(error))
-    except (ValueError, OSError, LimoError) as error:
+    except OSError as error:
+        return _failed(f"{error}{_advice(error)}")
+    except (ValueError, LimoError) as error:
         return _failed(str(error))
     except _ray_errors() as error:
         return _failed(reason(error))
@@ -115,6 +118,18 @@ def main(
     finally:
         if ray := sys.modules.get("ray"):
             ray.shutdown()
+
+
+def _advice(error: OSError) -> str:
+    """What to do about a file or folder that cannot be written; "" where nothing is known."""
+    code = error.errno or 0
+    if code == errno.ENOSPC or "No space left" in str(error):
+        return ": the disk is full. Free some space, or set store to a folder on another disk"
+    if code in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return ": this user cannot write there. Set store to a folder that it can write"
+    if code in (errno.ENOTDIR, errno.EEXIST):
+        return ": this is a file. Set store to a folder"
+    return ""
 
 
 def _ray_errors() -> tuple[type[Exception], ...]:
