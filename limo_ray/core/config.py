@@ -31,12 +31,13 @@ class ConfigError(LimoError, ValueError):
     """A user's mistake in a preset or on the command line, told in one line."""
 
 
-def load(schema: type[Schema], argv: list[str]) -> Schema:
+def load(schema: type[Schema], argv: list[str], values: dict[str, Any] | None = None) -> Schema:
     """The config that presets and overrides make.
 
     Args:
         schema: a dataclass; nested dataclasses with a `check()` are asked to refuse their values.
         argv: paths of YAML files and `key.path=value` overrides, in any mixture.
+        values: nested, laid over the files, under the overrides: part of another job's config.
 
     Raises:
         ConfigError: with the one line to show.
@@ -46,6 +47,11 @@ def load(schema: type[Schema], argv: list[str]) -> Schema:
     merged = OmegaConf.structured(schema)
     for file in files:
         merged = _merge_file(merged, file)
+    if values:
+        try:
+            merged = OmegaConf.merge(merged, OmegaConf.create(values))
+        except OmegaConfBaseException as error:
+            raise ConfigError(_explain(error)) from None
     for override in overrides:
         merged = _override(merged, override)
     try:

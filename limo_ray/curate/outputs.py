@@ -119,7 +119,7 @@ def publish(curation: Curation, run: Store, store: Store) -> RunResult:
     """Writes everything, the manifest last: a run with a manifest that says done is whole."""
     problems = {problem.id: problem for problem in curation.problems}
     system = curation.config.system
-    examples = [_example(c, problems[c.problem_id], system) for c in curation.selected]
+    examples = [example_row(c, problems[c.problem_id], system) for c in curation.selected]
     run.write_table("examples.parquet", pa.Table.from_pylist(examples, schema=EXAMPLES))
     lines = [json.dumps(example, ensure_ascii=False) + "\n" for example in examples]
     run.write_text("examples.jsonl", "".join(lines))
@@ -141,7 +141,8 @@ def publish(curation: Curation, run: Store, store: Store) -> RunResult:
     )
 
 
-def _example(chain: Chain, problem: KeptProblem, system: str) -> dict[str, Any]:
+def example_row(chain: Chain, problem: KeptProblem, system: str) -> dict[str, Any]:
+    """A row of examples.parquet."""
     return {
         "messages": example_messages(problem.question, chain.solution, system),
         "problem_id": chain.problem_id,
