@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 AUDIT := .venv-audit
 
-.PHONY: setup model demo test test-fast coverage check docs bench soak sbom audit pin-images lock clean
+.PHONY: setup model demo study test-fast test coverage check docs bench soak sbom audit pin-images lock clean
+.PHONY: setup model demo study test-fast test coverage check docs bench soak sbom audit pin-images lock clean
 
 setup: $(READY) model
 
@@ -26,6 +27,10 @@ demo: setup
 	$(BIN)/python jobs/train.py conf/train/laptop.yaml
 	$(BIN)/python jobs/evaluate.py conf/evaluate/laptop.yaml model=store/models/laptop \
 		'against=[packaged/SmolLM2-135M-Instruct]'
+
+# Is less more? Nine sets of examples, trained and compared: about an hour (docs/study.md).
+study: setup
+	$(BIN)/python jobs/study.py conf/study/laptop.yaml
 
 # xdist's workers have a Ray each; tests/conftest.py says which tests stay on one worker.
 WORKERS ?= 2

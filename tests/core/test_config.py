@@ -9,6 +9,7 @@ from limo_ray.curate.config import CurateConfig
 from limo_ray.evaluate.config import EvaluateConfig
 from limo_ray.plan.config import PlanConfig
 from limo_ray.serve.config import ServeConfig
+from limo_ray.study.config import StudyConfig
 from limo_ray.train.config import TrainConfig
 
 ROOT = Path(__file__).parents[2]
@@ -17,6 +18,7 @@ SCHEMAS = {
     "curate": CurateConfig,
     "evaluate": EvaluateConfig,
     "serve": ServeConfig,
+    "study": StudyConfig,
     "train": TrainConfig,
 }
 

@@ -1,0 +1,1 @@
+"""Studies: grids of curations, trainings and evaluations, compared with their intervals."""
