@@ -96,6 +96,8 @@ def _rows(
                     if outcome["stage"] in budgets and outcome["decision"] != Decision.KEEP
                 )
                 stage, reason = last["stage"], last["decision"]
+                if reason == Decision.UNDECIDED:
+                    reason = "too_few_attempts"
                 evidence = {name: last[name] for name in ("correct", "finished")}
                 evidence["budget"] = budgets[stage]
             rows.append(_row(row, stage, reason, json.dumps(evidence)))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias
 
 from limo_ray.core.checks import check_at_least, check_between, check_one_of
+from limo_ray.core.errors import LimoError
 from limo_ray.core.records import Problem
 from limo_ray.engines.api_config import ApiConfig
 from limo_ray.storage import model_files
@@ -162,6 +163,10 @@ class Completion:
     tokens: list[int] = field(default_factory=list)
 
 
+class NoAttempt(LimoError):
+    """An engine that takes its attempts from a finite set has none of the number asked for."""
+
+
 class Engine(Protocol):
     async def start(self) -> None:
         """Loads the model. Raises EngineError with the reason when it cannot."""
@@ -170,7 +175,8 @@ class Engine(Protocol):
         """A chat, ready for its answer, as `generate` takes it."""
 
     async def generate(self, request: Request) -> Completion:
-        """One completion; cancelling aborts it. Raises EngineError when the engine died."""
+        """One completion; cancelling aborts it. Raises EngineError when the engine died, NoAttempt
+        when it has no attempt of this number."""
 
     async def cut_off(self) -> None:
         """Ends all open requests: `generate` returns what each has, with the reason cut."""

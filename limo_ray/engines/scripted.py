@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from random import Random
 
 from limo_ray.core.errors import EngineError
-from limo_ray.engines.base import Completion, EngineConfig, Request
+from limo_ray.engines.base import Completion, EngineConfig, NoAttempt, Request
 
 
 @dataclass(kw_only=True, slots=True)
@@ -135,14 +135,17 @@ def _resolve(ended: "asyncio.Future[bool]") -> None:
 class ReplayEngine(ScriptedEngine):
     """Gives back, for (problem, index), the completion that an attempt log holds.
 
-    Raises KeyError for an attempt that the log does not hold.
+    Raises NoAttempt for an attempt that the log does not hold.
     """
 
     async def start(self) -> None:
         self._logged = _load(self.script.log)
 
     def _completion(self, request: Request) -> Completion:
-        text, reason, tokens = self._logged[request.problem.id, request.index]
+        attempt = request.problem.id, request.index
+        if attempt not in self._logged:
+            raise NoAttempt(f"{self.script.log} has no attempt {attempt[1]} at {attempt[0]}")
+        text, reason, tokens = self._logged[attempt]
         return Completion(
             text=text,
             finish_reason=reason,

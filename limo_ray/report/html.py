@@ -22,6 +22,7 @@ REASONS = {
     "answer_unverifiable": "the verifier does not accept the gold answer against itself",
     "drop_easy": "solved too often",
     "drop_hard": "solved too rarely",
+    "too_few_attempts": "its published attempts do not decide it",
     "not_sampled": "enough problems were kept before its turn came",
     "no_verified_chain": "no chain passed the gate",
     "selection/not_selected": "other chains were selected",

@@ -24,7 +24,7 @@ import ray
 
 from limo_ray.core.prompts import question_messages
 from limo_ray.core.records import PROBLEM, SAMPLED, Attempt, Problem
-from limo_ray.engines.base import Completion, Engine, EngineConfig, Request
+from limo_ray.engines.base import Completion, Engine, EngineConfig, NoAttempt, Request
 from limo_ray.sampling.config import SamplerConfig
 from limo_ray.sampling.coordinator_link import REPORT_S, CoordinatorLink
 from limo_ray.sampling.draining import Draining, exit_on_sigterm, watch_node
@@ -300,8 +300,12 @@ class Sampler:
     async def _generate(
         self, engine: Engine, pending: Pending, request: Request
     ) -> Completion | None:
-        """The whole completion; None if the engine died, or was cut off on the way."""
-        completion = await self.slots.generate(engine, request)
+        """The whole completion; None if the engine has none, died, or was cut off on the way."""
+        try:
+            completion = await self.slots.generate(engine, request)
+        except NoAttempt:
+            self._exhaust(pending, request.index)
+            return None
         if completion is not None and completion.finish_reason != "cut":
             return completion
         task = pending.task
@@ -312,6 +316,13 @@ class Sampler:
             self.draining.keep(task.stage_index, request, completion)
         self.wake.set()
         return None
+
+    def _exhaust(self, pending: Pending, index: int) -> None:
+        """The engine has no such attempt: the problem's stage ends with those that there are."""
+        pending.attempts.pop(index, None)
+        if not pending.task.ended:
+            self.scheduler.exhaust(pending.task, index)
+            self._apply_decision(pending)
 
     async def _verify(self, request: Request, completion: Completion) -> Attempt:
         problem = request.problem

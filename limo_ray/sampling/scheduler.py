@@ -29,6 +29,8 @@ class ProblemTask:
     stage_index: int = 0
     correct: int = 0
     finished: int = 0
+    exhausted: bool = False
+    """The engine has no further attempt at it, in this stage."""
     outcomes: list[Outcome] = field(default_factory=list)
     ended: bool = False
 
@@ -81,18 +83,28 @@ class Scheduler:
         rule = self.rule(task)
         known = {index: verdict for index, verdict in sorted(prior.items()) if index < rule.budget}
         task.verdicts = known
+        task.exhausted = False
         task.correct = sum(verdict == Verdict.CORRECT for verdict in known.values())
         task.finished = len(known)
         self.counts[task.stage_index].reused += len(known)
         self._offer(task)
 
+    def _room(self, task: ProblemTask) -> int:
+        if task.exhausted:
+            return 0
+        return self.rule(task).room(task.correct, task.finished, len(task.in_flight))
+
     def _offer(self, task: ProblemTask) -> None:
-        if self.rule(task).room(task.correct, task.finished, len(task.in_flight)) > 0:
+        if self._room(task) > 0:
             self._admitted += 1
             heapq.heappush(self._ready, (task.order, self._admitted, task))
 
     def decision(self, task: ProblemTask) -> Decision | None:
-        return self.rule(task).decide(task.correct, task.finished)
+        """The rule's decision; UNDECIDED when there is none and no attempt is left to wait for."""
+        decision = self.rule(task).decide(task.correct, task.finished)
+        if decision is None and task.exhausted and not task.in_flight:
+            return Decision.UNDECIDED
+        return decision
 
     def next_attempt(self, idle: bool = False) -> tuple[ProblemTask, int] | None:
         """The next (problem, attempt index) to start, or None.
@@ -101,8 +113,7 @@ class Scheduler:
         """
         while self._ready:
             task = self._ready[0][2]
-            room = self.rule(task).room(task.correct, task.finished, len(task.in_flight))
-            if task.ended or room == 0:
+            if task.ended or self._room(task) == 0:
                 heapq.heappop(self._ready)
                 continue
             return task, self._start(task, speculative=False)
@@ -119,7 +130,7 @@ class Scheduler:
         open_tasks = [
             task
             for task in self.active.values()
-            if task.finished + len(task.in_flight) < self.rule(task).budget
+            if not task.exhausted and task.finished + len(task.in_flight) < self.rule(task).budget
         ]
         if not open_tasks:
             return None
@@ -149,13 +160,23 @@ class Scheduler:
 
     def give_back(self, task: ProblemTask, index: int) -> None:
         """Takes back an attempt without a verdict (engine death, cut off); it may start again."""
+        self._take_back(task, index)
+        self.counts[task.stage_index].aborted += 1
+        task.exhausted = False  # this one is there
+        if not task.ended:
+            self._offer(task)
+
+    def exhaust(self, task: ProblemTask, index: int) -> None:
+        """The engine has no attempt of this number. Ask for the `decision` then, as after `finish`:
+        attempts in flight may still make one."""
+        self._take_back(task, index)
+        task.exhausted = True
+
+    def _take_back(self, task: ProblemTask, index: int) -> None:
         if task.in_flight.pop(index):
             self.counts[task.stage_index].speculative -= 1
         else:
             self.counts[task.stage_index].needed -= 1
-        self.counts[task.stage_index].aborted += 1
-        if not task.ended:
-            self._offer(task)
 
     def abandon(self, task: ProblemTask) -> None:
         """Ends a problem undecided."""

@@ -16,6 +16,8 @@ class Decision(StrEnum):
     KEEP = "keep"
     DROP_EASY = "drop_easy"
     DROP_HARD = "drop_hard"
+    UNDECIDED = "undecided"
+    """The engine has no further attempt at the problem. Not kept."""
 
 
 @dataclass(kw_only=True, slots=True, unsafe_hash=True)

@@ -66,7 +66,10 @@ def test_needed_is_the_shortest_way_to_a_decision(rule: StopRule) -> None:
 def simulate(
     rule: StopRule, pool: list[tuple[bool, ...]], slots: int, rng: Random, share: float = 0.0
 ) -> tuple[list[Decision], Scheduler]:
-    """Runs the scheduler over fixed outcomes by (problem, index); attempts end in random order."""
+    """Runs the scheduler over fixed outcomes by (problem, index); attempts end in random order.
+
+    A problem with fewer outcomes than the budget has no further attempt.
+    """
     stage = Stage(name="s", rule=rule, sampling=SamplingConfig(), fingerprint="")
     scheduler = Scheduler([stage], speculative_share=share)
     tasks = []
@@ -89,8 +92,12 @@ def simulate(
         while len(running) < slots and (chosen := scheduler.next_attempt(idle=share > 0)):
             running.append(chosen)
         task, index = running.pop(rng.randrange(len(running)))
-        won = pool[int(task.problem.id)][index]
-        scheduler.finish(task, index, Verdict.CORRECT if won else Verdict.WRONG)
+        outcomes = pool[int(task.problem.id)]
+        if index < len(outcomes):
+            verdict = Verdict.CORRECT if outcomes[index] else Verdict.WRONG
+            scheduler.finish(task, index, verdict)
+        else:
+            scheduler.exhaust(task, index)
         decide(task)
     return [decided[str(number)] for number in range(len(pool))], scheduler
 
@@ -161,6 +168,34 @@ def test_speculation_changes_no_decision_and_keeps_its_share(case) -> None:
     assert decisions == [full_budget(rule, outcomes) for outcomes in pool]
     counts = scheduler.counts[0]
     assert counts.speculative <= 0.2 * (counts.needed + counts.speculative) + 1
+
+
+@pytest.mark.parametrize("rule", [rule for rule in RULES if rule.budget <= 4], ids=str)
+def test_too_few_attempts_decide_only_what_no_further_outcome_changes(rule: StopRule) -> None:
+    for outcomes in itertools.chain.from_iterable(
+        itertools.product([False, True], repeat=there) for there in range(rule.budget)
+    ):
+        expected = rule.decide(sum(outcomes), len(outcomes)) or Decision.UNDECIDED
+        for seed, share in itertools.product(range(4), (0.0, 0.9)):
+            decisions, scheduler = simulate(rule, [outcomes], rule.budget, Random(seed), share)
+            assert decisions == [expected]
+            if expected is Decision.UNDECIDED:  # those that there are all counted
+                counts = scheduler.counts[0]
+                assert counts.needed + counts.speculative == len(outcomes)
+
+
+def test_an_attempt_given_back_is_made_although_another_one_is_missing() -> None:
+    rule = StopRule(budget=3, keep_min=3, keep_max=3, early=False)
+    stage = Stage(name="s", rule=rule, sampling=SamplingConfig(), fingerprint="")
+    scheduler = Scheduler([stage])
+    task = ProblemTask(problem=Problem(id="p", question="", answer="", source=""), order=0)
+    scheduler.admit(task, {})
+    assert [scheduler.next_attempt() for _ in range(3)] == [(task, 0), (task, 1), (task, 2)]
+    scheduler.exhaust(task, 2)
+    assert scheduler.decision(task) is None, "two attempts are in flight"
+    scheduler.finish(task, 0, Verdict.CORRECT)
+    scheduler.give_back(task, 1)
+    assert scheduler.next_attempt() == (task, 1)
 
 
 def test_a_u_shaped_pool_costs_a_third_of_the_budget() -> None:
