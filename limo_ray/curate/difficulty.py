@@ -9,7 +9,7 @@ import itertools
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from operator import itemgetter
 from typing import Any
 
@@ -20,6 +20,7 @@ from ray.data import Dataset
 
 from limo_ray.attempts.log import AttemptLog
 from limo_ray.core.records import SAMPLED, Verdict
+from limo_ray.curate import published
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.part_files import gather, write_parts
 from limo_ray.curate.pool import in_order
@@ -96,7 +97,9 @@ def passes(config: CurateConfig, device: str, *, identify: bool = True) -> list[
     ) -> tuple[str, Stage]:
         engine = resolve(config.engines[engine_name], device)
         fingerprint = ""
-        if identify:
+        if identify and engine.kind == "published":
+            fingerprint = published.attempts_fingerprint(engine_name, engine.published)
+        elif identify:
             fingerprint = sampling_fingerprint(
                 identity(engine), config.system, engine.dtype, engine.max_model_len, sampling
             )
@@ -136,6 +139,7 @@ def sample_pool(
     started = time.time()
     planned = passes(config, device)
     warn_missing_gpus(planned, device)
+    _collect_published(planned, pool, run, store)
     stages = [stage for pass_ in planned for stage in pass_.stages]
     group_by = config.difficulty.group_by
     sizes = _pool_sizes(pool, group_by)
@@ -182,6 +186,20 @@ def sample_pool(
         cutoffs=cutoffs,
         yields=_yields(run, sizes, cutoffs) if targets else [],
     )
+
+
+def _collect_published(planned: list[Pass], pool: Store, run: Store, store: Store) -> None:
+    """Collects what data sets have of the pool's problems, for the engines that give it back."""
+    for pass_ in planned:
+        if pass_.engine.kind == "published":
+            key = run.read_json("pool.json")["key"]
+            attempts = pass_.stages[0].fingerprint
+            pass_.engine.published = replace(
+                pass_.engine.published,
+                folder=published.collect(
+                    pass_.engine_name, pass_.engine.published, attempts, pool, key, store
+                ),
+            )
 
 
 def _read_logs(

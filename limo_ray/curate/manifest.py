@@ -31,6 +31,9 @@ class StageStatistics:
     verdicts: dict[str, int]
     lengths: dict[str, list[float]]
     """Histogram of completion tokens: edges, correct, other."""
+    published: dict[str, Any]
+    """Of a stage with published attempts: data, rows, unusable, matched, attempts, problems, and
+    labels (how the data set's labels compare with our verdicts); empty for other stages."""
 
 
 @dataclass(kw_only=True, slots=True)

@@ -4,6 +4,7 @@ import json
 
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.difficulty import passes
+from limo_ray.engines.base import EngineConfig
 from limo_ray.storage.store import Store
 
 
@@ -17,24 +18,14 @@ def outline(config: CurateConfig, device: str) -> str:
     gates += ["exact dedup", *(["near-duplicates"] if config.near.drop else [])]
     lines.append("pool        " + ", ".join(gates))
     for pass_ in passes(config, device, identify=False):
-        engine = pass_.engine
-        replicas = f"{engine.min_replicas} to {engine.max_replicas}"
-        each = f"{engine.tensor_parallel * engine.pipeline_parallel} GPU(s)"
-        if engine.device == "cpu":
-            each = f"{engine.num_cpus:g} CPU(s)"
-        if engine.bundles:
-            each = f"bundles {json.dumps([dict(bundle) for bundle in engine.bundles])}"
-        lines.append(
-            f"engine {pass_.engine_name}: {engine.model} on {engine.device}, {engine.dtype}, "
-            f"{replicas} replica(s) of {each}, {engine.max_num_seqs} sequences each"
-        )
+        lines.append(f"engine {pass_.engine_name}: {_engine(pass_.engine)}")
         for stage in pass_.stages:
-            rule = stage.rule
+            rule, sampling = stage.rule, stage.sampling
             keep = f"keep {rule.keep_min} to {rule.keep_max} correct" if stage.gate else "chains"
-            lines.append(
-                f"  {stage.name}: {rule.budget} attempts, {keep}; temperature "
-                f"{stage.sampling.temperature:g}, {stage.sampling.max_tokens} tokens"
-            )
+            how = f"; temperature {sampling.temperature:g}, {sampling.max_tokens} tokens"
+            if pass_.engine.kind == "published":
+                how = ", as far as there are some"
+            lines.append(f"  {stage.name}: {rule.budget} attempts, {keep}{how}")
     wanted = config.difficulty.stop_after_kept
     lines.append(
         f"stop        after {wanted} kept per {config.difficulty.per}" if wanted
@@ -45,3 +36,18 @@ def outline(config: CurateConfig, device: str) -> str:
     lines.append(f"selection   {config.selection.method}, {config.selection.k} examples")
     lines.append(f"output      {Store(config.store).shown}/runs/{config.name}")
     return "\n".join(lines)
+
+
+def _engine(engine: EngineConfig) -> str:
+    if engine.kind == "published":
+        return f"attempts of {engine.model}, published in {engine.published.label()}"
+    replicas = f"{engine.min_replicas} to {engine.max_replicas}"
+    each = f"{engine.tensor_parallel * engine.pipeline_parallel} GPU(s)"
+    if engine.device == "cpu":
+        each = f"{engine.num_cpus:g} CPU(s)"
+    if engine.bundles:
+        each = f"bundles {json.dumps([dict(bundle) for bundle in engine.bundles])}"
+    return (
+        f"{engine.model} on {engine.device}, {engine.dtype}, {replicas} replica(s) of {each}, "
+        f"{engine.max_num_seqs} sequences each"
+    )

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from limo_ray import verify
 from limo_ray.core import config as configs
 from limo_ray.core.records import fingerprint
-from limo_ray.curate import hub
+from limo_ray.curate import hub, published
 from limo_ray.curate.chains import scored_chains
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.difficulty import kept_problems, sample_pool
@@ -79,4 +79,5 @@ def run_key(config: CurateConfig, device: str) -> str:
     """What a finished run is recognised by: all that it is made of, not where it is published."""
     settings = configs.as_dict(config)
     del settings["publish"]
-    return fingerprint([settings, device, pool_key(config), verify.VERSION])
+    data = [pool_key(config), published.fingerprints(config.engines)]
+    return fingerprint([settings, device, *data, verify.VERSION])

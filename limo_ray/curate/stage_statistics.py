@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from limo_ray.attempts.log import AttemptLog
 from limo_ray.attempts.parts import read_table
+from limo_ray.curate import published
 from limo_ray.curate.difficulty import Sampled
 from limo_ray.curate.manifest import StageStatistics
 from limo_ray.sampling.passes import Pass
@@ -47,6 +48,9 @@ def _of_stage(
     drawn = totals.get("needed", 0) + totals.get("speculative", 0)
     used = sum(problems * finished for (_, finished), problems in rates.items())
     verdicts, lengths = _from_log(AttemptLog(store, stage.fingerprint), store)
+    facts = {}
+    if pass_.engine.kind == "published":
+        facts = published.statistics(pass_.engine.published, stage.fingerprint, store)
     return StageStatistics(
         name=stage.name,
         engine=pass_.engine_name,
@@ -73,6 +77,7 @@ def _of_stage(
         tokens_per_s=round(tokens.get("completion", 0) / sampled.seconds, 1),
         verdicts=verdicts,
         lengths=lengths,
+        published=facts,
     )
 
 

@@ -2,7 +2,8 @@
 
 The sampler asks an engine for one completion at a time and keeps as many requests open as the
 engine has sequence slots. `create` makes the engine that a config names: `limo_ray.engines.vllm`,
-`limo_ray.engines.api`, or one of `limo_ray.engines.scripted` for tests and simulations.
+`limo_ray.engines.api`, `limo_ray.engines.published`, or one of `limo_ray.engines.scripted` for
+tests and simulations.
 """
 
 import json
@@ -13,7 +14,10 @@ from limo_ray.core.checks import check_at_least, check_between, check_one_of
 from limo_ray.core.errors import LimoError
 from limo_ray.core.records import Problem
 from limo_ray.engines.api_config import ApiConfig
+from limo_ray.engines.published_config import PublishedConfig
 from limo_ray.storage import model_files
+
+KINDS = ("vllm", "api", "published", "scripted", "replay")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -23,8 +27,8 @@ class EngineConfig:
     revision: str = ""
     """Branch, tag or commit of a Hugging Face id; empty for its main branch."""
     kind: str = "vllm"
-    """vllm; api (an OpenAI-compatible server); or, for tests and benchmarks, scripted (made up) and
-    replay (from an attempt log)."""
+    """vllm; api (an OpenAI-compatible server); published (a data set of generations); or, for tests
+    and benchmarks, scripted (made up) and replay (from an attempt log)."""
     device: str = "auto"
     """auto (gpu where the Ray cluster has one, else cpu), gpu, or cpu."""
     dtype: str = "auto"
@@ -68,13 +72,20 @@ class EngineConfig:
     """Address of the server of kind api, such as http://localhost:8000/v1."""
     api: ApiConfig = field(default_factory=ApiConfig)
     """How the server of kind api is asked."""
+    published: PublishedConfig = field(default_factory=PublishedConfig)
+    """The data set of kind published; `model` names who made its generations."""
     script: dict[str, Any] = field(default_factory=dict)
     """Settings of the scripted and replay kinds (limo_ray.engines.scripted.ScriptConfig)."""
 
     def check(self) -> None:
-        check_one_of("kind", self.kind, ("vllm", "api", "scripted", "replay"))
+        check_one_of("kind", self.kind, KINDS)
         if self.kind == "api" and not self.url.startswith(("http://", "https://")):
             raise ValueError(f"url: {self.url!r} must start with http:// or https://")
+        if self.kind == "published":
+            try:
+                self.published.check_given()
+            except ValueError as error:
+                raise ValueError(f"published.{error}") from None
         check_one_of("device", self.device, ("auto", "gpu", "cpu"))
         if self.dtype not in ("auto", "bfloat16", "float16", "float32"):
             raise ValueError(f"dtype: {self.dtype!r} is none of auto, bfloat16, float16, float32")
@@ -196,6 +207,10 @@ def create(config: EngineConfig) -> Engine:
         from limo_ray.engines.api import ApiEngine
 
         return ApiEngine(config)
+    if config.kind == "published":
+        from limo_ray.engines.published import PublishedEngine
+
+        return PublishedEngine(config)
     from limo_ray.engines.scripted import ReplayEngine, ScriptedEngine
 
     return ScriptedEngine(config) if config.kind == "scripted" else ReplayEngine(config)
@@ -226,4 +241,6 @@ def identity(config: EngineConfig) -> str:
         from limo_ray.engines import api
 
         return api.identity(config, api.find_model(config))
+    if config.kind == "published":
+        raise ValueError("kind: published attempts are of use in a curation only")
     return json.dumps([config.kind, config.seed, dict(config.script)], sort_keys=True)

@@ -146,7 +146,7 @@ def open_sources(configs: list[SourceConfig], seed: int = 0) -> list[Source]:
     for index, config in enumerate(configs):
         try:
             config.check()
-            files = _files(config)
+            files = files_of(config)
         except ValueError as e:
             raise ValueError(f"sources[{index}].{e}") from e
         if config.label() in [source.name for source in opened]:
@@ -174,15 +174,21 @@ def signature(configs: list[SourceConfig]) -> list[list[Any]]:
     for source, config in zip(open_sources(configs), configs, strict=True):
         if source.kinds:
             found.append(["reasoning-gym", version("reasoning-gym"), generator.CHUNK])
-        elif config.hub:
-            found.append([redact(file.uri) for file in source.files])
         else:
-            infos = [(file.name, file.info()) for file in source.files]
-            found.append([[name, info.size, info.mtime_ns] for name, info in infos])
+            found.append(files_signature(config, source.files))
     return found
 
 
-def _files(config: SourceConfig) -> list[readers.File]:
+def files_signature(config: SourceConfig, files: list[readers.File]) -> list[Any]:
+    """`signature` of one source that has files."""
+    if config.hub:
+        return [redact(file.uri) for file in files]
+    infos = [(file.name, file.info()) for file in files]
+    return [[name, info.size, info.mtime_ns] for name, info in infos]
+
+
+def files_of(config: SourceConfig) -> list[readers.File]:
+    """The files that a source names; ValueError, beginning with the field's name, for none."""
     if config.hub:
         hub = (config.hub, config.subset, config.split, config.revision)
         return discovery.on_hub(*hub, config.format)
@@ -236,7 +242,7 @@ def rows(sources: list[Source], item: WorkItem) -> Iterator[dict[str, Any]]:
         return
     needed, domain = needed_columns(source.mapping), source.mapping.domain or "math"
     taken = 0
-    for file, result in _results(source, item, needed):
+    for file, result in records(source, item, needed):
         origin: dict[str, Any] = {"source": source.name, "file": file.name, "line": result.line}
         if isinstance(result, Unreadable):
             row = empty_row(**origin, domain=domain) | invalid(result.error)
@@ -248,9 +254,10 @@ def rows(sources: list[Source], item: WorkItem) -> Iterator[dict[str, Any]]:
             return
 
 
-def _results(
+def records(
     source: Source, item: WorkItem, columns: set[str]
 ) -> Iterator[tuple[readers.File, Record | Unreadable]]:
+    """What the files of a work item hold, in order; of Parquet these columns only."""
     files = source.files if item.file is None else [source.files[item.file]]
     for file in files:
         spans = readers.spans(file, SPAN_BYTES) if item.file is None else [item.span]

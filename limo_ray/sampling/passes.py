@@ -20,7 +20,9 @@ class Pass:
 
 
 def resolve(engine: EngineConfig, device: str) -> EngineConfig:
-    """The engine with `auto` replaced by the device that the cluster has."""
+    """The engine with `auto` replaced by the device that the cluster has, if it needs one."""
+    if engine.kind == "published":
+        device = "cpu"
     return replace(engine, device=device if engine.device == "auto" else engine.device)
 
 
