@@ -6,7 +6,6 @@ READY := $(VENV)/.ready
 AUDIT := .venv-audit
 
 .PHONY: setup model demo study test-fast test coverage check docs bench soak sbom audit pin-images lock clean
-.PHONY: setup model demo study test-fast test coverage check docs bench soak sbom audit pin-images lock clean
 
 setup: $(READY) model
 
@@ -28,7 +27,7 @@ demo: setup
 	$(BIN)/python jobs/evaluate.py conf/evaluate/laptop.yaml model=store/models/laptop \
 		'against=[packaged/SmolLM2-135M-Instruct]'
 
-# Is less more? Nine sets of examples, trained and compared: about an hour (docs/study.md).
+# Is less more? Nine sets of examples, trained and compared: about an hour (docs/guides/study.md).
 study: setup
 	$(BIN)/python jobs/study.py conf/study/laptop.yaml
 

@@ -8,10 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from limo_ray.cli import job
-from limo_ray.study.config import StudyConfig
-from limo_ray.study.job import study
-from limo_ray.study.outline import outline
+from limo_ray.cli.commands import main
 
 if __name__ == "__main__":
-    sys.exit(job.main("study", StudyConfig, study, outline, sys.argv[1:], worker_logs=False))
+    sys.exit(main(["study", *sys.argv[1:]]))

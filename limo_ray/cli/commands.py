@@ -94,6 +94,17 @@ COMMANDS = {
         # somebody waits for the workers: they have the priority of any other program
         options={"worker_logs": False, "niceness": 0},
     ),
+    "study": Command(
+        summary="is less more: many sets of examples, trained, evaluated and compared",
+        usage="[preset ...] [key=value ...] [--dry-run]\n"
+        "laptop\n"
+        "limo_size store=s3://bucket/limo max_parallel=4",
+        schema="limo_ray.study.config:StudyConfig",
+        run="limo_ray.study.job:study",
+        outline="limo_ray.study.outline:outline",
+        presets=("study",),
+        options={"worker_logs": False},
+    ),
     "plan": Command(
         summary="what a curation will take on a cluster, before it is started",
         usage="[preset ...] [key=value ...] [--dry-run] [--check]\n"
