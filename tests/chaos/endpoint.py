@@ -50,9 +50,9 @@ class Replicas(Scripted):
 
 def serve() -> None:
     """Prints its port; ends with its standard input."""
-    gate = config.load(ServeConfig, [LAPTOP, "gate.header_timeout_s=3", "gate.body_timeout_s=3"])
+    gate = config.load(ServeConfig, [LAPTOP]).gate
     listener = listening_socket("127.0.0.1", 0)
-    server = HttpServer(Replicas().__serve_build_asgi_app__(), gate.gate, listener)
+    server = HttpServer(Replicas().__serve_build_asgi_app__(), gate, listener)
     while not server.server.started:
         time.sleep(0.01)
     print(listener.getsockname()[1], flush=True)
