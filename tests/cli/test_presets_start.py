@@ -16,6 +16,8 @@ from limo_ray.problems.benchmarks import BENCHMARKS
 from tests import hub_server
 from tests.train import tiny
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 JOBS = ("curate", "train", "evaluate", "serve")
 FILES = [file for job in JOBS for file in sorted((ROOT / "conf" / job).glob("*.yaml"))]

@@ -16,6 +16,8 @@ from limo_ray.storage import hub
 from limo_ray.storage.store import Store
 from tests import hub_server
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 CHECK = """
 import json, sys

@@ -14,6 +14,8 @@ from limo_ray.study import runner
 from limo_ray.study.job import StudyError
 from tests.study.stand_ins import arguments, calls, run
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 GRID = "{examples: [4, 8], selection: [limo, longest], seed: [0, 1, 2]}"
 
