@@ -6,6 +6,7 @@ deploy` keep Serve's proxy: put a load balancer with such bounds before that.
 """
 
 import asyncio
+import errno
 import logging
 import resource
 import socket
@@ -38,7 +39,8 @@ def listening_socket(host: str, port: int) -> socket.socket:
         made.bind((host, port))
     except OSError as error:
         made.close()
-        raise ValueError(f"port: {host}:{port}: {error.strerror}") from None
+        advice = "; set port to a free one" if error.errno == errno.EADDRINUSE else ""
+        raise ValueError(f"port: {host}:{port}: {error.strerror}{advice}") from None
     return made
 
 

@@ -3,11 +3,13 @@
 import dataclasses
 import errno
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from limo_ray.cli import job
+from limo_ray.serve.http_server import listening_socket
 from limo_ray.storage.store import Store
 
 
@@ -59,6 +61,13 @@ def test_a_store_that_cannot_be_written_says_what_to_do(
     exit_code, told = run(tmp_path, capsys, write)
     assert exit_code == 1 and words in told
     assert f"{tmp_path}/store/runs/own/manifest.json" in told and told.count("\n") == 1
+
+
+def test_a_port_that_is_taken_is_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ValueError, match=f"port: 127.0.0.1:{port}: .*; set port to a free one"):
+            listening_socket("127.0.0.1", port)
 
 
 def test_a_mistyped_preset_is_named(capsys) -> None:

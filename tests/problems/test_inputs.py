@@ -83,6 +83,7 @@ def test_a_pinned_file_is_asked_for_and_found_in_the_store(
     assert fine and lines[1].split()[4:] == ["in", "the", "store", "MIT"]
 
 
+@pytest.mark.process
 def test_the_hub_says_commit_licence_and_conditions(tmp_path: Path) -> None:
     repositories = {"models/owner/there": {"config.json": b"{}"}, "models/owner/gated": {}}
     with hub_server.serve(repositories, gated=("models/owner/gated",)) as server:
@@ -95,6 +96,7 @@ def test_the_hub_says_commit_licence_and_conditions(tmp_path: Path) -> None:
     assert "ffffffffffff" in told
 
 
+@pytest.mark.process
 def test_a_hub_that_cannot_be_reached_is_said_at_once(tmp_path: Path) -> None:
     told = ask("http://127.0.0.1:9", tmp_path)
     assert "http://127.0.0.1:9 cannot be reached ([Errno 111] Connection refused)|False" in told
