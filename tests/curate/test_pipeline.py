@@ -20,9 +20,11 @@ from limo_ray.attempts.parts import read_table
 from limo_ray.core import config
 from limo_ray.core.errors import reason
 from limo_ray.core.records import ATTEMPT, problem_id
+from limo_ray.curate.candidates import candidates, pass_rate
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.difficulty import passes
 from limo_ray.curate.pipeline import curate
+from limo_ray.curate.select import select
 from limo_ray.sampling.passes import warn_missing_gpus
 from limo_ray.storage.store import Store
 from limo_ray.verify import VerificationError
@@ -106,6 +108,18 @@ def test_examples_are_verified_chats(undisturbed: Path) -> None:
         assert row["messages"][1]["content"] == row["question"]
         assert rf"\boxed{{{row['answer']}}}" in row["messages"][2]["content"]
         assert problem_id(row["question"]) == row["problem_id"]
+
+
+def test_a_finished_run_gives_its_candidates_again(undisturbed: Path, sums: Path) -> None:
+    made = config.load(CurateConfig, arguments(sums, undisturbed))
+    found = candidates(made, "cpu")
+    assert found.rows(select(found.chains, made.selection)) == examples(undisturbed)
+    wide = candidates(made, "cpu", wide=True)
+    assert wide.kept == found.kept == set(found.problems)
+    dropped = {chain.problem_id for chain in wide.chains} - wide.kept
+    assert dropped and {c.teacher for c in wide.chains if c.problem_id in dropped} == {"strong"}
+    strong = made.difficulty.strong.rule
+    assert all(pass_rate(wide.problems[id_]) > strong.keep_max / strong.budget for id_ in dropped)
 
 
 def test_datasets_loads_the_run_directory(undisturbed: Path, tmp_path: Path) -> None:
