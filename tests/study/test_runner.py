@@ -58,12 +58,13 @@ def test_what_changes_a_cell_makes_another_one(tmp_path: Path) -> None:
         }, more
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("point", ["train:3", "evaluate:3", "done:3"])
 def test_a_killed_study_does_only_what_is_missing(tmp_path: Path, point: str) -> None:
     command = [sys.executable, "-m", "tests.study.stand_ins", str(tmp_path), f"kill={point}"]
     axes = "{examples: [4, 8], seed: [0, 1]}"
     killed = subprocess.run(
-        [*command, *arguments(tmp_path, f"axes={axes}")], cwd=ROOT, capture_output=True, timeout=120
+        [*command, *arguments(tmp_path, f"axes={axes}")], cwd=ROOT, capture_output=True, timeout=400
     )
     assert killed.returncode == -9, killed.stderr.decode()[-2000:]
     whole = {path.parent.name for path in tmp_path.glob("cells/*/cell.json")}
@@ -127,6 +128,6 @@ def test_other_studies_are_laid_over(tmp_path: Path) -> None:
 
 
 def test_a_planted_difference_is_found_by_a_whole_study(tmp_path: Path) -> None:
-    axes = "{examples: [8], selection: [longest], seed: [0, 1, 2]}"
+    axes = "{examples: [3, 5, 8, 13], selection: [longest], seed: [0, 1, 2]}"
     results = study(tmp_path, axes=axes, stand={"effect": 0.25}).results
     assert results["comparisons"][0]["clear"] and results["comparisons"][0]["value"] > 0
