@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.process
 
 
 def run(folder: Path, name: str, *argv: str) -> str:
