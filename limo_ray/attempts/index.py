@@ -145,7 +145,8 @@ def _by_value(column: pa.Array, decode: Callable[[pa.Array], np.ndarray]) -> np.
     """decode(values) for a column, called with its different values alone."""
     if not isinstance(column, pa.DictionaryArray):
         column = pc.dictionary_encode(column)
-    return decode(column.dictionary)[column.indices.to_numpy()]
+    decoded: np.ndarray = decode(column.dictionary)[column.indices.to_numpy()]
+    return decoded
 
 
 def _verdicts(values: pa.Array) -> np.ndarray:

@@ -79,7 +79,7 @@ def as_dict(config: Any) -> dict[str, Any]:
 
 def as_yaml(config: Any) -> str:
     """The resolved config as a preset that gives it again."""
-    return yaml.safe_dump(as_dict(config), sort_keys=False, allow_unicode=True, width=100)
+    return str(yaml.safe_dump(as_dict(config), sort_keys=False, allow_unicode=True, width=100))
 
 
 def _merge_file(merged: Any, file: str) -> Any:

@@ -86,7 +86,8 @@ def open_uri(uri: str) -> tuple[pafs.FileSystem, str]:
         ValueError: a URI that cannot be read, shown without its credentials.
     """
     if not uri.startswith(("s3://", "gs://", "gcs://")):
-        return pafs.FileSystem.from_uri(uri)
+        opened: tuple[pafs.FileSystem, str] = pafs.FileSystem.from_uri(uri)
+        return opened
     bare, query = split(uri)
     scheme, _, rest = bare.partition("://")
     secret = _IN_URI.match(bare, len(scheme) + 3)

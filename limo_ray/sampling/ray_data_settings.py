@@ -38,4 +38,5 @@ def configure() -> None:
     context.autoscaling_config.actor_pool_util_upscaling_threshold = 0.75
     context.autoscaling_config.actor_pool_util_downscaling_threshold = 0.125
     context.max_consecutive_actor_init_deaths = 5
-    context.default_hash_shuffle_parallelism = max(2, int(ray.cluster_resources().get("CPU", 2)))
+    cpus = ray.cluster_resources().get("CPU", 2)  # type: ignore[no-untyped-call]
+    context.default_hash_shuffle_parallelism = max(2, int(cpus))

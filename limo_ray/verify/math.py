@@ -99,7 +99,8 @@ def parsed(text: str) -> list[Any]:
 
     _quiet()
     with _lock:
-        return parse(f"${text}$", (LatexExtractionConfig(),), parsing_timeout=None)
+        found: list[Any] = parse(f"${text}$", (LatexExtractionConfig(),), parsing_timeout=None)
+        return found
 
 
 def hard(answer: str, extracted: str) -> Verdict:
