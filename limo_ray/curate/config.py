@@ -37,6 +37,9 @@ class DifficultyConfig:
     """Sample the pool in a seeded random order until this many are kept; 0 samples all of it."""
     per: str = "all"
     """What stop_after_kept counts: all, or each source, or each domain."""
+    suspicious: str = "list"
+    """Gold answers that no strong attempt gives while at least half agree on another: list them in
+    report and ledger, drop these problems as well where the rule keeps them, or keep (no look)."""
     overlap: bool = True
     """Engines of all stages run at once; false: one after the other (small clusters)."""
 
@@ -48,6 +51,7 @@ class DifficultyConfig:
     def check(self) -> None:
         check_at_least("stop_after_kept", self.stop_after_kept, 0)
         check_one_of("per", self.per, ("all", "source", "domain"))
+        check_one_of("suspicious", self.suspicious, ("list", "drop", "keep"))
 
 
 @dataclass(kw_only=True, slots=True)

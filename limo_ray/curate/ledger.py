@@ -30,11 +30,17 @@ class Outcome(NamedTuple):
     evidence: dict[str, Any]
 
 
-def write(run: Store, sampled: Sampled, outcomes: dict[str, Outcome]) -> list[dict[str, Any]]:
+Votes = dict[str, dict[str, int]]  # attempts by answer, by problem id
+
+
+def write(
+    run: Store, sampled: Sampled, outcomes: dict[str, Outcome], votes: Votes
+) -> list[dict[str, Any]]:
     """Writes `<run>/ledger/part-*.parquet` and returns its counts for the report.
 
     Args:
         outcomes: of every kept problem, by id.
+        votes: of the problems with a suspicious gold answer; part of their evidence.
 
     Returns:
         Rows {source, outcome, stage, reason, rows, sample}, sample with up to 3 rows' origins.
@@ -47,7 +53,7 @@ def write(run: Store, sampled: Sampled, outcomes: dict[str, Outcome]) -> list[di
     counts: dict[tuple[Any, ...], dict[str, Any]] = {}
 
     def tables() -> Iterator[pa.Table]:
-        for rows in _rows(run, sampled, outcomes):
+        for rows in _rows(run, sampled, outcomes, votes):
             for row in rows:
                 key = tuple(row[name] for name in names)
                 seen = counts.setdefault(key, {"rows": 0, "sample": []})
@@ -71,7 +77,7 @@ def write(run: Store, sampled: Sampled, outcomes: dict[str, Outcome]) -> list[di
 
 
 def _rows(
-    run: Store, sampled: Sampled, outcomes: dict[str, Outcome]
+    run: Store, sampled: Sampled, outcomes: dict[str, Outcome], votes: Votes
 ) -> Iterator[list[dict[str, Any]]]:
     """The ledger's rows, some at a time: first those that were never sampled, then the others."""
     columns = [*ORIGIN, "id", "domain", "order"]
@@ -100,7 +106,9 @@ def _rows(
                     reason = "too_few_attempts"
                 evidence = {name: last[name] for name in ("correct", "finished")}
                 evidence["budget"] = budgets[stage]
-            rows.append(_row(row, stage, reason, json.dumps(evidence)))
+            if row["id"] in votes:
+                evidence = evidence | {"votes": votes[row["id"]]}
+            rows.append(_row(row, stage, reason, json.dumps(evidence, ensure_ascii=False)))
         yield rows
 
 

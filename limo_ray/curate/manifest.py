@@ -63,6 +63,9 @@ class Manifest:
     engines: dict[str, dict[str, Any]]
     extrapolation: dict[str, Any] | None
     """per, and rows (target.Yield): the whole pool's yield, where sampling stopped at a target."""
+    suspicious: list[dict[str, Any]]
+    """Problems whose gold answer no strong attempt gives while at least half agree on another one
+    (suspicious.Suspicion), with the votes."""
     quality: dict[str, Any]
     selection: dict[str, Any]
     shortfall: str | None

@@ -19,6 +19,7 @@ from limo_ray.curate.difficulty import Sampled
 from limo_ray.curate.manifest import Manifest
 from limo_ray.curate.records import Chain, KeptProblem
 from limo_ray.curate.stage_statistics import stage_statistics
+from limo_ray.curate.suspicious import Suspicion
 from limo_ray.report import render_card, render_report
 from limo_ray.runs import provenance
 from limo_ray.storage.store import Store
@@ -51,6 +52,8 @@ class Curation:
     seconds: dict[str, float]
     """By step, so far."""
     sampled: Sampled
+    suspicions: list[Suspicion]
+    """Problems whose gold answer the strong attempts contradict."""
     problems: list[KeptProblem]
     chains: list[Chain]
     selected: list[Chain]
@@ -123,7 +126,8 @@ def publish(curation: Curation, run: Store, store: Store) -> RunResult:
     run.write_table("examples.parquet", pa.Table.from_pylist(examples, schema=EXAMPLES))
     lines = [json.dumps(example, ensure_ascii=False) + "\n" for example in examples]
     run.write_text("examples.jsonl", "".join(lines))
-    rows = ledger.write(run, curation.sampled, _outcomes(curation))
+    votes = {each.problem_id: each.votes for each in curation.suspicions}
+    rows = ledger.write(run, curation.sampled, _outcomes(curation), votes)
     manifest = _manifest(curation, rows, run, store).to_json()
     chosen = {chain.problem_id for chain in curation.selected}
     others = {id_: asdict(problem) for id_, problem in problems.items() if id_ not in chosen}
@@ -164,6 +168,10 @@ def _outcomes(curation: Curation) -> dict[str, ledger.Outcome]:
     for chain in curation.chains:
         best[chain.problem_id] = max(best.get(chain.problem_id, chain.score), chain.score)
     outcomes = {
+        each.problem_id: ledger.Outcome("strong", "suspicious_gold", {})
+        for each in curation.suspicions
+    }
+    outcomes |= {
         problem.id: ledger.Outcome("selection", "outranked", {"score": round(best[problem.id], 4)})
         if problem.id in best
         else ledger.Outcome("chains", "no_verified_chain", {})
@@ -213,6 +221,7 @@ def _manifest(
         sampling=statistics,
         engines=sampled.engines,
         extrapolation=extrapolation if sampled.yields else None,
+        suspicious=[asdict(each) for each in curation.suspicions],
         quality={"criteria": criteria, "candidates": len(curation.chains)},
         selection={
             "method": config.selection.method,

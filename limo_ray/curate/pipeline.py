@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from limo_ray import verify
 from limo_ray.core import config as configs
 from limo_ray.core.records import fingerprint
-from limo_ray.curate import hub, published
+from limo_ray.curate import hub, published, suspicious
 from limo_ray.curate.chains import scored_chains
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.difficulty import kept_problems, sample_pool
@@ -64,11 +64,16 @@ def curate(config: CurateConfig, device: str) -> RunResult:
             sampled = sample_pool(pool, run, store, config, device)
         with phase("selection"):
             problems = kept_problems(run, sampled.cutoffs)
+            policy = config.difficulty.suspicious
+            suspicions = [] if policy == "keep" else suspicious.find(run, sampled, store)
+            if policy == "drop":
+                dropped = {suspicion.problem_id for suspicion in suspicions}
+                problems = [problem for problem in problems if problem.id not in dropped]
             chains = scored_chains(problems, sampled.stages, store, config)
             selected = select(chains, config.selection)
         curation = Curation(
             config=config, key=key, started=started, seconds=seconds, sampled=sampled,
-            problems=problems, chains=chains, selected=selected,
+            suspicions=suspicions, problems=problems, chains=chains, selected=selected,
         )  # fmt: skip
         result = publish(curation, run, store)
         hub.upload(config.publish, store, config.name)

@@ -40,18 +40,21 @@ def decide(run: Store, numbers: range, part: int = 0) -> None:
 
 def test_every_row_of_the_pool_has_a_row(run: Store) -> None:
     decide(run, range(3))
-    counts = ledger.write(run, EVERY, KEPT)
+    counts = ledger.write(run, EVERY, KEPT, {"p1": {"7": 3}})
     assert sum(count["rows"] for count in counts) == 4
+    written = run.read_table("ledger/part-000000.parquet").to_pylist()
+    evidence = {row["problem_id"]: row["evidence"] for row in written}
+    assert (evidence["p1"], evidence["p2"]) == ('{"votes": {"7": 3}}', "{}")
 
 
 def test_a_lost_part_of_the_decisions_is_an_error(run: Store) -> None:
     decide(run, range(2))
     with pytest.raises(ledger.LedgerError, match=r"3 rows for 4 rows of the pool: parts of"):
-        ledger.write(run, EVERY, KEPT)
+        ledger.write(run, EVERY, KEPT, {})
 
 
 def test_a_doubled_part_is_an_error(run: Store) -> None:
     decide(run, range(3))
     decide(run, range(1), part=1)
     with pytest.raises(ledger.LedgerError, match=r"5 rows for 4 rows of the pool"):
-        ledger.write(run, EVERY, KEPT)
+        ledger.write(run, EVERY, KEPT, {})

@@ -35,8 +35,8 @@ def preset(store: Path, *more: str) -> CurateConfig:
     return config.load(CurateConfig, [PRESET, *here, *data, *more])
 
 
-def ledger(store: Path) -> dict[str, dict]:
-    rows = pq.read_table(store / "runs/published_sample/ledger").to_pylist()
+def ledger(store: Path, name: str = "published_sample") -> dict[str, dict]:
+    rows = pq.read_table(store / f"runs/{name}/ledger").to_pylist()
     return {row["problem_id"]: row for row in rows}
 
 
@@ -124,6 +124,30 @@ def test_a_second_run_verifies_nothing_again_and_collects_nothing_again(
     assert all(stage["attempts"]["drawn"] == 0 for stage in manifest["sampling"])
     assert {file for file in before if "published" in str(file)} <= files().keys()
     assert all(files().get(file, at) == at for file, at in before.items())
+
+
+def test_a_gold_answer_that_the_attempts_contradict_is_listed_or_dropped(
+    sample: Path, local_ray
+) -> None:
+    expected = {}
+    for row in problems():
+        answers = [text.rpartition("{")[2][:-2] for text in row["generations"]]
+        votes = {answer: answers.count(answer) for answer in answers}
+        most = max(votes.values())
+        if row["answer"] not in votes and most >= 2 and 2 * most >= len(answers):
+            expected[problem_id(row["problem"])] = votes
+    manifest = json.loads((sample / "runs/published_sample/manifest.json").read_text())
+    assert expected
+    assert {each["problem_id"]: each["votes"] for each in manifest["suspicious"]} == expected
+    rows = ledger(sample)
+    assert all(json.loads(rows[id_]["evidence"])["votes"] == expected[id_] for id_ in expected)
+    assert "Suspicious gold answers" in (sample / "runs/published_sample/report.html").read_text()
+
+    unsolved = ("difficulty.strong.rule.keep_min=0", "chains.only_correct=false")
+    curate(preset(sample, "name=dropped", "difficulty.suspicious=drop", *unsolved), "cpu")
+    dropped = {id_: row for id_, row in ledger(sample, "dropped").items() if id_ in expected}
+    few = {row["reason"] for row in dropped.values()}
+    assert few <= {"suspicious_gold", "too_few_attempts"} and "suspicious_gold" in few
 
 
 def test_the_dry_run_says_where_attempts_are_from(tmp_path: Path) -> None:
