@@ -11,6 +11,7 @@ from pathlib import Path
 import ray
 from ray.exceptions import AuthenticationError
 
+from limo_ray.core.text import first_line
 from limo_ray.sampling import ray_data_settings
 from limo_ray.sampling.ray_internals import bind_to_loopback, silence_token_notice
 
@@ -58,6 +59,13 @@ def start_ray(*, log_to_driver: bool = True, niceness: int = 15) -> str:
         raise ConnectionError(_no_token(error)) from None
     except ConnectionError:
         raise ConnectionError(_refused(address)) from None
+    except Exception as error:
+        if type(error) is not Exception:  # Ray has no type of its own for a node that is too slow
+            raise
+        raise ConnectionError(
+            f"Ray did not start: {first_line(error)} (a busy machine: try again, or give it more "
+            "time with RAY_raylet_start_wait_time_s=150)"
+        ) from None
     interrupt_on_sigterm()
     ray_data_settings.configure()
     return device()

@@ -71,3 +71,21 @@ def test_a_client_without_the_token_runs_no_code(job: tuple[int, str], token: st
         return  # Ray goes on asking a server that refuses it
     assert done.returncode != 0
     assert "ran code" not in done.stdout
+
+
+def test_a_node_that_is_too_slow_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    from limo_ray.cli import ray_cluster
+
+    def init(**_: object) -> None:
+        raise Exception("The current node timed out during startup.\nMore of it.")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray_cluster, "guard_local_ray", lambda: None)
+    with pytest.raises(
+        ConnectionError, match=r"Ray did not start: The current node .* startup. \("
+    ):
+        ray_cluster.start_ray()
