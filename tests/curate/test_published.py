@@ -5,6 +5,7 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,6 +19,7 @@ from limo_ray.curate.outline import outline
 from limo_ray.curate.pipeline import curate
 from limo_ray.engines.published import GROUP_ROWS, PublishedIndex
 from limo_ray.engines.published_config import READY, PublishedColumns, PublishedConfig
+from limo_ray.problems.sources import work_items
 from limo_ray.storage.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -177,7 +179,7 @@ def collected(tmp_path: Path, rows: list[dict], **columns: object) -> tuple[list
     pool = pool_of(tmp_path / "pool", ["What is 1 + 1?", "What is 2 + 2?"], ("What is 2 + 2?",))
     named = PublishedConfig(path=str(file), **{"question": "q", "completions": ["c"]} | columns)
     source = published._source(published._files("e", named)[1], named.columns())
-    items = published.sources.work_items([source])
+    items = work_items([source])
     out = Store(str(tmp_path / "out"))
     key = str(tmp_path)
     published._collect_part("part-00000.parquet", items, source, named.columns(), pool, key, out)
@@ -256,7 +258,7 @@ def test_ready_columns_make_attempts_of_a_row_of_their_data_set(name: str) -> No
     question = "What is 1 + 1?"
     row = {"problem": question, "question": question, **{text: f"by {text}" for text in texts}}
     row |= {"generations": ["one", "two"], "correctness_math_verify": [True, False]}
-    live = published.np.array([int(problem_id(question)[:16], 16)], published.np.uint64)
+    live = np.array([int(problem_id(question)[:16], 16)], np.uint64)
     found = published._attempts(row, columns, live)
     assert len(found) == {"openr1_math": 2, "deepmath": 3}.get(name, 1)
     assert all(attempt["completion"] for attempt in found)
