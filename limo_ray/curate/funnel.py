@@ -36,6 +36,9 @@ ADVICE = {
     "drop_easy": "take harder problems or weaker models, or raise keep_max",
     "drop_hard": "take easier problems or a stronger model, raise budget or max_tokens, or check "
     "that answers are found at all (verdicts in the report)",
+    "too_few_attempts": "the published data set has too few attempts at them: lower "
+    "rule.budget, or name another data set",
+    "suspicious_gold": "look at their gold answers; difficulty.suspicious=list keeps them",
     "no_verified_chain": "more attempts or another model in chains.teachers",
 }
 
