@@ -192,7 +192,8 @@ def test_a_pool_without_rows_is_refused(data: Path, tmp_path: Path, local_ray) -
 def test_a_source_that_cannot_be_read_or_leaves_nothing_stops_the_job(
     data: Path, tmp_path: Path, local_ray
 ) -> None:
-    rows = [*({"question": "What is it?", "answer": ""} for _ in range(19)), *problems(1, seed=3)]
+    rows = [{"question": "What is it?", "answer": ""}] * 19
+    rows.append({"question": "What is the sum of 3, 4 and 5 apples?", "answer": "12"})
     few = settings(write(data / "few", rows).parent, tmp_path, rows="few")
     with pytest.raises(ValueError, match=r"\(few\): 1 of 20 rows can be read; .*answer: empty"):
         pool_of(few)

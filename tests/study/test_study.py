@@ -39,8 +39,9 @@ def test_every_training_has_the_same_steps_and_learned_tokens(place: Path) -> No
     assert len(trained) == 4
     assert {cell["steps"] for cell in trained} == {3}
     learned = [cell["learned_tokens"] for cell in trained]
-    # half an example of three steps of two; a study of a hundred steps is within 1 %
-    assert max(learned) - min(learned) <= 2 * 100
+    # three steps of two examples differ by an example; a hundred steps are within 1 %
+    # (test_budget)
+    assert max(learned) - min(learned) < max(learned) / (3 * 2)
 
 
 def test_the_same_command_again_trains_nothing(place: Path) -> None:
