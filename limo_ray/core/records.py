@@ -1,13 +1,13 @@
 """The nouns that flow through limo_ray, and their Arrow schemas. Plain values, no Ray, no torch.
 
-A problem goes in, attempts are drawn and judged, an example comes out. Rows are flat: one row
-per problem, attempt, example or input row, so that every stage can read only the columns it needs.
+A problem goes in, attempts are sampled and verified, an example comes out. Rows are flat: one row
+per problem, attempt or input row, so that every stage can read only the columns it needs.
 """
 
 import hashlib
 import json
 import unicodedata
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 import pyarrow as pa
@@ -52,11 +52,11 @@ class Problem:
 
 @dataclass(kw_only=True, slots=True)
 class Attempt:
-    """One completion drawn for one problem, with its verdict: one row of the attempt log.
+    """One completion sampled for one problem, with its verdict: one row of the attempt log.
 
-    `index` counts the draws of a problem from 0. `judge` fingerprints gold answer, domain and
+    `index` counts the attempts at a problem from 0. `judge` fingerprints gold answer, domain and
     verifier version (`verdict_key`), so that a verdict given under another gold answer or an older
-    verifier is recognised and given again, without drawing the completion again.
+    verifier is recognised and given again, without sampling the completion again.
     """
 
     problem_id: str
@@ -68,16 +68,6 @@ class Attempt:
     verdict: Verdict
     extracted: str | None
     judge: str
-
-
-@dataclass(kw_only=True, slots=True)
-class Example:
-    """One training example: the chat messages, where the chain came from, and its scores."""
-
-    messages: list[dict[str, str]]
-    problem_id: str
-    teacher: str
-    scores: dict[str, float] = field(default_factory=dict)
 
 
 PROBLEM = pa.schema(
