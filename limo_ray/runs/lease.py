@@ -142,9 +142,7 @@ class Lease:
             try:
                 if self._taken_over():
                     self.lost = True
-                    main = threading.main_thread().ident
-                    assert main is not None
-                    signal.pthread_kill(main, signal.SIGINT)  # it may sleep or wait for Ray
+                    _interrupt_main_thread()
                     return
                 self._claim.renewals += 1
                 self._write()
@@ -171,6 +169,18 @@ class Lease:
         self._thread.join(timeout=2 * RENEW_S)  # it may wait for a store that is away
         with suppress(OSError):
             self._delete(self._file)
+
+
+def _interrupt_main_thread() -> None:
+    """Wakes it with a signal: it may sleep, or wait for Ray.
+
+    Jobs turn SIGTERM into a KeyboardInterrupt. SIGINT, which Python does this for by itself, is
+    ignored in what a script starts with `&`.
+    """
+    main = threading.main_thread().ident
+    assert main is not None
+    handled = callable(signal.getsignal(signal.SIGTERM))
+    signal.pthread_kill(main, signal.SIGTERM if handled else signal.SIGINT)
 
 
 def _who(claim: Claim) -> str:

@@ -54,7 +54,7 @@ def test_the_forecast_agrees_with_the_scheduler(case: str) -> None:
     if make is curation:
         settings = {"start_s": 120, "speculative_share": 0.05, **settings}
     passes = make(**settings)
-    seeds = range(12 if problems < 1000 else 4)
+    seeds = range(12 if problems < 2000 else 4)
     seen = [simulate(passes, problems, seed, **job) for seed in seeds]
     found = run(passes, problems, **job)
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from multiprocessing import Queue, get_context
 from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
@@ -140,7 +141,17 @@ def test_of_drivers_that_start_at_once_one_holds(run: Store) -> None:
         racer.join()
 
 
-def test_a_driver_that_lost_the_lease_stops(run: Store) -> None:
+@pytest.fixture
+def as_in_a_job() -> Iterator[None]:
+    """SIGTERM raises a KeyboardInterrupt; SIGINT is ignored, as after `nohup job &`."""
+    terminate = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGTERM, terminate)
+    signal.signal(signal.SIGINT, interrupt)
+
+
+def test_a_driver_that_lost_the_lease_stops(run: Store, as_in_a_job: None) -> None:
     began = time.monotonic()
     with pytest.raises(LeaseError, match="another driver took this run over"), Lease(run, "run"):
         for _ in range(3):  # a renewal that had begun writes the claim once more
