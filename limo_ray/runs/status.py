@@ -14,8 +14,13 @@ from limo_ray.core.records import Verdict
 from limo_ray.runs.heartbeat import DEAD_S, FILE
 from limo_ray.storage.store import Store
 
-FOLDERS = {"curate": "runs", "train": "training", "evaluate": "evaluations"}
-RESULTS = {"curate": "manifest.json", "train": "manifest.json", "evaluate": "results.json"}
+FOLDERS = {
+    "curate": "runs", "train": "training", "evaluate": "evaluations", "study": "studies",
+}  # fmt: skip
+RESULTS = {
+    "curate": "manifest.json", "train": "manifest.json", "evaluate": "results.json",
+    "study": "results.json",
+}  # fmt: skip
 WELL = ("running", "done")
 STEPS = ("done", "exact", "links", "members", "near")  # of the pool, by the folders they fill
 
@@ -108,7 +113,7 @@ def _gist(one: dict[str, Any]) -> str:
             words.append(f"{sampling['attempts']:,} of {sampling['of']:,} attempts")
     if training := facts.get("training"):
         words.append(f"step {training['step']:,} of {training['steps']:,}")
-    return ", ".join(words) or "nothing told"
+    return ", ".join(words) or "no figures yet"
 
 
 def text(one: dict[str, Any]) -> str:

@@ -96,7 +96,7 @@ def test_one_that_has_ended(
     assert words.format(folder=store.within("runs/x").shown) in text
 
 
-def test_trainings_and_evaluations(store: Store, capsys: pytest.CaptureFixture) -> None:
+def test_trainings_evaluations_and_studies(store: Store, capsys: pytest.CaptureFixture) -> None:
     training = {"step": 12, "steps": 40, "loss": 0.5, "tokens_per_s": 99.0, "checkpoint": 10,
                 "left": "about 2 min left"}  # fmt: skip
     store.write_json(
@@ -104,6 +104,7 @@ def test_trainings_and_evaluations(store: Store, capsys: pytest.CaptureFixture) 
     )
     asked = {"attempts": 30, "of": 120, "model": "m", "tokens_per_s": 5.0}
     store.write_json("evaluations/e/progress.json", said(facts={"sampling": asked}))
+    store.write_json("studies/s/progress.json", said(phase="cells", facts={}))
     assert "step 12 of 40, loss 0.5, tokens_per_s 99, checkpoint at step 10" in shown(
         store, capsys, "t"
     )[1]  # fmt: skip
@@ -112,6 +113,7 @@ def test_trainings_and_evaluations(store: Store, capsys: pytest.CaptureFixture) 
     assert text.splitlines() == [
         "running     train    t: training, step 12 of 40",
         "running     evaluate e: sampling, 30 of 120 attempts",
+        "running     study    s: cells",
     ]
 
 
