@@ -26,6 +26,8 @@ demo: setup
 	$(BIN)/python jobs/train.py conf/train/laptop.yaml
 	$(BIN)/python jobs/evaluate.py conf/evaluate/laptop.yaml model=store/models/laptop \
 		'against=[packaged/SmolLM2-135M-Instruct]'
+	@echo "open   store/runs/laptop/report.html, store/evaluations/laptop/report.html"
+	@echo "next   make demo again takes seconds; make study: are chosen examples better than random ones?"
 
 # Is less more? Nine sets of examples, trained and compared: about an hour (docs/guides/study.md).
 study: setup
