@@ -5,10 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from limo_ray.core.config import ConfigError
-
-_PACKAGE = Path(__file__).parents[1]
-# a wheel has the presets inside the package, a checkout beside it
-FOLDER = _PACKAGE / "conf" if (_PACKAGE / "conf").is_dir() else _PACKAGE.parent / "conf"
+from limo_ray.core.presets import FOLDER
 
 
 def presets(jobs: Iterable[str]) -> dict[str, Path]:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from limo_ray.core import presets
 from limo_ray.core.uris import open_uri, redact, split
 from limo_ray.problems.readers import FORMATS, File, describe
 
@@ -33,7 +34,7 @@ def find(path: str) -> list[tuple[str, str]]:
     """(name for the ledger, URI) of every file that a path, folder or glob names, sorted."""
     local = "://" not in path
     bare, query = (path, "") if local else split(path)
-    pattern = os.path.abspath(Path(bare).expanduser()) if local else bare
+    pattern = os.path.abspath(Path(presets.found(bare)).expanduser()) if local else bare
     wild = _WILD.search(pattern)
     base = pattern[: wild.start()].rpartition("/")[0] if wild else pattern
     try:

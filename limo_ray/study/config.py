@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from limo_ray.core import config as configs
+from limo_ray.core import presets
 from limo_ray.core.checks import check_at_least, check_folder_name, check_one_of
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.select import METHODS
@@ -17,7 +18,6 @@ from limo_ray.train.config import TrainConfig
 
 Settings = dict[str, Any]
 
-ROOT = Path(__file__).parents[2]
 BANDS = ("L1", "L2", "L3", "L4", "L5")
 BUDGETS = ("steps", "tokens", "epochs")
 SCHEMAS: dict[str, type] = {
@@ -257,10 +257,5 @@ def _load(part: str, preset: str | None, values: str, dotted: str) -> Any:
     """The config of one job, read once: nobody changes it in place."""
     overrides = [f"{key.partition('.')[2]}={json.dumps(value)}"
                  for key, value in json.loads(dotted).items()]  # fmt: skip
-    files = [_found(preset)] if preset else []
+    files = [presets.found(preset)] if preset else []
     return configs.load(SCHEMAS[part], [*files, *overrides], json.loads(values))
-
-
-def _found(preset: str) -> str:
-    """A preset's file, beside the working folder or the code."""
-    return preset if Path(preset).is_file() or not (ROOT / preset).is_file() else str(ROOT / preset)

@@ -95,6 +95,8 @@ from limo_ray.core import config
 assert main(["--help"]) == main(["curate", "--help"]) == 0
 for job, command in COMMANDS.items():
     for name in presets(command.presets):
+        if job == "plan" and name.startswith("published"):  # no engine: nothing to plan
+            continue
         argv = ["laptop", name] if name == "plan/laptop" else [name]
         argv += ["pool_rows=9"] if job == "plan" else []
         config.load(named(command.schema), resolve(command.presets, argv))
@@ -102,6 +104,14 @@ for job, command in COMMANDS.items():
 print("loaded:", sorted({HEAVY!r} & sys.modules.keys()))
 """
     assert run(installed, "python", "-c", code).splitlines()[-1] == "loaded: []"
+
+
+def test_files_beside_a_preset_are_found_from_any_folder(installed: Path) -> None:
+    code = """
+from limo_ray.problems.discovery import on_disk
+print(on_disk("conf/curate/published_sample.parquet")[0].uri)
+"""
+    assert "site-packages/limo_ray/conf/curate" in run(installed, "python", "-c", code)
 
 
 @pytest.mark.ray
