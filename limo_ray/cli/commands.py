@@ -6,13 +6,13 @@ Modules are named by text and imported when their command runs, so that `--help`
 neither torch nor Ray.
 """
 
-import difflib
 import sys
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
 from limo_ray.core.console import say
+from limo_ray.core.text import did_you_mean
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -158,8 +158,7 @@ def main(argv: list[str] | None = None) -> int:
         say("\n".join(named("limo_ray.cli.completion:candidates")(COMMANDS, rest)))
         return 0
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, n=1)
-        hint = f", did you mean {near[0]}?" if near else ""
+        hint = did_you_mean(name, COMMANDS)
         sys.stderr.write(f"{name}: unknown command{hint} (limo-ray --help lists them)\n")
         return 2
     if "--help" in rest or "-h" in rest:

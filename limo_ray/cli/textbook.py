@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from limo_ray.core.console import say
+from limo_ray.core.records import strong_counts
 from limo_ray.core.uris import redact
 from limo_ray.report.textbook import BookProblem, render_textbook
 from limo_ray.storage.store import Store, scan
@@ -87,14 +88,13 @@ def _book_problem(
 ) -> BookProblem:
     metadata = _metadata(row)
     named = (str(metadata[key]) for key in ([by] if by else SUBJECTS) if metadata.get(key))
-    outcomes = json.loads(row.get("outcomes") or "[]")
-    strong = next((one for one in outcomes if one["stage"] == "strong"), None)
+    strong = strong_counts(row.get("outcomes") or "[]")
     line = f", line {row['line']}" if row.get("line") is not None else ""
     return BookProblem(
         question=row["question"],
         answer=answer,
         subject=next(named, row["source"]).replace("_", " "),
-        pass_rate=strong["correct"] / strong["finished"] if strong else 0.0,
+        pass_rate=strong[0] / strong[1] if strong else 0.0,
         origin=f"from {row.get('file') or row['source']}{line}",
         solution=solution,
         teacher=teacher,

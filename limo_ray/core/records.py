@@ -137,6 +137,18 @@ def normalise(question: str) -> str:
     return " ".join(text.split())
 
 
+def strong_counts(outcomes: str) -> tuple[int, int] | None:
+    """Correct and finished attempts of the strong stage; None where there was none.
+
+    Args:
+        outcomes: of a sampled problem: a JSON list of stage, correct, finished, decision.
+    """
+    for outcome in json.loads(outcomes):
+        if outcome["stage"] == "strong":
+            return outcome["correct"], outcome["finished"]
+    return None
+
+
 def problem_id(question: str) -> str:
     """Content hash of the normalised question: 32 hex digits (128 bits of SHA-256)."""
     return hashlib.sha256(normalise(question).encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -7,18 +7,19 @@ Reads the run's ledger and the attempt log; samples nothing. Other selections, s
 quality or difficulty are then another last step over the same candidates (see limo_ray.study).
 """
 
-import json
 from dataclasses import dataclass, fields
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from limo_ray.core.records import strong_counts
 from limo_ray.curate.chains import scored_chains
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.difficulty import passes
 from limo_ray.curate.outputs import example_row
 from limo_ray.curate.records import Chain, KeptProblem
+from limo_ray.runs.reader import KEPT_IN
 from limo_ray.sampling.stop_rule import Decision
 from limo_ray.storage.store import Store, scan
 
@@ -52,7 +53,7 @@ def candidates(config: CurateConfig, device: str, *, wide: bool = False) -> Cand
     dropped: set[str] = set()
     for batch in scan(run.within("ledger"), ["problem_id", "stage", "reason"]):
         for row in batch.to_pylist():
-            if row["stage"] in ("selection", "chains"):
+            if row["stage"] in KEPT_IN:
                 kept.add(row["problem_id"])
             elif row["stage"] == "strong" and row["reason"] in DROPPED:
                 dropped.add(row["problem_id"])
@@ -83,7 +84,5 @@ def _problems(run: Store, ids: set[str]) -> list[KeptProblem]:
 
 def pass_rate(problem: KeptProblem) -> float | None:
     """Correct over finished attempts of the strong stage, which the stop rule may end early."""
-    for outcome in json.loads(problem.outcomes):
-        if outcome["stage"] == "strong" and outcome["finished"]:
-            return float(outcome["correct"] / outcome["finished"])
-    return None
+    correct, finished = strong_counts(problem.outcomes) or (0, 0)
+    return correct / finished if finished else None

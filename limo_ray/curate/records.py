@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, field
 
-from limo_ray.core.records import Problem
+from limo_ray.core.records import Problem, strong_counts
 
 
 @dataclass(kw_only=True, slots=True)
@@ -19,10 +19,8 @@ class KeptProblem(Problem):
 
     def pass_rate(self) -> str:
         """correct/finished of the strong stage, as a text: it is a count, not an estimate."""
-        for outcome in json.loads(self.outcomes):
-            if outcome["stage"] == "strong":
-                return f"{outcome['correct']}/{outcome['finished']}"
-        return ""
+        counts = strong_counts(self.outcomes)
+        return f"{counts[0]}/{counts[1]}" if counts else ""
 
     def group(self, group_by: str) -> str:
         """Its group for balanced selection: source, domain, or metadata.<key>."""

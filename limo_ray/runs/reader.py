@@ -1,6 +1,5 @@
 """Reads a curation's results: `open_run("store/runs/laptop").attempts()`."""
 
-import json
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from limo_ray.attempts.parts import read_table
-from limo_ray.core.records import ATTEMPT
+from limo_ray.core.records import ATTEMPT, strong_counts
 from limo_ray.core.uris import redact, split
 from limo_ray.storage.store import Store
 
@@ -77,9 +76,11 @@ class Run:
         rows = rows.filter(pc.is_in(rows["id"], kept.combine_chunks()))
         columns = ["id", "question", "answer", "source", "domain", "metadata"]
         table = rows.select(columns)
-        last = [_strong_counts(text) for text in rows["outcomes"].to_pylist()]
-        for name in ("correct", "finished"):
-            table = table.append_column(name, pa.array([each[name] for each in last], pa.int32()))
+        counts = [strong_counts(text) or (0, 0) for text in rows["outcomes"].to_pylist()]
+        for place, name in enumerate(("correct", "finished")):
+            table = table.append_column(
+                name, pa.array([each[place] for each in counts], pa.int32())
+            )
         return table
 
     @property
@@ -113,12 +114,3 @@ def open_run(uri: str) -> Run:
     if not slash or not name:
         raise ValueError(f"run: {redact(uri)!r} is not <store>/runs/<name>")
     return Run(Store(store + query), name)
-
-
-def _strong_counts(outcomes: str) -> dict[str, int]:
-    """Correct and finished attempts of the strong stage."""
-    found = {"correct": 0, "finished": 0}
-    for outcome in json.loads(outcomes):
-        if outcome["stage"] == "strong":
-            found = {name: outcome[name] for name in found}
-    return found
