@@ -1,6 +1,5 @@
 """The schema of conf/study: a grid of curations, trainings and evaluations, and its questions."""
 
-import difflib
 import json
 import re
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 from limo_ray.core import config as configs
 from limo_ray.core import presets
 from limo_ray.core.checks import check_at_least, check_folder_name, check_one_of
+from limo_ray.core.text import did_you_mean
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.select import METHODS
 from limo_ray.evaluate.config import EvaluateConfig
@@ -193,8 +193,7 @@ class StudyConfig:
                 if problem := _refusal(key, value):
                     raise ValueError(f"{where}: {problem}")
             else:
-                near = difflib.get_close_matches(key, [*ARMS], n=1)
-                hint = f", did you mean {near[0]}?" if near else ""
+                hint = did_you_mean(key, ARMS)
                 raise ValueError(
                     f"{where}: {key!r} is neither an arm ({', '.join(ARMS)}) nor a key of curate, "
                     f"train or evaluate such as train.optimizer.lr{hint}"
