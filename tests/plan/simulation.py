@@ -86,11 +86,13 @@ class Replica:
     ready_at: float = math.inf
     """When the engine, which starts with the first problem, decodes."""
     scheduler: Scheduler = field(init=False)
-    batches: set[Batch] = field(default_factory=set)
+    batches: dict[Batch, None] = field(default_factory=dict)
+    """In the order in which they came: a set would be in the order of addresses."""
     batch_of: dict[str, Batch] = field(default_factory=dict)
     open: dict[tuple[str, int], Completion] = field(default_factory=dict)
     running: list[tuple[float, int, Completion]] = field(default_factory=list)
     waiting: deque[Completion] = field(default_factory=deque)
+    started: int = 0
     active: int = 0
     clock: float = 0.0
     at: float = 0.0
@@ -123,7 +125,8 @@ class Replica:
             if not following.aborted:
                 following.end = self.clock + following.tokens - following.done
                 self.active += 1
-                heapq.heappush(self.running, (following.end, id(following), following))
+                self.started += 1
+                heapq.heappush(self.running, (following.end, self.started, following))
 
     def abort(self, task: ProblemTask, attempt: int) -> None:
         completion = self.open.pop((task.problem.id, attempt))
@@ -257,7 +260,7 @@ class Simulation:
         return Batch([queue.popleft() for _ in range(min(size, len(queue)))])
 
     def _hand_out(self, index: int, replica: Replica, batch: Batch) -> None:
-        replica.batches.add(batch)
+        replica.batches[batch] = None
         fresh = [t for t in batch.tasks if not t.ended and t.problem.id not in self.dropped]
         batch.undecided = len(fresh)
         if not fresh:
@@ -303,7 +306,7 @@ class Simulation:
     def _leave(self, index: int, replica: Replica, batch: Batch) -> None:
         if batch not in replica.batches:
             return  # its node went meanwhile
-        replica.batches.remove(batch)
+        del replica.batches[batch]
         self.left[index] += len(batch.tasks)
         self.counts[index].end = self.now
         if index + 1 < len(self.passes):
@@ -417,4 +420,4 @@ class Simulation:
             for task in batch.tasks:
                 task.in_flight = {}
         self.returned[index].extend(replica.batches)
-        replica.batches, replica.ready_at, replica.alarm = set(), math.inf, -1
+        replica.batches, replica.ready_at, replica.alarm = {}, math.inf, -1
