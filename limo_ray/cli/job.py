@@ -5,8 +5,9 @@
 `--dry-run` prints the config, the plan and what the job needs from elsewhere; `--check` also asks
 whether that can be had, and fails where it cannot.
 
-Exit codes: 0 done, 1 the job failed, 2 the config is wrong, 130 interrupted (Ctrl-C, SIGTERM). In
-`ray job submit` they make SUCCEEDED, FAILED, FAILED and, after `ray job stop`, STOPPED.
+Exit codes: 0 done, 1 the job failed (or a curation chose no example), 2 the config is wrong, 130
+interrupted (Ctrl-C, SIGTERM). In `ray job submit` they make SUCCEEDED, FAILED, FAILED and, after
+`ray job stop`, STOPPED.
 """
 
 import errno
@@ -35,7 +36,7 @@ Schema = TypeVar("Schema", bound=Config)
 
 
 class Result(Protocol):
-    """What a job returns."""
+    """What a job returns; `exit_code`, where it has one, is the command's."""
 
     def summary(self) -> str: ...
 
@@ -102,8 +103,9 @@ def main(
             planned = redact(outline(config, device))
             say(f"# resolved config\n{configs.as_yaml(config)}\n# plan\n{planned}")
             return 0 if inputs.show(needed, check=check) or not check else 1
-        say(run(config, device).summary())
-        return 0
+        result = run(config, device)
+        say(result.summary())
+        return getattr(result, "exit_code", 0)
     except configs.ConfigError as error:
         return _wrong(str(error))
     except OSError as error:

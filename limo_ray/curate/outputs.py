@@ -87,6 +87,11 @@ class RunResult:
     funnel: list[dict[str, Any]]
     """The ledger's counts: source, outcome, stage, reason, rows."""
 
+    @property
+    def exit_code(self) -> int:
+        """1 without any example: what trains on them must not start."""
+        return int(not self.selected)
+
     def summary(self) -> str:
         """What came out, why the rest did not, what to try, and where it lies."""
         counts = self.counts

@@ -9,6 +9,9 @@ import pytest
 from ray.exceptions import AuthenticationError
 
 from limo_ray.cli import ray_cluster
+from limo_ray.cli.job import main
+from limo_ray.curate.config import CurateConfig
+from limo_ray.curate.outputs import RunResult
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,6 +47,19 @@ def test_a_token_file_that_is_not_there_is_named() -> None:
     assert "RAY_AUTH_TOKEN_PATH, or put it" in ray_cluster._no_token(
         AuthenticationError("none found")
     )
+
+
+@pytest.mark.parametrize("selected", [0, 1])
+def test_a_curation_without_examples_fails(selected: int) -> None:
+    def curated(config: CurateConfig, device: str) -> RunResult:
+        return RunResult(
+            folder="runs/x", resumed=False, message="", wanted=1, funnel=[], selected=selected,
+            counts=dict.fromkeys(["input", "pool", "sampled", "kept", "with_chain", "selected"], 9),
+        )  # fmt: skip
+
+    preset = [str(ROOT / "conf/curate/laptop.yaml")]
+    code = main("curate", CurateConfig, curated, lambda *_: "", preset, needs_ray=lambda _: False)
+    assert code == 1 - selected
 
 
 @pytest.mark.process
