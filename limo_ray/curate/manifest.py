@@ -22,7 +22,7 @@ class StageStatistics:
     problems: int
     decisions: dict[str, int]
     attempts: dict[str, int]
-    """drawn, reused, speculative, aborted, used, beyond a target's last keeper, full_budget."""
+    """sampled, reused, speculative, aborted, used, beyond a target's last keeper, full_budget."""
     tokens: dict[str, int]
     pass_rate: list[list[int]]
     """Rows of correct, finished, and how many problems had so many."""

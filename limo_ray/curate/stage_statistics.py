@@ -45,7 +45,7 @@ def _of_stage(
 ) -> StageStatistics:
     totals: dict[str, Any] = sampled.stats.get(stage.name, {})
     reused, tokens = totals.get("reused", 0), totals.get("tokens", {})
-    drawn = totals.get("needed", 0) + totals.get("speculative", 0)
+    sampled = totals.get("needed", 0) + totals.get("speculative", 0)
     used = sum(problems * finished for (_, finished), problems in rates.items())
     verdicts, lengths = _from_log(AttemptLog(store, stage.fingerprint), store)
     facts = {}
@@ -62,13 +62,13 @@ def _of_stage(
         problems=decisions.total(),
         decisions=dict(decisions),
         attempts={
-            "drawn": drawn,
+            "sampled": sampled,
             "reused": reused,
             "speculative": totals.get("speculative", 0),
             "aborted": totals.get("aborted", 0),
             "used": used,
             # past a target's last keeper, or aborted: the log has what was finished
-            "beyond": max(0, drawn + reused - used),
+            "beyond": max(0, sampled + reused - used),
             "full_budget": decisions.total() * stage.rule.budget,
         },
         tokens=tokens,

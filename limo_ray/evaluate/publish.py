@@ -75,7 +75,7 @@ def _model_results(run: ModelRun, trained_on: dict[str, Any] | None) -> dict[str
             scores["clean"] = results.scores(rest, problems, [], [], longest)["pass@1"]
         scored[items.name] = scores
     mean = results.mean_over_benchmarks([score["pass@1"] for score in scored.values()])
-    return run.model.facts() | {"scores": scored, "mean": mean, "drawn": asdict(run.counts)}
+    return run.model.facts() | {"scores": scored, "mean": mean, "attempts": asdict(run.counts)}
 
 
 def _benchmark_facts(asked: ModelAttempts) -> dict[str, Any]:

@@ -83,12 +83,12 @@ def notes(manifest: dict[str, Any], ledger_counts: list[dict[str, Any]]) -> list
 
 
 def used(stage: dict[str, Any]) -> int:
-    """Attempts that a stage's decided problems took, drawn in this run or before.
+    """Attempts that a stage's decided problems took, sampled in this run or before.
 
     A stopped run does not know `used` yet: what it drew and reused stands for it.
     """
     attempts = stage.get("attempts") or {}
-    now = (attempts.get("drawn") or 0) + (attempts.get("reused") or 0)
+    now = (attempts.get("sampled") or 0) + (attempts.get("reused") or 0)
     return attempts.get("used") or now
 
 

@@ -22,11 +22,11 @@ def attempts(stages: list[dict[str, Any]]) -> Markup:
     """Attempts of every stage, as a share of its full budget."""
     rows = []
     for stage in stages:
-        told = stage.get("attempts") or {}
+        counts = stage.get("attempts") or {}
         spent = facts.used(stage)
-        drawn = min(told.get("drawn") or 0, spent)
-        speculative = min(told.get("speculative") or 0, drawn)
-        full, ratio = told.get("full_budget") or 0, facts.saving(stage)
+        sampled = min(counts.get("sampled") or 0, spent)
+        speculative = min(counts.get("speculative") or 0, sampled)
+        full, ratio = counts.get("full_budget") or 0, facts.saving(stage)
         note = number(spent)
         if ratio is not None:
             note += f" of {number(full)} · {ratio:.1f} times fewer"
@@ -34,9 +34,9 @@ def attempts(stages: list[dict[str, Any]]) -> Markup:
             charts.Bar(
                 label=_name(stage),
                 parts=[
-                    ("drawn and needed", "c0", drawn - speculative),
-                    ("drawn on speculation", "c2", speculative),
-                    ("from the attempt log", "c1", spent - drawn),
+                    ("needed", "c0", sampled - speculative),
+                    ("speculative", "c2", speculative),
+                    ("from the attempt log", "c1", spent - sampled),
                 ],
                 total=max(full, spent),
                 note=note,
@@ -46,7 +46,7 @@ def attempts(stages: list[dict[str, Any]]) -> Markup:
         "Attempts against the full budget",
         rows,
         note="A whole bar is every problem times its budget. What is not coloured was never "
-        "drawn, because no outcome could have changed the decision.",
+        "sampled, because no outcome could have changed the decision.",
     )
 
 
@@ -54,13 +54,13 @@ def verdicts(stages: list[dict[str, Any]]) -> Markup:
     """What the verifier said in every stage, judgements first."""
     rows = []
     for stage in stages:
-        told = stage.get("verdicts") or {}
-        total = sum(told.values())
-        judged = sum(told.get(v, 0) for v in facts.JUDGED)
+        counts = stage.get("verdicts") or {}
+        total = sum(counts.values())
+        judged = sum(counts.get(v, 0) for v in facts.JUDGED)
         rows.append(
             charts.Bar(
                 label=_name(stage),
-                parts=[(v, f"v-{v}", told.get(v, 0)) for v in facts.JUDGED + facts.UNJUDGED],
+                parts=[(v, f"v-{v}", counts.get(v, 0)) for v in facts.JUDGED + facts.UNJUDGED],
                 total=total,
                 note=f"{judged / total:.0%} of {number(total)} judged" if total else "",
             )
@@ -103,13 +103,17 @@ def spent(stage: dict[str, Any]) -> Markup:
 
 def lengths(stage: dict[str, Any]) -> Markup:
     """Completions of the stage's log by their tokens."""
-    told = stage.get("lengths") or {}
-    edges = [number(round(edge)) for edge in told.get("edges") or []]
+    counts = stage.get("lengths") or {}
+    edges = [number(round(edge)) for edge in counts.get("edges") or []]
     kinds = (("correct", "correct", "v-correct"), ("other", "all others", "open"))
     return charts.histogram(
         f"Completion length: {_name(stage)}",
         [f"{a} to {b}" for a, b in pairwise(edges)],
-        [charts.Series(name=n, css=css, values=told[key]) for key, n, css in kinds if key in told],
+        [
+            charts.Series(name=n, css=css, values=counts[key])
+            for key, n, css in kinds
+            if key in counts
+        ],
         x_label="tokens",
         y_label="attempts",
         edges=edges,

@@ -123,7 +123,7 @@ def test_a_second_run_verifies_nothing_again_and_collects_nothing_again(
     before = files()
     curate(preset(sample, "name=again", "difficulty.strong.rule.keep_max=1"), "cpu")
     manifest = json.loads((sample / "runs/again/manifest.json").read_text())
-    assert all(stage["attempts"]["drawn"] == 0 for stage in manifest["sampling"])
+    assert all(stage["attempts"]["sampled"] == 0 for stage in manifest["sampling"])
     assert {file for file in before if "published" in str(file)} <= files().keys()
     assert all(files().get(file, at) == at for file, at in before.items())
 

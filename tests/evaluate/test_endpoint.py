@@ -192,7 +192,7 @@ def test_a_request_that_always_fails_ends_the_job_after_the_others(local_ray, ex
         before = len(server.bodies)
         found = run(exam, tmp_path, f"endpoint={server.url}")
         assert len(server.bodies) == before + 1, "only what was missing is asked for"
-    assert found["runs"][0]["drawn"]["reused"] == 59
+    assert found["runs"][0]["attempts"]["reused"] == 59
 
 
 def test_a_server_that_is_away_is_not_asked_for_everything(local_ray, exam, tmp_path):

@@ -138,7 +138,7 @@ def test_the_same_command_draws_nothing_and_says_the_same(done, exams, monkeypat
     monkeypatch.setattr(attempts_module, "_sample", refuse)
     again = run(exams, store)
     assert logged(store) == before
-    assert again.results["runs"][0]["drawn"]["new"] == 0
+    assert again.results["runs"][0]["attempts"]["new"] == 0
     for key in ("scores", "mean", "identity"):
         assert again.results["runs"][0][key] == first.results["runs"][0][key]
 
@@ -277,7 +277,7 @@ def test_hostile_text_stays_text(tmp_path):
     label = f"<b>{HOSTILE}</b>"
     facts = {"label": label, "model": label, "identity": "x", "system": HOSTILE,
              "engine": {"dtype": label}, "scores": {"exam": scores | {"fingerprint": "f"}},
-             "mean": None, "drawn": {"new": 3, "reused": 0, "seconds": 1.0}}  # fmt: skip
+             "mean": None, "attempts": {"new": 3, "reused": 0, "seconds": 1.0}}  # fmt: skip
     whole = {
         "name": label, "runs": [facts], "benchmarks": [items.facts() | {
             "protocol": "p", "attempts": 1, "sampling": {"temperature": 0, "top_p": 1,
@@ -334,4 +334,4 @@ def test_kill_9_of_everything_costs_nothing_that_was_logged(local_ray, exams, tm
     found = run(exams, tmp_path, *slow).results
     after = logged(tmp_path)
     assert len(after) == len(set(after)) == 20 * 2 + 40 * 4 and set(kept) <= set(after)
-    assert found["runs"][0]["drawn"]["reused"] == len(kept)
+    assert found["runs"][0]["attempts"]["reused"] == len(kept)

@@ -212,7 +212,7 @@ def _sample(
         "problems": len(rates),
         "decisions": dict(Counter(str(d) for d in outcomes)),
         "attempts": {
-            "drawn": total - reused,
+            "sampled": total - reused,
             "reused": reused,
             "speculative": total // 25,
             "aborted": 3,

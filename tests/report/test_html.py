@@ -62,7 +62,7 @@ def test_headline_tells_the_result_and_the_saving(run: Run) -> None:
     pool, selected = manifest["counts"]["pool"], manifest["counts"]["selected"]
     assert f"<h1>{selected} of {pool} problems selected.</h1>" in page
     full = sum(s["attempts"]["full_budget"] for s in manifest["sampling"])
-    used = sum(s["attempts"]["drawn"] + s["attempts"]["reused"] for s in manifest["sampling"])
+    used = sum(s["attempts"]["sampled"] + s["attempts"]["reused"] for s in manifest["sampling"])
     fewer = 1 - used / full
     beyond = 7 * len(manifest["sampling"])
     assert f"{beyond} more were under way when the target was reached." in page
