@@ -1,5 +1,6 @@
 """One worker's part of a training: its engine, its share of a step, checkpoints, the result."""
 
+import hashlib
 import json
 import logging
 import os
@@ -253,10 +254,14 @@ def start(job: TrainingJob) -> Worker:
 
 
 def _environment(device: str) -> None:
-    """What DeepSpeed reads when it is imported, and where its parts are compiled once."""
+    """What DeepSpeed reads when it is imported, and where its parts are compiled once.
+
+    Each environment has a folder of its own: in a shared one, two would compile in turns.
+    """
     if device == "cpu":
         os.environ["DS_ACCELERATOR"] = "cpu"
-    os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(model_files.CACHE / "extensions"))
+    own = hashlib.sha256(sys.prefix.encode()).hexdigest()[:12]
+    os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(model_files.CACHE / "extensions" / own))
     tools = str(Path(sys.executable).parent)  # ninja is there
     if tools not in os.environ["PATH"].split(os.pathsep):
         os.environ["PATH"] += os.pathsep + tools
