@@ -14,6 +14,8 @@ from limo_ray.core.text import did_you_mean
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.select import METHODS
 from limo_ray.evaluate.config import EvaluateConfig
+from limo_ray.problems import inputs
+from limo_ray.storage.model_files import split_revision
 from limo_ray.train.config import TrainConfig
 
 Settings = dict[str, Any]
@@ -160,6 +162,17 @@ class StudyConfig:
             raise ValueError("curate: none given (a preset, or keys of a curation)")
         for part in ("curate", "evaluate"):
             self.base(part, {})
+
+    def inputs(self) -> list[inputs.Input]:
+        """What its curation, trainings and evaluations need from elsewhere."""
+        grid = [cell.get("model") for cell in self.cells] + self.axes.get("model", [])
+        models = dict.fromkeys(filter(None, [self.base("train", {}).model, *grid]))
+        benchmarks = (i for i in self.base("evaluate", {}).inputs() if i.what == "benchmark")
+        return [
+            *self.base("curate", {}).inputs(),
+            *(inputs.of_model(*split_revision(model)) for model in models),
+            *benchmarks,
+        ]
 
     def comparison_names(self) -> list[str]:
         return [asked.name or f"{show(asked.a)} against {show(asked.b)}"

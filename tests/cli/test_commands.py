@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from limo_ray.cli import completion
-from limo_ray.cli.commands import COMMANDS, main
+from limo_ray.cli.commands import COMMANDS, main, named
 from limo_ray.cli.presets import presets, resolve
-from limo_ray.core.config import ConfigError
+from limo_ray.core.config import ConfigError, load
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,6 +45,19 @@ def test_every_command_has_help(job: str, capsys: pytest.CaptureFixture[str]) ->
     shown = capsys.readouterr().out
     assert shown.startswith(f"limo-ray {job}: {COMMANDS[job].summary}.\n\nusage: limo-ray {job}")
     assert max(map(len, shown.partition("\nkeys")[2].splitlines() or [""])) <= 160
+
+
+# those of plan are those of curate
+JOBS = [(job, preset) for job in COMMANDS if job != "plan"
+        for preset in presets(COMMANDS[job].presets)]  # fmt: skip
+
+
+@pytest.mark.parametrize(("job", "preset"), JOBS)
+def test_every_preset_says_what_it_needs_from_elsewhere(job: str, preset: str) -> None:
+    command = COMMANDS[job]
+    needed = load(named(command.schema), resolve(command.presets, [preset])).inputs()
+    assert needed
+    assert {"generator", "package", "hub", "file", "github"} >= {each.place for each in needed}
 
 
 def test_help_of_one_section(capsys: pytest.CaptureFixture[str]) -> None:
