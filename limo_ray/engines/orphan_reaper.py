@@ -5,6 +5,9 @@ The owner therefore writes a record of them; a watcher process
 (`python -m limo_ray.engines.orphan_reaper RECORD`) waits
 for the owner's end of a pipe to close and ends what the record names. When even the watcher
 was killed, `reap_orphans` does the same at the next engine start on that node.
+
+While the engine starts its processes are not known one by one: the record names the owner's
+process group, where the owner leads one, as Ray's workers do.
 """
 
 import contextlib
@@ -17,6 +20,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -58,13 +62,11 @@ def _alive(identity: list[float]) -> psutil.Process | None:
 
 
 class Guard:
-    """Ties the life of this process's children to its own; made once the children run."""
+    """Ties the life of this process's children to its own; made before they are started."""
 
     def __init__(self) -> None:
-        me = psutil.Process()
-        children = [_identity(child) for child in me.children(recursive=True)]
-        self.record = records_folder() / f"{me.pid}.json"
-        self.record.write_text(json.dumps({"owner": _identity(me), "children": children}))
+        self.record = records_folder() / f"{os.getpid()}.json"
+        self._write([])
         self.watcher = subprocess.Popen(
             [sys.executable, "-m", "limo_ray.engines.orphan_reaper", str(self.record)],
             stdin=subprocess.PIPE,
@@ -73,12 +75,39 @@ class Guard:
             cwd=Path(__file__).parents[2],
         )
 
+    def name_children(self) -> None:
+        """Records each child by itself, once all of them run."""
+        children = psutil.Process().children(recursive=True)
+        self._write([_identity(child) for child in children if child.pid != self.watcher.pid])
+
+    def _write(self, children: list[list[float]]) -> None:
+        record = {"owner": _identity(psutil.Process()), "group": os.getpgrp(), "children": children}
+        draft = self.record.with_suffix(".draft")
+        draft.write_text(json.dumps(record))
+        draft.replace(self.record)
+
     def release(self) -> None:
         """The children ended by themselves: there is nothing to watch any more."""
         self.record.unlink(missing_ok=True)
         if self.watcher.stdin:
             self.watcher.stdin.close()
         self.watcher.wait(timeout=10)
+
+
+def _group(content: dict[str, Any]) -> list[psutil.Process]:
+    """Processes of the group that the dead owner led; none where the id is in use again."""
+    group, owner = content.get("group", 0), content["owner"]
+    if group != int(owner[0]):
+        return []
+    with contextlib.suppress(psutil.NoSuchProcess):  # the owner itself may be there as a zombie
+        if abs(psutil.Process(group).create_time() - owner[1]) >= 1:
+            return []
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(ProcessLookupError):
+            if os.getpgid(process.pid) == group:
+                found.append(process)
+    return found
 
 
 def reap(record: Path) -> int:
@@ -90,6 +119,7 @@ def reap(record: Path) -> int:
     if _alive(content["owner"]):
         return 0
     children = [child for identity in content["children"] if (child := _alive(identity))]
+    children += [each for each in _group(content) if each not in children]
     for child in children:
         log.warning("ending process %d left behind by engine owner %s", child.pid, record.stem)
         child.kill()

@@ -34,11 +34,13 @@ class VllmEngine:
         orphan_reaper.reap_orphans()
         if self.config.device == "cpu":
             set_cpu_environment(self.config)
+        self._guard = orphan_reaper.Guard()
         logfile = orphan_reaper.records_folder() / f"{os.getpid()}.log"
         try:
             with output_to(logfile):
                 self._load()
         except (RuntimeError, ValueError, OSError, TypeError) as error:
+            self._guard.release()
             output = logfile.read_text(errors="replace") if logfile.exists() else ""
             raise EngineError(
                 f"engine for {self.config.model} did not start: {explain(str(error), output)}"
@@ -49,7 +51,7 @@ class VllmEngine:
         # vLLM logs each step of its end, and an engine's death in pages.
         logging.getLogger("vllm").setLevel(logging.ERROR)
         logging.getLogger(ENGINE_LOGGER).setLevel(logging.CRITICAL)
-        self._guard = orphan_reaper.Guard()
+        self._guard.name_children()
 
     def _load(self) -> None:
         from transformers import AutoTokenizer

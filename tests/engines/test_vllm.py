@@ -84,16 +84,21 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.process
-def test_children_end_when_their_owner_is_killed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("started", [True, False])
+def test_children_end_when_their_owner_is_killed(tmp_path: Path, started: bool) -> None:
+    """Those of an engine that runs, and of one that is still starting in a group of its own."""
     code = (
         "import subprocess, sys, time; from limo_ray.engines.orphan_reaper import Guard;"
+        "guard = Guard();"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)']);"
-        "Guard(); print(child.pid, flush=True); time.sleep(600)"
+        f"{started} and guard.name_children();"
+        "print(child.pid, flush=True); time.sleep(600)"
     )
     environment = os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": os.getcwd()}
     owner = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment
-    )
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment,
+        process_group=None if started else 0,
+    )  # fmt: skip
     child = psutil.Process(int(owner.stdout.readline()))
     owner.send_signal(signal.SIGKILL)
     owner.wait()
