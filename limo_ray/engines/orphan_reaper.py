@@ -74,11 +74,11 @@ class Guard:
             start_new_session=True,  # a signal to the owner's group must not end the watcher
             cwd=Path(__file__).parents[2],
         )
+        self.watcher.wait(timeout=120)  # it goes on as nobody's child: see below
 
     def name_children(self) -> None:
         """Records each child by itself, once all of them run."""
-        children = psutil.Process().children(recursive=True)
-        self._write([_identity(child) for child in children if child.pid != self.watcher.pid])
+        self._write([_identity(child) for child in psutil.Process().children(recursive=True)])
 
     def _write(self, children: list[list[float]]) -> None:
         record = {"owner": _identity(psutil.Process()), "group": os.getpgrp(), "children": children}
@@ -91,7 +91,6 @@ class Guard:
         self.record.unlink(missing_ok=True)
         if self.watcher.stdin:
             self.watcher.stdin.close()
-        self.watcher.wait(timeout=10)
 
 
 def _group(content: dict[str, Any]) -> list[psutil.Process]:
@@ -141,6 +140,8 @@ def reap_orphans() -> int:
 
 
 if __name__ == "__main__":
+    if os.fork():  # Ray ends the direct children of a worker together with it
+        os._exit(0)
     sys.stdin.read()  # returns when the owner ends, however it ends
     owner_record = Path(sys.argv[1])
     if owner_record.exists():
