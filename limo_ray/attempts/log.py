@@ -60,6 +60,22 @@ class AttemptLog:
         )
         return merge_indexes([found.pop(name) for name in list(found)], seen)
 
+    def tokens(self) -> tuple[int, int]:
+        """Tokens of the prompts and of the completions of all attempts.
+
+        An attempt counts once, however often it was verified.
+        """
+        columns = ["problem_id", "index", "prompt_tokens", "completion_tokens"]
+        found, _ = read_all(
+            self.store, self.folder, lambda part: part.read(columns, use_threads=False)
+        )
+        tables = [table.group_by(columns).aggregate([]) for table in found.values()]
+        if not tables:
+            return 0, 0
+        attempts = pa.concat_tables(tables).group_by(columns).aggregate([])
+        prompt, completion = (pc.sum(attempts[name]).as_py() or 0 for name in columns[2:])
+        return prompt, completion
+
     def attempts(self, problem_ids: list[str]) -> list[Attempt]:
         """The first attempt of each (problem, index, judge) among these problems.
 

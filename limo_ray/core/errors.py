@@ -11,6 +11,10 @@ class EngineError(LimoError):
     """An engine that cannot start, or that died: the message says why in one line."""
 
 
+class SpendCapReached(LimoError):
+    """Paid attempts cost as much as the config allows: the job stopped with all of them logged."""
+
+
 class TrainingError(LimoError):
     """A training that cannot go on, told in one line."""
 

@@ -30,6 +30,7 @@ from limo_ray.sampling.passes import Pass, engine_seconds, resolve, warn_missing
 from limo_ray.sampling.progress import Progress
 from limo_ray.sampling.ray_stage import sample, start_coordinator
 from limo_ray.sampling.reverify import reverify
+from limo_ray.sampling.spending import spending
 from limo_ray.sampling.stages import Stage, sampling_fingerprint
 from limo_ray.sampling.stop_rule import StopRule
 from limo_ray.sampling.target import Target, Yield, buckets, extrapolate
@@ -146,11 +147,13 @@ def sample_pool(
     wanted = config.difficulty.stop_after_kept
     targets = {group: Target(wanted, size) for group, size in sizes.items()} if wanted else {}
     total = int(sum(size.sum() for size in sizes.values()))
-    coordinator = start_coordinator()
+    used = [(pass_.engine, stage) for pass_ in planned for stage in pass_.stages]
+    costs = spending(used, store, config.sampler.spend_cap)
+    coordinator = start_coordinator(costs.before)
     _read_logs(stages, pool, store, config, coordinator)
     for folder in ("decided", "passed"):
         run.delete(folder)
-    with Progress(coordinator, stages, total, wanted) as progress:
+    with Progress(coordinator, stages, total, wanted, costs) as progress:
         try:
             data = in_order(pool)
             for index, pass_ in enumerate(planned):
@@ -167,9 +170,11 @@ def sample_pool(
                 )
                 if not config.difficulty.overlap and pass_ is not planned[-1]:
                     data = _materialise(data, run.within(f"passed/{index}"))
+                    progress.check_cap()
             data.set_name("sampling")
             decided = _until_met(_batches(data), targets, group_by, coordinator, progress)
             _write(run.within("decided"), decided)
+            progress.check_cap()
         except KeyboardInterrupt:
             progress.interrupt()
             raise

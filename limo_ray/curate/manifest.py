@@ -31,6 +31,8 @@ class StageStatistics:
     verdicts: dict[str, int]
     lengths: dict[str, list[float]]
     """Histogram of completion tokens: edges, correct, other."""
+    dollars: float
+    """That all attempts in its log cost, those of earlier runs too; 0 without prices."""
     published: dict[str, Any]
     """Of a stage with published attempts: data, rows, unusable, matched, attempts, problems, and
     labels (how the data set's labels compare with our verdicts); empty for other stages."""
@@ -61,6 +63,8 @@ class Manifest:
     """The ledger's counts: source, outcome, stage, reason, rows."""
     sampling: list[StageStatistics]
     engines: dict[str, dict[str, Any]]
+    dollars: float
+    """That the attempts in the logs of all stages cost; 0 without prices."""
     extrapolation: dict[str, Any] | None
     """per, and rows (target.Yield): the whole pool's yield, where sampling stopped at a target."""
     suspicious: list[dict[str, Any]]

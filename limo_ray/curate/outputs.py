@@ -225,6 +225,7 @@ def _manifest(
         funnel=[{k: v for k, v in row.items() if k != "sample"} for row in ledger_counts],
         sampling=statistics,
         engines=sampled.engines,
+        dollars=sum({each.fingerprint: each.dollars for each in statistics}.values()),
         extrapolation=extrapolation if sampled.yields else None,
         suspicious=[asdict(each) for each in curation.suspicions],
         quality={"criteria": criteria, "candidates": len(curation.chains)},

@@ -13,6 +13,7 @@ from limo_ray.curate import published
 from limo_ray.curate.difficulty import Sampled
 from limo_ray.curate.manifest import StageStatistics
 from limo_ray.sampling.passes import Pass
+from limo_ray.sampling.spending import logged_dollars
 from limo_ray.sampling.stages import Stage
 from limo_ray.storage.store import Store, scan
 
@@ -77,6 +78,7 @@ def _of_stage(
         tokens_per_s=round(tokens.get("completion", 0) / sampled.seconds, 1),
         verdicts=verdicts,
         lengths=lengths,
+        dollars=sum(logged_dollars([(pass_.engine, stage)], store).values()),
         published=facts,
     )
 

@@ -5,7 +5,38 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from limo_ray.core.checks import check_at_least
+from limo_ray.core.checks import check_at_least, check_between
+
+
+@dataclass(kw_only=True, slots=True)
+class BatchConfig:
+    """A provider's batch interface (files and batches, as OpenAI's)."""
+
+    requests: int = 0
+    """Most requests of one batch, such as 2000: their completions are held in memory. The engine's
+    max_num_seqs says how many are under way. 0 asks one by one, at once."""
+    collect_s: float = 10.0
+    """Seconds without a new request after which a smaller batch is submitted."""
+    poll_s: float = 60.0
+    """Seconds between two looks at a batch."""
+    settle_s: float = 30.0
+    """Seconds after which a batch that the server took is in its list. So long a job waits before
+    it submits a batch again whose answer never came."""
+    window: str = "24h"
+    """Within which the provider promises the results."""
+    tries: int = 3
+    """Batches in which a request may stay without an answer."""
+    price_share: float = 0.5
+    """What a request in a batch costs of the price."""
+    folder: str = ""
+    """Where batches are noted; the job fills it in."""
+
+    def check(self) -> None:
+        check_at_least("requests", self.requests, 0)
+        check_at_least("tries", self.tries, 1)
+        check_between("price_share", self.price_share, 0, 1)
+        for name in ("collect_s", "poll_s", "settle_s"):
+            check_at_least(name, getattr(self, name), 0)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -37,9 +68,28 @@ class ApiConfig:
     """Further headers of every request."""
     body: dict[str, Any] = field(default_factory=dict)
     """Further fields of every request, such as a thinking budget; part of the log's name."""
+    input_price: float = 0.0
+    """Dollars per million prompt tokens, for the job's cost and its sampler.spend_cap."""
+    output_price: float = 0.0
+    """Dollars per million completion tokens."""
+    batch: BatchConfig = field(default_factory=BatchConfig)
+    """Requests in batches, which cost half and take hours."""
+
+    @property
+    def paid(self) -> bool:
+        """Whether attempts cost something."""
+        return self.input_price > 0 or self.output_price > 0
+
+    def dollars(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """What attempts with so many tokens cost."""
+        share = self.batch.price_share if self.batch.requests else 1.0
+        whole = self.input_price * prompt_tokens + self.output_price * completion_tokens
+        return share * whole / 1e6
 
     def check(self) -> None:
         check_at_least("attempts", self.attempts, 1)
+        for name in ("input_price", "output_price"):
+            check_at_least(name, getattr(self, name), 0)
         for name in ("timeout_s", "wait_s", "longest_wait_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}: {getattr(self, name)} must be positive")

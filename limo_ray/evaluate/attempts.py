@@ -24,6 +24,7 @@ from limo_ray.evaluate.progress import EvaluationProgress
 from limo_ray.sampling.config import SamplerConfig
 from limo_ray.sampling.ray_stage import sample, start_coordinator
 from limo_ray.sampling.reverify import Answers, reverify_here
+from limo_ray.sampling.spending import logged_dollars, spending
 from limo_ray.sampling.stages import Stage
 from limo_ray.sampling.stop_rule import StopRule
 from limo_ray.storage.store import Store
@@ -45,11 +46,13 @@ class ModelAttempts:
 
 @dataclass(slots=True)
 class SampledCounts:
-    """Attempts that were sampled now, those that the log held, and the seconds that it took."""
+    """Attempts that were sampled now and those that the log held, with their time and cost."""
 
     new: int
     reused: int
     seconds: float
+    dollars: float
+    """That all attempts in these logs cost; 0 without prices."""
 
 
 def stages(wanted: list[ModelAttempts]) -> list[Stage]:
@@ -106,7 +109,8 @@ def sample_missing(
         _sample(model, passes, list(by_id.values()), store, config)
         for attempt_log in logs:  # the sampler knows one gold answer of each question
             reverify_stale(problems, attempt_log, config.sampler)
-    return SampledCounts(missing, total - missing, time.time() - begun)
+    cost = sum(logged_dollars([(model.engine, stage) for stage in passes], store).values())
+    return SampledCounts(missing, total - missing, time.time() - begun, cost)
 
 
 def reverify_stale(
@@ -155,17 +159,20 @@ def _sample(
         }
         for number, p in enumerate(problems)
     ]  # fmt: skip
-    coordinator = start_coordinator()
+    used = [(model.engine, stage) for stage in passes]
+    costs = spending(used, store, config.sampler.spend_cap)
+    coordinator = start_coordinator(costs.before)
     data = sample(
         ray.data.from_arrow(pa.Table.from_pylist(rows, schema=SAMPLED)),
         model.engine, passes, store, system=model.system, coordinator=coordinator,
         config=config.sampler, total=len(rows),
     )  # fmt: skip
     data.set_name("sampling")
-    with EvaluationProgress(coordinator, passes, len(rows)) as progress:
+    with EvaluationProgress(coordinator, passes, len(rows), spending=costs) as progress:
         try:
             for _ in data.iter_batches(batch_size=None, batch_format="pyarrow"):
                 pass
+            progress.check_cap()
         except KeyboardInterrupt:
             progress.interrupt()
             raise

@@ -31,7 +31,8 @@ class EvaluationProgress(Progress):
     def head(self) -> str:
         self.total = self._budget()
         done, _ = self._decided()
-        return f"{done:,} of {self.total:,} attempts, {self._engines()}, {self._left(done, 0)}"
+        left = self._left(done, 0)
+        return f"{done:,} of {self.total:,} attempts, {self._engines()}, {left}{self._spent()}"
 
     def _budget(self) -> int:
         return sum(stage.rule.budget * len(stage.only) for stage in self.stages)

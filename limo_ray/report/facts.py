@@ -138,6 +138,8 @@ def headline(
             f"These took {number(spent)} attempts, {1 - spent / full:.0%} fewer than their full "
             f"budget of {number(full)}."
         )
+        if manifest.get("dollars"):
+            sentences.append(f"The attempts in the log cost ${manifest['dollars']:,.2f}.")
         if beyond := sum(s["attempts"].get("beyond") or 0 for s in stages):
             sentences.append(f"{number(beyond)} more were under way when the target was reached.")
     return sentences

@@ -164,6 +164,9 @@ def _sampling(one: dict[str, Any], sampling: dict[str, Any]) -> list[str]:
             f"{sampling['attempts_per_s']:,.1f} attempts/s, "
             f"{sampling['tokens_per_s']:,.0f} tokens/s, {sampling['left']}"
         )
+    if "dollars" in sampling:
+        cap = f" of ${sampling['spend_cap']:,.2f}" if sampling["spend_cap"] else ""
+        lines.append(f"  cost       ${sampling['dollars']:,.2f} spent{cap}")
     for stage in sampling.get("stages", []):
         verdicts = stage["verdicts"]
         lines.append(

@@ -24,6 +24,10 @@ class SamplerConfig:
     """The sandbox that programs of the domain `code` run in."""
     judge: JudgeConfig = field(default_factory=JudgeConfig)
     """A model that is asked before an answer in words is called wrong; off without a url."""
+    spend_cap: float = 0.0
+    """Dollars that the logged attempts of a job may cost, those of earlier starts and other jobs on
+    the same logs included (engines.*.api.input_price and output_price; of an evaluation, each
+    model's). At the cap the job starts no request, logs the open ones and stops. 0 for none."""
     max_engine_deaths: int = 3
     """Times that each engine may die and be started again before the job stops."""
     partial_tokens: int = 512
@@ -40,5 +44,5 @@ class SamplerConfig:
         check_at_least("verify_workers", self.verify_workers, 1)
         if not 0 < self.max_error_share <= 1:
             raise ValueError(f"max_error_share: {self.max_error_share} must be in (0, 1]")
-        for name in ("partial_tokens", "drain_margin_s"):
+        for name in ("spend_cap", "partial_tokens", "drain_margin_s"):
             check_at_least(name, getattr(self, name), 0)

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from limo_ray.sampling.ray_metrics import RayMetrics
+from limo_ray.sampling.ray_metrics import SILENT_S, RayMetrics
 
 
 @dataclass(kw_only=True, slots=True)
@@ -18,6 +18,8 @@ class Instructions:
     """The job will be resumed: unfinished completions are worth saving."""
     stopped_groups: set[str] = field(default_factory=set)
     """Groups of problems that have enough keepers."""
+    dollars: float = 0.0
+    """What the job's paid attempts have cost so far."""
 
 
 class Coordinator:
@@ -28,6 +30,7 @@ class Coordinator:
         self.stats: dict[str, dict[str, Any]] = {}
         self.claims: set[bytes] = set()
         self.instructions = Instructions()
+        self.dollars_before = 0.0
         self.metrics = RayMetrics()
 
     def offer_index(self, fingerprint: str, index: list[Any]) -> None:
@@ -49,7 +52,22 @@ class Coordinator:
         before, after = self.stats.get(worker), stats | {"at": time.time()}
         self.stats[worker] = after
         self.metrics.update(before, after, self.stats)
+        self.instructions.dollars = self.dollars_before + sum(
+            each["dollars"] for each in self.stats.values()
+        )
+        if stats["capped"]:
+            self._stop_at_cap()
         return self.instructions
+
+    def set_dollars_before(self, dollars: float) -> None:
+        """What the logged attempts had cost when the job began."""
+        self.dollars_before = dollars
+
+    def _stop_at_cap(self) -> None:
+        """Stops the job, once no sampler waits for answers that are paid for already."""
+        alive = [each for each in self.stats.values() if each["at"] > time.time() - SILENT_S]
+        if not any(each["paid"] and each["open"] for each in alive):
+            self.interrupt()
 
     def stop(self, groups: set[str], halt: bool) -> None:
         """These groups, or all, have enough keepers."""

@@ -10,6 +10,7 @@ from typing import Any
 import ray
 
 from limo_ray.sampling.coordinator import Instructions
+from limo_ray.sampling.spending import SpendBudget
 
 REPORT_S = 1.0
 
@@ -20,6 +21,7 @@ class CoordinatorLink:
         coordinator: Any,
         worker: str,
         stats: Callable[[], dict[str, Any]],
+        budget: SpendBudget,
         *,
         halt: Callable[[bool], Awaitable[None]],
         stop_groups: Callable[[], None],
@@ -29,6 +31,7 @@ class CoordinatorLink:
             coordinator: handle of a `Coordinator` actor.
             worker: the sampler's name among those of the job.
             stats: the sampler's running totals.
+            budget: learns what the job's other attempts have cost.
             halt: called with every report's answer once the job has stopped its samplers; the
                 argument says whether the job will be resumed.
             stop_groups: called when `stopped_groups` has grown.
@@ -36,6 +39,7 @@ class CoordinatorLink:
         self.coordinator = coordinator
         self.worker = worker
         self.stats = stats
+        self.budget = budget
         self.halt = halt
         self.stop_groups = stop_groups
         self.stopped_groups: set[str] = set()
@@ -45,7 +49,9 @@ class CoordinatorLink:
         return bool(ray.get(self.coordinator.claim.remote(batch)))
 
     async def report(self) -> Instructions:
-        instructions: Instructions = await self.coordinator.report.remote(self.worker, self.stats())
+        stats = self.stats()
+        instructions: Instructions = await self.coordinator.report.remote(self.worker, stats)
+        self.budget.elsewhere = instructions.dollars - stats["dollars"]
         return instructions
 
     async def keep_reporting(self) -> None:

@@ -10,6 +10,7 @@ from rich.table import Table
 from limo_ray.core.console import LiveView
 from limo_ray.runs import heartbeat
 from limo_ray.sampling.ray_metrics import SILENT_S, levels
+from limo_ray.sampling.spending import Spending
 from limo_ray.sampling.stages import Stage
 
 RECENT_S = 180.0  # rates are averages over this time
@@ -19,12 +20,20 @@ IDLE = ["0", "0", "0", "0", "-", "0", "0"]
 class Progress:
     """Follows the samplers of one job through its coordinator; a context manager."""
 
-    def __init__(self, coordinator: Any, stages: list[Stage], total: int, wanted: int = 0) -> None:
+    def __init__(
+        self,
+        coordinator: Any,
+        stages: list[Stage],
+        total: int,
+        wanted: int = 0,
+        spending: Spending | None = None,
+    ) -> None:
         """`total` problems are in the pool; `wanted` keepers end the job (0: all are sampled)."""
         self.coordinator = coordinator
         self.stages = stages
         self.total = total
         self.wanted = wanted
+        self.spending = spending if spending and spending.paid else None
         self.started = time.time()
         self.workers: dict[str, dict[str, Any]] = {}
         self.seen: deque[tuple[float, int, int]] = deque()  # time, attempts, tokens
@@ -40,6 +49,17 @@ class Progress:
         if kind is None:
             last = self.facts()
             heartbeat.tell("sampling", lambda: last)
+
+    def check_cap(self) -> None:
+        """Raises SpendCapReached when the job's samplers stopped at its spend cap."""
+        self._fetch()
+        if self.spending:
+            self.spending.check(self.workers)
+
+    def _spent(self) -> str:
+        if not self.spending:
+            return ""
+        return f", {self.spending.text(self.spending.total(self.workers))}"
 
     def wait_for_halt(self, timeout_s: float) -> None:
         """Returns when every sampler has stopped and written its attempts, or has died."""
@@ -79,12 +99,18 @@ class Progress:
             "left": self._left(decided, kept), **levels(self.workers, now),
             "attempts_per_s": (attempts - first_attempts) / spent,
             "tokens_per_s": (tokens - first_tokens) / spent,
+            **self._dollars(),
             "stages": [
                 {"name": stage.name, "fingerprint": stage.fingerprint, "budget": stage.rule.budget,
                  **totals[stage.name]}
                 for stage in self.stages
             ],
         }  # fmt: skip
+
+    def _dollars(self) -> dict[str, float]:
+        if not self.spending:
+            return {}
+        return {"dollars": self.spending.total(self.workers), "spend_cap": self.spending.cap}
 
     def totals(self) -> dict[str, Any]:
         """Sums over all samplers, by stage name."""
@@ -135,7 +161,7 @@ class Progress:
         ended, kept = self._decided()
         return (
             f"{ended:,} of {self.total:,} problems decided, {kept:,} kept{goal}; "
-            f"{self._engines()}, {self._left(ended, kept)}"
+            f"{self._engines()}, {self._left(ended, kept)}{self._spent()}"
         )
 
     def _engines(self) -> str:

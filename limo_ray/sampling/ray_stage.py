@@ -21,6 +21,7 @@ from ray.util.scheduling_strategies import (
 
 from limo_ray.attempts.log import AttemptLog
 from limo_ray.attempts.partials import Partials
+from limo_ray.core.records import fingerprint
 from limo_ray.engines import base as engines
 from limo_ray.engines.base import EngineConfig
 from limo_ray.sampling import ray_data_settings
@@ -32,8 +33,10 @@ from limo_ray.sampling.stages import Stage
 from limo_ray.storage.store import Store
 
 
-def start_coordinator() -> Any:
+def start_coordinator(dollars_before: float = 0.0) -> Any:
     """A `Coordinator` actor on the driver's own node: it is lost when the driver is.
+
+    `dollars_before` is what the logged attempts had cost when the job began.
 
     It ends when nobody has its handle any more: ended by `ray.kill`, it would leave samplers whose
     last reports fail.
@@ -46,7 +49,9 @@ def start_coordinator() -> Any:
     # that Ray Data starts, and does no harm: without the driver there is no job. So the first such
     # actor is this one, with an argument that nobody reads, started while stderr is off.
     with _without_stderr():
-        return start([ray.put(None)])
+        coordinator: Any = start([ray.put(None)])
+    ray.get(coordinator.set_dollars_before.remote(dollars_before))
+    return coordinator
 
 
 @contextmanager
@@ -91,7 +96,10 @@ def sample(
         coordinator stopped are left out. Nothing runs before the Dataset is consumed.
     """
     if engine.kind == "api":  # it has been patient before it raises: a new one would be no wiser
-        config = replace(config, max_engine_deaths=0)
+        share = 0.0 if engine.api.paid else config.speculative_share
+        config = replace(config, max_engine_deaths=0, speculative_share=share)
+        if engine.api.batch.requests:
+            engine = _with_batch_folder(engine, store)
     _offer_indexes(stages, store, coordinator)
     rules = [stage.rule for stage in stages]
     batch, in_flight = batch_sizes(
@@ -122,6 +130,13 @@ def sample(
         ),
         **_ray_options(engine),
     )
+
+
+def _with_batch_folder(engine: EngineConfig, store: Store) -> EngineConfig:
+    """The engine of an API, told where the batches of its model are noted."""
+    folder = store.within(f"batches/{fingerprint(engines.identity(engine))}").uri
+    batch = replace(engine.api.batch, folder=folder)
+    return replace(engine, api=replace(engine.api, batch=batch))
 
 
 def _offer_indexes(stages: list[Stage], store: Store, coordinator: Any) -> None:

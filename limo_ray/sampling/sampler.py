@@ -32,6 +32,7 @@ from limo_ray.sampling.log_session import LogSession
 from limo_ray.sampling.pending import Pending, update_row
 from limo_ray.sampling.scheduler import ProblemTask, Scheduler
 from limo_ray.sampling.slots import EngineSlots
+from limo_ray.sampling.spending import SpendBudget
 from limo_ray.sampling.stages import Stage
 from limo_ray.sampling.state import SUCCESSORS, State
 from limo_ray.sampling.totals import Totals
@@ -54,6 +55,7 @@ class Sampler:
         config: SamplerConfig,
         group_by: str = "",
     ) -> None:
+        self.budget = SpendBudget(engine.api, config.spend_cap)
         self.stages = stages
         self.system = system
         self.config = config
@@ -77,6 +79,7 @@ class Sampler:
             coordinator,
             f"{self.node[:8]}-{os.getpid()}-{id(self):x}",
             self._stats,
+            self.budget,
             halt=self._halt,
             stop_groups=lambda: self._give_up(self._in_stopped_group),
         )
@@ -124,7 +127,7 @@ class Sampler:
     def _start_no_more(self) -> "list[asyncio.Task[None]]":
         """Drains a running sampler; returns its open attempts."""
         self._change(State.DRAINING)
-        return [each for pending in self.pending.values() for each in pending.attempts.values()]
+        return self._open_attempts()
 
     async def _halt(self, resumable: bool) -> None:
         """Stops for good, with everything written that is worth it."""
@@ -242,7 +245,7 @@ class Sampler:
         while True:
             self.wake.clear()
             idle = idle_since > 0 and time.monotonic() - idle_since > SPECULATE_AFTER_S
-            while self.slots.free and self.state is State.RUNNING:
+            while self.slots.free and self.state is State.RUNNING and self.budget.allows_attempt():
                 chosen = self.scheduler.next_attempt(idle)
                 if chosen is None:
                     idle_since = idle_since or time.monotonic()
@@ -253,6 +256,10 @@ class Sampler:
                 await asyncio.wait_for(self.wake.wait(), timeout=0.5)
             except TimeoutError:
                 continue
+
+    def _open_attempts(self) -> "list[asyncio.Task[None]]":
+        """Attempts with the engine or the verifier."""
+        return [each for pending in self.pending.values() for each in pending.attempts.values()]
 
     async def _start(self, task: ProblemTask, index: int) -> None:
         """Starts an attempt, and before it the engine if there is none."""
@@ -277,6 +284,7 @@ class Sampler:
         request = await self._render(engine, pending, index)
         completion = await self._generate(engine, pending, request)
         if completion is not None:
+            self.budget.add(completion)
             attempt = await self._verify(request, completion)
             self._record(pending, stage_index, attempt, continued=bool(request.prefix))
 
@@ -366,6 +374,9 @@ class Sampler:
             "halted": self.state in (State.STOPPED, State.FAILED),
             "engine": self.slots.engine is not None,
             "open": self.slots.open,
+            "paid": self.budget.api.paid,
+            "dollars": self.budget.spent,
+            "capped": self.budget.stops(bool(self.scheduler.active) and not self._open_attempts()),
             "slots": self.slots.size,
             "lag": self.log_session.lag(),
             "checked": self.totals.verified,

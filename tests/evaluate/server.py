@@ -83,6 +83,7 @@ class Served:
         self.thinking = thinking
         self.bodies: list[dict[str, Any]] = []
         self.times: list[float] = []
+        self.tokens: Counter[str] = Counter()  # of the answers given: prompt, completion
         self.at_once = self.most_at_once = self.aborted = 0
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -107,6 +108,7 @@ class Served:
         app = web.Application()
         app.router.add_get("/v1/models", self._models)
         app.router.add_post("/v1/chat/completions", self._chat)
+        self.add_routes(app)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
         self._loop.run_until_complete(runner.setup())
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -115,6 +117,9 @@ class Served:
         self._ready.set()
         self._loop.run_forever()
         self._loop.run_until_complete(runner.cleanup())
+
+    def add_routes(self, app: web.Application) -> None:
+        """For servers that do more."""
 
     def _refused(self, request: web.Request) -> web.Response | None:
         if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
@@ -163,6 +168,7 @@ class Served:
                 sampling=SamplingConfig(max_tokens=body["max_tokens"]),
             )
         )  # fmt: skip
+        self.tokens.update(prompt=9, completion=drawn.completion_tokens)
         message: dict[str, Any] = {"role": "assistant", "content": drawn.text}
         if self.thinking:
             thought, _, answer = drawn.text.partition(".")
