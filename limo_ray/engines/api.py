@@ -3,7 +3,8 @@
     engine = ApiEngine(EngineConfig(kind="api", url="http://host:8000/v1", model="m", device="cpu"))
 
 The server applies the model's own chat template to the messages, as our engine does, so that
-prompts are the same. One request is one attempt. `max_num_seqs` is the number of requests at once.
+prompts are the same. One request is one attempt. `max_num_seqs` is the number of requests at once,
+of those in batches too (limo_ray/engines/api_batch.py).
 """
 
 import asyncio
@@ -12,16 +13,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from limo_ray.core.errors import EngineError
+from limo_ray.core.records import fingerprint
+from limo_ray.engines.api_batch import Batches
 from limo_ray.engines.api_client import ApiClient, ContextFull
 from limo_ray.engines.base import Completion, EngineConfig, Request
+from limo_ray.engines.chat_completion import encodable, read_completion
 from limo_ray.engines.continuation import request_seed
 from limo_ray.storage import model_files
+from limo_ray.storage.store import Store
 
 # The fields of a server's model list that say which model it is.
 IDENTIFYING = ("id", "root", "parent", "owned_by", "max_model_len", "revision", "fingerprint")
 CHANGING = ("created", "permission")  # differ between two looks at the same model
-UNFINISHED = ("abort", "cut", "error")  # the server gave the completion up: no attempt
-MOST_TOKENS = 2**31 - 1  # of the attempt log's columns
 
 
 class ApiEngine:
@@ -30,6 +33,7 @@ class ApiEngine:
     def __init__(self, config: EngineConfig) -> None:
         self.config = config
         self._client: ApiClient | None = None
+        self._batches: Batches | None = None
         self._slots = asyncio.Semaphore(config.max_num_seqs)
         self._open: set[asyncio.Task[Completion]] = set()
         self._over = False
@@ -40,10 +44,13 @@ class ApiEngine:
             self._client = ApiClient(self.config.url, self.config.api, self.config.max_num_seqs)
         except ValueError as error:
             raise EngineError(str(error)) from error
+        batch = self.config.api.batch
+        if batch.requests:
+            self._batches = Batches(self._client, batch, Store(batch.folder))
 
     def render(self, messages: list[dict[str, str]]) -> list[dict[str, str]]:
         """The messages as they are sent: lone surrogates cannot be encoded."""
-        return [{name: _encodable(text) for name, text in turn.items()} for turn in messages]
+        return [{name: encodable(text) for name, text in turn.items()} for turn in messages]
 
     async def generate(self, request: Request) -> Completion:
         """One completion; cancelling aborts the request.
@@ -70,28 +77,35 @@ class ApiEngine:
             asked.cancel()
 
     def shutdown(self) -> None:
-        """Nothing to stop: open requests may end, and connections end with the last of them."""
+        """Open requests may end, and connections end with the last of them."""
+        if self._batches is not None:
+            self._batches.shutdown()
 
     async def _complete(self, request: Request) -> Completion:
-        assert self._client is not None
         body = self._body(request)
         async with self._slots:
             try:
-                return await self._client.ask("/chat/completions", body, read_completion)
+                return await self._ask(request, body)
             except ContextFull as error:
                 if error.prompt is None or error.context is None:
-                    raise EngineError(f"{self._client.shown}: {error}") from error
+                    raise EngineError(f"{self.config.url}: {error}") from error
                 prompt, room = error.prompt, error.context - error.prompt
             if room < 1:
                 return Completion(
                     text="", finish_reason="length", prompt_tokens=prompt, completion_tokens=0
                 )
             try:
-                return await self._client.ask(
-                    "/chat/completions", body | {"max_tokens": room}, read_completion
-                )
+                return await self._ask(request, body | {"max_tokens": room})
             except ContextFull as error:
-                raise EngineError(f"{self._client.shown}: {error}") from error
+                raise EngineError(f"{self.config.url}: {error}") from error
+
+    async def _ask(self, request: Request, body: dict[str, Any]) -> Completion:
+        """A completion, at once or by a batch."""
+        assert self._client is not None
+        if self._batches is None:
+            return await self._client.ask("/chat/completions", body, read_completion)
+        name = f"{request.problem.id}-{request.index}-{fingerprint(body)}"
+        return await self._batches.ask(name, body)
 
     def _body(self, request: Request) -> dict[str, Any]:
         sampling, api = request.sampling, self.config.api
@@ -162,45 +176,6 @@ def identity(config: EngineConfig, about: Mapping[str, Any]) -> str:
         weights = [model_files.identity(api.identity) if is_model else api.identity]
     requests = [api.extensions, dict(api.body)]
     return json.dumps(["endpoint", about["id"], requests, *weights], sort_keys=True)
-
-
-def read_completion(reply: Any) -> Completion:
-    """A chat completion; thinking that the server took out is put back where it was.
-
-    ValueError for a reply that is none, or that the server did not finish.
-    """
-    try:
-        choice, usage = reply["choices"][0], reply.get("usage") or {}
-        message = choice["message"]
-        text = message.get("content")
-        thought = message.get("reasoning") or message.get("reasoning_content")
-        reason = choice.get("finish_reason") or "stop"
-        prompt_tokens, completion_tokens = (
-            usage.get(name) or 0 for name in ("prompt_tokens", "completion_tokens")
-        )
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ValueError("not a chat completion") from error
-    if not all(isinstance(value, str | None) for value in (text, thought, reason)):
-        raise ValueError("not a chat completion of text")
-    for count in (prompt_tokens, completion_tokens):
-        if not isinstance(count, int) or not 0 <= count <= MOST_TOKENS:
-            raise ValueError(f"usage of {count!r} tokens")
-    if reason in UNFINISHED:
-        raise ValueError(f"the server ended the completion: {reason}")
-    if thought:
-        # no closing tag where thinking ran into the limit
-        text = f"<think>\n{thought}\n</think>\n\n{text}" if text else f"<think>\n{thought}"
-    return Completion(
-        text=_encodable(text or ""),
-        finish_reason={"repetition": "loop"}.get(reason, reason),
-        prompt_tokens=prompt_tokens,
-        completion_tokens=completion_tokens,
-    )
-
-
-def _encodable(text: str) -> str:
-    """The text with `?` for lone surrogates, which no log or request can hold."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _cut() -> Completion:

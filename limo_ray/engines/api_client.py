@@ -15,7 +15,7 @@ import logging
 import random
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Self, TypeVar
 
 import httpx2
@@ -30,6 +30,7 @@ logging.getLogger("httpx2").setLevel(logging.WARNING)  # one line per request ot
 
 RETRIED = {408, 409, 425, 429, 500, 502, 503, 504}
 LONGEST_REPLY = 16 << 20  # bytes; 128k tokens of escaped text are some 4 MiB
+LONGEST_FILE = 4 << 30  # bytes of a batch's results
 CONNECT_S = 30.0
 LOG_EVERY_S = 60.0
 TOO_LONG = re.compile(r"context_length_exceeded|maximum context length", re.IGNORECASE)
@@ -95,7 +96,14 @@ class ApiClient:
         await self._client.close()
 
     async def ask(
-        self, path: str, body: dict[str, Any] | None, read: Callable[[Any], Reply]
+        self,
+        path: str,
+        body: dict[str, Any] | None,
+        read: Callable[[Any], Reply],
+        *,
+        files: dict[str, Any] | None = None,
+        parse: Callable[[bytes], Any] = json.loads,
+        look: Callable[[], Awaitable[Reply]] | None = None,
     ) -> Reply:
         """A reply, read from its JSON.
 
@@ -104,6 +112,10 @@ class ApiClient:
             body: of a POST; None for a GET.
             read: makes the reply of parsed JSON; ValueError where it is none: then the request is
                 tried again.
+            files: of a form, sent with `body`.
+            parse: makes JSON of the reply's bytes.
+            look: asked before each further try whether an earlier one was done all the same: what
+                it finds is the reply.
 
         Raises:
             ContextFull: the prompt leaves no room.
@@ -115,7 +127,7 @@ class ApiClient:
             await self._paused()
             self._first_tries += tries == 1
             try:
-                reply = await self._try(path, body, read)
+                reply = await self._try(path, body, lambda raw: read(parse(raw)), files)
             except _Failed as failure:
                 failed = failure
             else:
@@ -131,19 +143,28 @@ class ApiClient:
                     f"{self.shown}{path} failed {tries} times, the last time: {failed}"
                 )
             await self._wait(tries, failed)
+            if look is not None and (found := await look()):
+                return found
         raise AssertionError("unreachable")
 
     async def _try(
-        self, path: str, body: dict[str, Any] | None, read: Callable[[Any], Reply]
+        self,
+        path: str,
+        body: dict[str, Any] | None,
+        read: Callable[[bytes], Reply],
+        files: dict[str, Any] | None,
     ) -> Reply:
         try:
             async with asyncio.timeout(self.config.timeout_s):  # of a drip-fed body too
                 options, raw = self._options, httpx2.Response
+                if files:
+                    form = {"Content-Type": "multipart/form-data"}
+                    options = {"headers": {**options.get("headers", {}), **form}}
                 if body is None:
                     response = await self._client.get(path, cast_to=raw, options=options)
                 else:
                     response = await self._client.post(
-                        path, cast_to=raw, body=body, options=options
+                        path, cast_to=raw, body=body, options=options, files=files
                     )
         except openai.APIStatusError as error:
             raise self._refusal(path, error.response) from error
@@ -153,7 +174,7 @@ class ApiClient:
         except TimeoutError as error:
             raise _Failed(f"no whole reply in {self.config.timeout_s:g} s") from error
         try:
-            return read(json.loads(response.content))
+            return read(response.content)
         except (ValueError, RecursionError) as error:
             raise _Failed(f"{type(error).__name__}: {error}: {response.text[:200]}") from error
 
@@ -189,21 +210,23 @@ class ApiClient:
 
 
 async def _cap(response: httpx2.Response) -> None:
-    response.stream = _Capped(response.stream)
+    whole_file = response.request.url.path.endswith("/content")
+    response.stream = _Capped(response.stream, LONGEST_FILE if whole_file else LONGEST_REPLY)
 
 
 class _Capped(httpx2.AsyncByteStream):
-    """A body that must end within LONGEST_REPLY bytes."""
+    """A body that must end within so many bytes."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Any, longest: int) -> None:
         self._stream = stream
+        self._longest = longest
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         size = 0
         async for chunk in self._stream:
             size += len(chunk)
-            if size > LONGEST_REPLY:
-                raise httpx2.ReadError(f"the reply is longer than {LONGEST_REPLY >> 20} MiB")
+            if size > self._longest:
+                raise httpx2.ReadError(f"the reply is longer than {self._longest >> 20} MiB")
             yield chunk
 
     async def aclose(self) -> None:
