@@ -31,6 +31,8 @@ class ScriptConfig:
     """Time per token and sequence; 0 answers at once."""
     unparsed: float = 0.0
     """Share of completions without an answer."""
+    replies: tuple[str, ...] = ()
+    """What it answers when it is asked about a problem (domain reply), one of them by chance."""
     fail: str = ""
     """Refuse to start, for this reason."""
     log: str = ""
@@ -107,7 +109,9 @@ class ScriptedEngine:
         tokens = 1 + round(self._length(rng))
         words = ["Let me check this step, since it might be wrong; therefore I verify it."]
         words += ["Perhaps another way helps."] * (tokens // 8)
-        if rng.random() >= self.script.unparsed:
+        if problem.domain == "reply":
+            words = [f"I have looked at it.\nAnswer: {rng.choice(self.script.replies or ('?',))}"]
+        elif rng.random() >= self.script.unparsed:
             words.append(rf"The final answer is \boxed{{{gold if correct else 'x_{wrong}'}}}.")
         cut = tokens > request.sampling.max_tokens
         return Completion(

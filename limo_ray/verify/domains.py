@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from limo_ray.core.records import Verdict
-from limo_ray.verify import choice, code, countdown, gym, latex_reader, math, normalize
+from limo_ray.verify import choice, code, countdown, gym, latex_reader, math, normalize, reply
 from limo_ray.verify.extract import final_answer
 
 # What a checker can raise on a malformed gold answer or an impossible input: never "wrong".
@@ -42,6 +42,7 @@ DOMAINS = {
     ),
     "gym": Domain(final_answer, gym.easy, gym.hard, gym.unverifiable, gym.show),
     "code": Domain(code.extract, lambda *_: None, code.verify, code.unverifiable, code.show),
+    "reply": Domain(reply.extract, reply.easy, reply.easy, reply.unverifiable, str),
 }  # fmt: skip
 
 
