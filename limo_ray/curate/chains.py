@@ -30,7 +30,7 @@ def scored_chains(
     chains: list[Chain] = []
     seen: set[tuple[str, str]] = set()
     for stage in stages:
-        for chain in _chains(problems, stage, store, config) if stage.name in teachers else ():
+        for chain in _chains(problems, stage, store, config) if stage.decides in teachers else ():
             key = chain.problem_id, chain.solution
             if key not in seen:  # of equal texts for a problem only the first is a candidate
                 seen.add(key)

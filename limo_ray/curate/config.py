@@ -25,6 +25,24 @@ class StageConfig:
     """How they are sampled."""
     rule: StopRule = field(default_factory=StopRule)
     """How many, and which problems are kept."""
+    fallback: str = ""
+    """Which of `engines` makes the attempts that a published data set lacks; without one such
+    problems are undecided, and dropped."""
+
+
+@dataclass(kw_only=True, slots=True)
+class MajorityConfig:
+    """When the strong attempts give a problem without an answer (sources[].unanswered) one: all of
+    its budget is sampled, and the answer that most of them give is taken."""
+
+    share: float = 0.5
+    """Least share of the attempts that must agree."""
+    count: int = 3
+    """Fewest attempts that must agree."""
+
+    def check(self) -> None:
+        check_between("share", self.share, 0, 1)
+        check_at_least("count", self.count, 1)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -37,6 +55,8 @@ class DifficultyConfig:
     """Sample the pool in a seeded random order until this many are kept; 0 samples all of it."""
     per: str = "all"
     """What stop_after_kept counts: all, or each source, or each domain."""
+    majority: MajorityConfig = field(default_factory=MajorityConfig)
+    """Answers for problems that have none."""
     suspicious: str = "list"
     """Gold answers that no strong attempt gives while at least half agree on another: list them in
     report and ledger, drop these problems as well where the rule keeps them, or keep (no look)."""
@@ -64,6 +84,8 @@ class TeacherConfig:
     """Chains sampled for each kept problem."""
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     """How they are sampled."""
+    fallback: str = ""
+    """Which of `engines` writes the chains that a published data set lacks."""
 
     def check(self) -> None:
         check_between("attempts", self.attempts, 1, 4096)
@@ -138,11 +160,14 @@ class CurateConfig:
         for key, name, sampling in self._uses():
             if name not in self.engines:
                 known = ", ".join(self.engines) or "none"
-                raise ValueError(f"{key}.engine: {name!r} is none of engines ({known})")
+                raise ValueError(f"{key}: {name!r} is none of engines ({known})")
+            stage, _, use = key.rpartition(".")
+            if use == "fallback" and self.engines[name].kind == "published":
+                raise ValueError(f"{key}: {name!r} has published attempts only, too")
             longest = self.engines[name].max_model_len
             if sampling.max_tokens > longest:
                 raise ValueError(
-                    f"{key}.sampling.max_tokens: {sampling.max_tokens} is more than "
+                    f"{stage}.sampling.max_tokens: {sampling.max_tokens} is more than "
                     f"engines.{name}.max_model_len ({longest})"
                 )
 
@@ -170,4 +195,9 @@ class CurateConfig:
         if weak := self.difficulty.weak:
             stages["difficulty.weak"] = weak
         teachers = {f"chains.teachers[{i}]": each for i, each in enumerate(self.chains.teachers)}
-        return [(key, each.engine, each.sampling) for key, each in (stages | teachers).items()]
+        return [
+            (f"{key}.{use}", name, each.sampling)
+            for key, each in (stages | teachers).items()
+            for use, name in (("engine", each.engine), ("fallback", each.fallback))
+            if name or use == "engine"
+        ]

@@ -21,7 +21,7 @@ from ray.data import Dataset
 from limo_ray.attempts.log import AttemptLog
 from limo_ray.core.records import SAMPLED, Verdict
 from limo_ray.curate import published
-from limo_ray.curate.config import CurateConfig
+from limo_ray.curate.config import CurateConfig, StageConfig, TeacherConfig
 from limo_ray.curate.part_files import gather, write_parts
 from limo_ray.curate.pool import in_order
 from limo_ray.curate.records import KeptProblem
@@ -93,9 +93,20 @@ def passes(config: CurateConfig, device: str, *, identify: bool = True) -> list[
     `identify` false leaves out the fingerprints, which need the models at hand.
     """
 
+    def add(
+        use: StageConfig | TeacherConfig, name: str, rule: StopRule, *, gate: bool = True
+    ) -> None:
+        """A stage, and the one that completes it."""
+        first = stage(use.engine, name, rule, use.sampling, gate)
+        stages.append((use.engine, first))
+        if use.fallback and config.engines[use.engine].kind == "published":
+            rest = stage(use.fallback, f"{name} completed", rule, use.sampling, gate)
+            first.completed, rest.completes = True, name
+            stages.append((use.fallback, rest))
+
     def stage(
-        engine_name: str, name: str, rule: StopRule, sampling: SamplingConfig, *, gate: bool = True
-    ) -> tuple[str, Stage]:
+        engine_name: str, name: str, rule: StopRule, sampling: SamplingConfig, gate: bool
+    ) -> Stage:
         engine = resolve(config.engines[engine_name], device)
         fingerprint = ""
         if identify and engine.kind == "published":
@@ -104,18 +115,15 @@ def passes(config: CurateConfig, device: str, *, identify: bool = True) -> list[
             fingerprint = sampling_fingerprint(
                 identity(engine), config.system, engine.dtype, engine.max_model_len, sampling
             )
-        return engine_name, Stage(
-            name=name, rule=rule, sampling=sampling, fingerprint=fingerprint, gate=gate
-        )
+        return Stage(name=name, rule=rule, sampling=sampling, fingerprint=fingerprint, gate=gate)
 
-    stages = []
+    stages: list[tuple[str, Stage]] = []
     if weak := config.difficulty.weak:
-        stages.append(stage(weak.engine, "weak", weak.rule, weak.sampling))
-    strong = config.difficulty.strong
-    stages.append(stage(strong.engine, "strong", strong.rule, strong.sampling))
+        add(weak, "weak", weak.rule)
+    add(config.difficulty.strong, "strong", config.difficulty.strong.rule)
     for teacher in config.chains.teachers:
         rule = StopRule(budget=teacher.attempts, keep_min=0, keep_max=teacher.attempts, early=False)
-        stages.append(stage(teacher.engine, teacher.name, rule, teacher.sampling, gate=False))
+        add(teacher, teacher.name, rule, gate=False)
     return [
         Pass(
             engine_name=name,
@@ -127,7 +135,12 @@ def passes(config: CurateConfig, device: str, *, identify: bool = True) -> list[
 
 
 def sample_pool(
-    pool: Store, run: Store, store: Store, config: CurateConfig, device: str
+    pool: Store,
+    run: Store,
+    store: Store,
+    config: CurateConfig,
+    device: str,
+    only: frozenset[str] = frozenset(),
 ) -> Sampled:
     """Samples the pool and writes every decided problem to `<run>/decided/part-*.parquet`.
 
@@ -136,12 +149,15 @@ def sample_pool(
         run: the run directory.
         store: holds the attempt logs.
         device: gpu or cpu, for engines whose device is auto.
+        only: ids of the problems to sample; empty for all.
     """
     started = time.time()
     planned = passes(config, device)
     warn_missing_gpus(planned, device)
     _collect_published(planned, pool, run, store)
     stages = [stage for pass_ in planned for stage in pass_.stages]
+    for stage in stages:
+        stage.only = only
     group_by = config.difficulty.group_by
     sizes = _pool_sizes(pool, group_by)
     wanted = config.difficulty.stop_after_kept

@@ -24,13 +24,33 @@ def stage_statistics(run: Store, store: Store, sampled: Sampled) -> list[StageSt
     """One for each stage, in order."""
     rates: dict[str, Counter[tuple[int, int]]] = defaultdict(Counter)
     decisions: dict[str, Counter[str]] = defaultdict(Counter)
+    used: Counter[str] = Counter()
+    open_budget: Counter[str] = Counter()  # attempts that the rule leaves to each stage
+    completing = {stage.completes: stage.name for stage in sampled.stages if stage.completes}
+    budgets = {stage.name: stage.rule.budget for stage in sampled.stages}
     for batch in scan(run.within("decided"), ["source", "domain", "order", "outcomes"]):
         for row in filter(sampled.cutoffs.include, batch.to_pylist()):
             for outcome in json.loads(row["outcomes"]):
-                rates[outcome["stage"]][outcome["correct"], outcome["finished"]] += 1
-                decisions[outcome["stage"]][outcome["decision"]] += 1
+                name, made = outcome["stage"], outcome["finished"] - outcome["completed"]
+                rates[name][outcome["correct"], outcome["finished"]] += 1
+                decisions[name][outcome["decision"]] += 1
+                used[name] += made
+                open_budget[name] += made if outcome["completed"] else budgets[name]
+                if outcome["completed"]:
+                    rest = completing[name]
+                    decisions[rest][outcome["decision"]] += 1
+                    used[rest] += outcome["completed"]
+                    open_budget[rest] += budgets[name] - made
     return [
-        _of_stage(stage, pass_, sampled, rates[stage.name], decisions[stage.name], store)
+        _of_stage(
+            stage,
+            pass_,
+            sampled,
+            rates[stage.name],
+            decisions[stage.name],
+            (used[stage.name], open_budget[stage.name]),
+            store,
+        )
         for pass_ in sampled.passes
         for stage in pass_.stages
     ]
@@ -42,12 +62,13 @@ def _of_stage(
     sampled: Sampled,
     rates: Counter[tuple[int, int]],
     decisions: Counter[str],
+    attempts: tuple[int, int],
     store: Store,
 ) -> StageStatistics:
     totals: dict[str, Any] = sampled.stats.get(stage.name, {})
     reused, tokens = totals.get("reused", 0), totals.get("tokens", {})
-    sampled = totals.get("needed", 0) + totals.get("speculative", 0)
-    used = sum(problems * finished for (_, finished), problems in rates.items())
+    made = totals.get("needed", 0) + totals.get("speculative", 0)
+    used, full_budget = attempts
     verdicts, lengths = _from_log(AttemptLog(store, stage.fingerprint), store)
     facts = {}
     if pass_.engine.kind == "published":
@@ -63,14 +84,14 @@ def _of_stage(
         problems=decisions.total(),
         decisions=dict(decisions),
         attempts={
-            "sampled": sampled,
+            "sampled": made,
             "reused": reused,
             "speculative": totals.get("speculative", 0),
             "aborted": totals.get("aborted", 0),
             "used": used,
             # past a target's last keeper, or aborted: the log has what was finished
-            "beyond": max(0, sampled + reused - used),
-            "full_budget": decisions.total() * stage.rule.budget,
+            "beyond": max(0, made + reused - used),
+            "full_budget": full_budget,
         },
         tokens=tokens,
         pass_rate=[[*rate, problems] for rate, problems in sorted(rates.items())],

@@ -17,6 +17,7 @@ from limo_ray.attempts.log import AttemptLog
 from limo_ray.attempts.parts import read_all
 from limo_ray.curate.difficulty import Sampled
 from limo_ray.problems.answer_check import Equal, same_gold_answer
+from limo_ray.sampling.stages import Stage
 from limo_ray.storage.store import Store, scan
 
 FEWEST_VOTES = 2  # one attempt against the gold answer is no agreement
@@ -43,7 +44,7 @@ def find(run: Store, sampled: Sampled, store: Store) -> list[Suspicion]:
         sampled: of the run.
         store: holds the attempt logs.
     """
-    [stage] = [stage for stage in sampled.stages if stage.name == "strong"]
+    strong = [stage for stage in sampled.stages if stage.decides == "strong"]
     unsolved: dict[str, dict[str, Any]] = {}
     for batch in scan(
         run.within("decided"), ["id", "source", "file", "line", "domain", "order", "outcomes"]
@@ -53,7 +54,7 @@ def find(run: Store, sampled: Sampled, store: Store) -> list[Suspicion]:
                 decided_by_it = outcome["stage"] == "strong" and row["domain"] == "math"
                 if decided_by_it and not outcome["correct"]:
                     unsolved[row["id"]] = row | {"attempts": outcome["finished"]}
-    answers = _answers(AttemptLog(store, stage.fingerprint), list(unsolved), stage.rule.budget)
+    answers = strong_answers(strong, list(unsolved), store)
     found = []
     for id_, row in sorted(unsolved.items(), key=lambda item: item[1]["order"]):
         votes = count_votes(answers[id_], same_gold_answer)
@@ -61,6 +62,16 @@ def find(run: Store, sampled: Sampled, store: Store) -> list[Suspicion]:
             facts = {name: row[name] for name in ("source", "file", "line", "attempts")}
             found.append(Suspicion(problem_id=id_, votes=votes, **facts))
     return found
+
+
+def strong_answers(stages: list[Stage], ids: list[str], store: Store) -> dict[str, list[str]]:
+    """What the logged attempts of the strong stages at these problems answered."""
+    answers: dict[str, list[str]] = defaultdict(list)
+    for stage in stages:
+        found = _answers(AttemptLog(store, stage.fingerprint), ids, stage.rule.budget)
+        for id_, given in found.items():
+            answers[id_] += given
+    return answers
 
 
 def _answers(log: AttemptLog, ids: list[str], budget: int) -> dict[str, list[str]]:

@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from limo_ray.sampling.scheduler import ProblemTask
+from limo_ray.sampling.scheduler import Outcome, ProblemTask
 from limo_ray.sampling.stages import Stage
 from limo_ray.sampling.stop_rule import Decision
 
@@ -35,14 +35,26 @@ class Pending:
         return sum(attempt.cancel() for attempt in attempts.values())
 
 
+def undecided(row: dict[str, Any]) -> dict[str, Outcome]:
+    """The stages that could not decide a row (of SAMPLED), by name."""
+    outcomes = [Outcome(**each) for each in json.loads(row["outcomes"] or "[]")]
+    return {each.stage: each for each in outcomes if each.decision == Decision.UNDECIDED}
+
+
 def update_row(row: dict[str, Any], task: ProblemTask, stages: list[Stage]) -> None:
-    """Writes a task's outcomes into its row (of SAMPLED); a dropped problem loses its text."""
-    gates = {stage.name for stage in stages if stage.gate}
-    row["outcomes"] = json.dumps(
-        json.loads(row["outcomes"] or "[]") + [asdict(outcome) for outcome in task.outcomes]
-    )
+    """Writes a task's outcomes into its row (of SAMPLED); a dropped problem loses its text.
+
+    The outcome of a stage that was completed takes the place of the undecided one.
+    """
+    gates = {stage.decides: stage for stage in stages if stage.gate}
+    new = {outcome.stage for outcome in task.outcomes}
+    before = [each for each in json.loads(row["outcomes"] or "[]") if each["stage"] not in new]
+    row["outcomes"] = json.dumps(before + [asdict(outcome) for outcome in task.outcomes])
     row["alive"] = all(
-        outcome.decision == Decision.KEEP for outcome in task.outcomes if outcome.stage in gates
+        outcome.decision == Decision.KEEP
+        or (outcome.decision == Decision.UNDECIDED and gates[outcome.stage].completed)
+        for outcome in task.outcomes
+        if outcome.stage in gates
     )
     if not row["alive"]:
         row["question"] = row["answer"] = row["metadata"] = ""

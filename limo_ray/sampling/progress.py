@@ -12,6 +12,7 @@ from limo_ray.runs import heartbeat
 from limo_ray.sampling.ray_metrics import SILENT_S, levels
 from limo_ray.sampling.spending import Spending
 from limo_ray.sampling.stages import Stage
+from limo_ray.sampling.stop_rule import Decision
 
 RECENT_S = 180.0  # rates are averages over this time
 IDLE = ["0", "0", "0", "0", "-", "0", "0"]
@@ -178,10 +179,15 @@ class Progress:
 
         A problem can count twice: another sampler decides again what a dead one had decided.
         """
-        gates = {stage.name for stage in self.stages if stage.gate}
-        decisions = [t["decisions"] for name, t in self.totals().items() if name in gates]
-        dropped = sum(n for each in decisions for name, n in each.items() if name != "keep")
-        kept = decisions[-1].get("keep", 0) if decisions else 0
+        totals = self.totals()
+        gates = [stage for stage in self.stages if stage.gate]
+        dropped = kept = 0
+        for stage in gates:
+            for decision, count in totals[stage.name]["decisions"].items():
+                if decision == Decision.KEEP:
+                    kept += count if stage.decides == gates[-1].decides else 0
+                elif not (stage.completed and decision == Decision.UNDECIDED):
+                    dropped += count
         return min(self.total, dropped + kept), kept
 
     def _left(self, ended: int, kept: int) -> str:

@@ -29,7 +29,7 @@ from limo_ray.sampling.config import SamplerConfig
 from limo_ray.sampling.coordinator_link import REPORT_S, CoordinatorLink
 from limo_ray.sampling.draining import Draining, exit_on_sigterm, watch_node
 from limo_ray.sampling.log_session import LogSession
-from limo_ray.sampling.pending import Pending, update_row
+from limo_ray.sampling.pending import Pending, undecided, update_row
 from limo_ray.sampling.scheduler import ProblemTask, Scheduler
 from limo_ray.sampling.slots import EngineSlots
 from limo_ray.sampling.spending import SpendBudget
@@ -194,8 +194,9 @@ class Sampler:
     def _take(self, row: dict[str, Any]) -> None:
         """Begins with a problem, unless there is nothing to do for it."""
         problem = Problem(**{name: row[name] for name in PROBLEM.names})
-        first = self.scheduler.first_stage(0, problem.id)
-        task = ProblemTask(problem=problem, order=row["order"], stage_index=first or 0)
+        task = ProblemTask(problem=problem, order=row["order"], undecided=undecided(row))
+        first = self.scheduler.first_stage(0, task)
+        task.stage_index = first or 0
         pending = self.pending[problem.id] = Pending(task, self.loop.create_future())
         if self.failure:
             pending.fail(self.failure)

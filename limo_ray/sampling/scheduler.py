@@ -16,6 +16,8 @@ class Outcome:
     decision: Decision
     correct: int
     finished: int
+    completed: int = 0
+    """Of the finished attempts, those by a stage that completes this one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -31,6 +33,8 @@ class ProblemTask:
     finished: int = 0
     exhausted: bool = False
     """The engine has no further attempt at it, in this stage."""
+    undecided: dict[str, Outcome] = field(default_factory=dict)
+    """Of earlier stages that could not decide it, by their name."""
     outcomes: list[Outcome] = field(default_factory=list)
     ended: bool = False
 
@@ -69,23 +73,31 @@ class Scheduler:
     def rule(self, task: ProblemTask) -> StopRule:
         return self.stages[task.stage_index].rule
 
-    def first_stage(self, start: int, problem_id: str) -> int | None:
+    def first_stage(self, start: int, task: ProblemTask) -> int | None:
         """Index of the first stage from `start` on that samples a problem; None if none does."""
         for stage_index in range(start, len(self.stages)):
-            only = self.stages[stage_index].only
-            if not only or problem_id in only:
+            stage = self.stages[stage_index]
+            wanted = not stage.only or task.problem.id in stage.only
+            if wanted and (not stage.completes or stage.completes in task.undecided):
                 return stage_index
         return None
+
+    def _before(self, task: ProblemTask) -> Outcome | None:
+        """What the stage that the present one completes had come to."""
+        return task.undecided.get(self.stages[task.stage_index].completes)
 
     def admit(self, task: ProblemTask, prior: dict[int, Verdict]) -> None:
         """Adds a problem at its current stage; `prior` are the verdicts that the log has."""
         self.active[task.problem.id] = task
         rule = self.rule(task)
-        known = {index: verdict for index, verdict in sorted(prior.items()) if index < rule.budget}
+        before = self._before(task)
+        correct, finished = (before.correct, before.finished) if before else (0, 0)
+        most = rule.budget - finished
+        known = {index: verdict for index, verdict in sorted(prior.items()) if index < most}
         task.verdicts = known
         task.exhausted = False
-        task.correct = sum(verdict == Verdict.CORRECT for verdict in known.values())
-        task.finished = len(known)
+        task.correct = correct + sum(verdict == Verdict.CORRECT for verdict in known.values())
+        task.finished = finished + len(known)
         self.counts[task.stage_index].reused += len(known)
         self._offer(task)
 
@@ -186,10 +198,14 @@ class Scheduler:
     def advance(self, task: ProblemTask, decision: Decision) -> bool:
         """Records the decision; True when another stage follows (then `admit` it again)."""
         stage = self.stages[task.stage_index]
-        task.outcomes.append(Outcome(stage.name, decision, task.correct, task.finished))
+        before = self._before(task)
+        completed = task.finished - before.finished if before else 0
+        task.outcomes.append(
+            Outcome(stage.decides, decision, task.correct, task.finished, completed)
+        )
         del self.active[task.problem.id]
         goes_on = decision == Decision.KEEP or not stage.gate
-        following = self.first_stage(task.stage_index + 1, task.problem.id)
+        following = self.first_stage(task.stage_index + 1, task)
         if goes_on and following is not None:
             task.stage_index = following
             task.in_flight = {}

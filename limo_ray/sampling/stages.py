@@ -17,8 +17,18 @@ class Stage:
     fingerprint: str
     gate: bool = True
     """Only kept problems go on to the next stage; a teacher's stage lets all of them through."""
+    completes: str = ""
+    """Name of an earlier stage, on an engine with a finite set of attempts: this one adds attempts
+    at its undecided problems, up to the rule's budget, and decides them in its place."""
+    completed: bool = False
+    """A later stage completes this one."""
     only: frozenset[str] = frozenset()
     """Ids of the problems that it samples; the others skip it. Empty for all."""
+
+    @property
+    def decides(self) -> str:
+        """Name of the stage whose decisions it makes: its own, or the one that it completes."""
+        return self.completes or self.name
 
 
 def sampling_fingerprint(

@@ -262,3 +262,47 @@ def test_ready_columns_make_attempts_of_a_row_of_their_data_set(name: str) -> No
     found = published._attempts(row, columns, live)
     assert len(found) == {"openr1_math": 2, "deepmath": 3}.get(name, 1)
     assert all(attempt["completion"] for attempt in found)
+
+
+def test_a_fallback_makes_only_the_attempts_that_the_data_set_lacks(
+    sample: Path, local_ray
+) -> None:
+    """The decision is that of the rule over the published attempts and those made, together."""
+    engine = {"kind": "scripted", "model": "scripted", "device": "cpu", "num_cpus": 0.4,
+              "max_num_seqs": 16, "seed": 5}  # fmt: skip
+    fallback = [f"engines.real={json.dumps(engine)}", "difficulty.strong.fallback=real",
+                "sampler.speculative_share=0"]  # fmt: skip
+    made = preset(sample, "name=completed", *fallback)
+    curate(made, "cpu")
+    manifest = json.loads((sample / "runs/completed/manifest.json").read_text())
+    strong, rest, _ = manifest["sampling"]
+    assert (strong["name"], rest["name"]) == ("strong", "strong completed")
+    rows, before = ledger(sample, "completed"), ledger(sample)
+    few = {id_ for id_, row in before.items() if row["reason"] == "too_few_attempts"}
+    assert "undecided" not in strong["decisions"] and strong["decisions"].keys() == {
+        "keep", "drop_easy", "drop_hard",
+    }  # fmt: skip
+    attempts = AttemptLog(Store(str(sample)), rest["fingerprint"]).attempts(list(rows))
+    assert {attempt.problem_id for attempt in attempts} == few
+    published_ones = AttemptLog(Store(str(sample)), strong["fingerprint"]).attempts(list(few))
+    rule, decided = made.difficulty.strong.rule, pq.read_table(sample / "runs/completed/decided")
+    outcomes = dict(zip(decided["id"].to_pylist(), decided["outcomes"].to_pylist(), strict=True))
+    for id_ in few:
+        both = [
+            sorted((a for a in some if a.problem_id == id_), key=lambda a: a.index)
+            for some in (published_ones, attempts)
+        ]
+        verdicts = [attempt.verdict is Verdict.CORRECT for attempt in [*both[0], *both[1]]]
+        outcome = json.loads(outcomes[id_])[0]
+        assert outcome["stage"] == "strong" and outcome["completed"] == len(both[1]) > 0
+        assert (outcome["correct"], outcome["finished"]) == (sum(verdicts), len(verdicts))
+        assert rule.decide(sum(verdicts), len(verdicts)) == outcome["decision"]
+        assert rule.decide(sum(verdicts[:-1]), len(verdicts) - 1) is None, "one attempt too many"
+    assert strong["attempts"]["sampled"] == 0 and rest["attempts"]["sampled"] == len(attempts)
+    assert rest["attempts"]["used"] == len(attempts) < rest["attempts"]["full_budget"]
+    assert {id_: row["reason"] for id_, row in rows.items() if id_ not in few} != {}
+    teachers = pq.read_table(sample / "runs/completed/examples.parquet")["teacher"].to_pylist()
+    assert set(teachers) <= {"scripted"}
+
+    told = outline(made, "cpu")
+    assert "strong completed: 4 attempts, keep 1 to 2 correct" in told
