@@ -75,7 +75,7 @@ class ApiClient:
             base_url=url.rstrip("/"),
             max_retries=0,
             timeout=timeout,
-            default_headers=dict(config.headers),
+            default_headers=config.sent_headers(),
             http_client=openai.DefaultAsyncHttpxClient(
                 timeout=timeout,
                 limits=httpx2.Limits(

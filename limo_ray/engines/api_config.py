@@ -1,11 +1,14 @@
 """How an OpenAI-compatible server is asked: patience, key, identity, further fields."""
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from limo_ray.core.checks import check_at_least, check_between
+
+SECRET = re.compile(r"auth|key|token|secret|cookie", re.IGNORECASE)  # of a header's name
 
 
 @dataclass(kw_only=True, slots=True)
@@ -65,7 +68,8 @@ class ApiConfig:
     seeds: bool = False
     """Send a seed with each request. vLLM on a CPU cannot take them in large batches."""
     headers: dict[str, str] = field(default_factory=dict)
-    """Further headers of every request."""
+    """Further headers of every request. `$NAME` takes the value of an environment variable; a
+    header for a key or token must."""
     body: dict[str, Any] = field(default_factory=dict)
     """Further fields of every request, such as a thinking budget; part of the log's name."""
     input_price: float = 0.0
@@ -90,9 +94,26 @@ class ApiConfig:
         check_at_least("attempts", self.attempts, 1)
         for name in ("input_price", "output_price"):
             check_at_least(name, getattr(self, name), 0)
+        for name, value in self.headers.items():
+            if SECRET.search(name) and not value.startswith("$"):
+                raise ValueError(
+                    f"headers.{name}: a secret in the config; put it into an environment variable "
+                    "and give its name, as $NAME"
+                )
         for name in ("timeout_s", "wait_s", "longest_wait_s"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}: {getattr(self, name)} must be positive")
+
+    def sent_headers(self) -> dict[str, str]:
+        """The headers with the values of their variables. ValueError for one that is not set."""
+        found = {}
+        for name, value in self.headers.items():
+            if value.startswith("$"):
+                if value[1:] not in os.environ:
+                    raise ValueError(f"headers.{name}: the variable {value} is not set")
+                value = os.environ[value[1:]]
+            found[name] = value
+        return found
 
     def key(self) -> str:
         """The API key, or "". ValueError, without the key, for one that cannot be read or sent."""

@@ -371,6 +371,19 @@ def test_the_identity_names_server_requests_and_weights(server):
         assert identity(config(server, others[0])) == identity(config(elsewhere, others[0]))
 
 
+def test_secret_headers_come_from_the_environment(server, monkeypatch):
+    settings = replace(QUICK, headers={"api-key": "$THE_KEY", "x-team": "blue"})
+    settings.check()
+    with pytest.raises(EngineError, match=r"headers.api-key: the variable \$THE_KEY is not set"):
+        ask(server, settings)
+    monkeypatch.setenv("THE_KEY", "sesame")
+    assert settings.sent_headers() == {"api-key": "sesame", "x-team": "blue"}
+    assert ask(server, settings).text
+    for name in ("Authorization", "X-Api-Key", "x-auth-token"):
+        with pytest.raises(ValueError, match=f"headers.{name}: a secret in the config"):
+            replace(QUICK, headers={name: "sesame"}).check()
+
+
 def test_the_config_is_checked():
     with pytest.raises(ValueError, match="url: 'host:1' must start with http"):
         EngineConfig(model="m", kind="api", url="host:1").check()
