@@ -5,6 +5,7 @@ import json
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.difficulty import passes
 from limo_ray.engines.base import EngineConfig
+from limo_ray.sampling.stages import Stage
 from limo_ray.storage.store import Store
 
 
@@ -26,6 +27,10 @@ def outline(config: CurateConfig, device: str) -> str:
             if pass_.engine.kind == "published":
                 how = ", as far as there are some"
             lines.append(f"  {stage.name}: {rule.budget} attempts, {keep}{how}")
+            if api_cost := _most_dollars(pass_.engine, stage):
+                lines.append(f"    at most ${api_cost:.4g} of completions for each problem")
+    if cap := config.sampler.spend_cap:
+        lines.append(f"spend cap   ${cap:,.2f}, what the log holds included")
     wanted = config.difficulty.stop_after_kept
     lines.append(
         f"stop        after {wanted} kept per {config.difficulty.per}" if wanted
@@ -41,6 +46,8 @@ def outline(config: CurateConfig, device: str) -> str:
 def _engine(engine: EngineConfig) -> str:
     if engine.kind == "published":
         return f"attempts of {engine.model}, published in {engine.published.label()}"
+    if engine.kind == "api":
+        return _api(engine)
     replicas = f"{engine.min_replicas} to {engine.max_replicas}"
     each = f"{engine.tensor_parallel * engine.pipeline_parallel} GPU(s)"
     if engine.device == "cpu":
@@ -51,3 +58,22 @@ def _engine(engine: EngineConfig) -> str:
         f"{engine.model} on {engine.device}, {engine.dtype}, {replicas} replica(s) of {each}, "
         f"{engine.max_num_seqs} sequences each"
     )
+
+
+def _api(engine: EngineConfig) -> str:
+    api = engine.api
+    text = f"{engine.model} at {engine.url}, {engine.max_num_seqs} requests at once"
+    if api.batch.requests:
+        text += f" in batches of {api.batch.requests}"
+    if api.paid:
+        share = f", {api.batch.price_share:.0%} of it in batches" if api.batch.requests else ""
+        text += (
+            f"; ${api.input_price:g} per million prompt tokens and ${api.output_price:g} per "
+            f"million completion tokens{share}"
+        )
+    return text
+
+
+def _most_dollars(engine: EngineConfig, stage: Stage) -> float:
+    """What a problem's completions of full length cost in a stage; 0 without prices."""
+    return engine.api.dollars(0, stage.rule.budget * stage.sampling.max_tokens)
