@@ -9,6 +9,7 @@ import json
 import unicodedata
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import Any
 
 import pyarrow as pa
 
@@ -22,7 +23,7 @@ class Verdict(StrEnum):
 
     CORRECT = "correct"
     WRONG = "wrong"
-    UNPARSED = "unparsed"  # no answer found in the completion
+    UNPARSED = "unparsed"  # no answer found in the completion, or no gold answer to compare with
     TRUNCATED = "truncated"  # ran into the token limit without an answer
     LOOPED = "looped"  # stopped because it repeated itself
     TIMEOUT = "timeout"  # the checker ran out of time
@@ -128,6 +129,8 @@ LEDGER = pa.schema(
     ]
 )
 
+MAJORITY = "majority_gold"  # key of a problem's metadata
+
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
 
@@ -147,6 +150,19 @@ def strong_counts(outcomes: str) -> tuple[int, int] | None:
         if outcome["stage"] == "strong":
             return outcome["correct"], outcome["finished"]
     return None
+
+
+def majority_gold(metadata: str) -> dict[str, Any] | None:
+    """The votes behind a gold answer that is the majority of attempts; None for one of a source.
+
+    Args:
+        metadata: of a problem, JSON.
+
+    Returns:
+        `votes` for the answer, and the `attempts`.
+    """
+    found: dict[str, Any] | None = json.loads(metadata or "{}").get(MAJORITY)
+    return found
 
 
 def problem_id(question: str) -> str:

@@ -3,9 +3,9 @@
     dropped = duplicates(ids, priorities=["limo", "numina_math_cot"], equal=same_gold_answer)
 
 Two problems are the same when their ids, hashes of the normalised question, are. Which row stays
-follows from the data alone: the source named first in `priorities`, then a row with a worked
-solution, then the smaller hash of question and answer; file and line decide between rows that are
-the same in all of that. The question itself is not needed.
+follows from the data alone: a row with an answer, the source named first in `priorities`, then a
+row with a worked solution, then the smaller hash of question and answer; file and line decide
+between rows that are the same in all of that. The question itself is not needed.
 """
 
 import json
@@ -38,8 +38,10 @@ def duplicates(ids: pa.Table, priorities: list[str], equal: Equal) -> pa.Table:
     rank = pc.index_in(ids["source"], pa.array(priorities, pa.string()))
     rank = pc.fill_null(rank, len(priorities))
     columns = {name: ids[name] for name in ("id", "digest", "file", "line")}
-    keys = pa.table({"rank": rank, "unsolved": pc.invert(ids["solved"]), **columns})
-    by = ("id", "rank", "unsolved", "digest", "file", "line")
+    unanswered = pc.equal(ids["answer"], "")
+    unsolved = pc.invert(ids["solved"])
+    keys = pa.table({"unanswered": unanswered, "rank": rank, "unsolved": unsolved, **columns})
+    by = ("id", "unanswered", "rank", "unsolved", "digest", "file", "line")
     ordered = pc.sort_indices(keys, sort_keys=[(name, "ascending") for name in by])
     names = ids["id"].take(ordered).combine_chunks()
     again = np.zeros(len(names), bool)  # rows with the id of the row before them
@@ -79,7 +81,8 @@ def _conflict(rows: pa.Table, equal: Equal) -> str | None:
     found = rows.select(["answer", "domain", "source", "file", "line"]).to_pylist()
     answer, domain = found[0]["answer"], found[0]["domain"]
     # In a fixed order, so that the verifier meets the same pairs in every run.
-    others = sorted({(row["domain"], row["answer"]) for row in found} - {(domain, answer)})
+    given = {(row["domain"], row["answer"]) for row in found if row["answer"]}
+    others = sorted(given - {(domain, answer)})
     if all(d == domain and equal(answer, other, domain) for d, other in others):
         return None
     shown = [row | {"answer": row["answer"][:200]} for row in found[:_SHOWN]]

@@ -22,7 +22,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -102,7 +102,9 @@ class FiltersConfig:
                 raise ValueError(f"language: {code!r} is no code that is known, such as en, zh, fr")
 
 
-def mark_filtered(table: pa.Table, config: FiltersConfig, count: Count | None = None) -> pa.Table:
+def mark_filtered(
+    table: pa.Table, config: FiltersConfig, count: Count | None = None, *, unanswered: bool = False
+) -> pa.Table:
     """Fill in stage "filters", a reason and evidence (JSON) for live rows that a filter drops.
 
     With multiple_choice "convert" questions with options become rows of domain "choice", with a new
@@ -113,12 +115,15 @@ def mark_filtered(table: pa.Table, config: FiltersConfig, count: Count | None = 
         config: a checked config.
         count: tokens of a text, asked only where config.max_tokens may be exceeded; without it
             BYTES_PER_TOKEN estimates.
+        unanswered: rows may be without an answer.
     """
+    without = replace(config, unusable_answers=False) if unanswered else config
     changes: dict[str, dict[int, str]] = {}
     found = _suspects(table, config, count is not None)
     rows = table.select(["question", "answer", "domain"]).take(found).to_pylist()
     for index, row in zip(found.to_pylist(), rows, strict=True):
-        values = _changes(row["question"] or "", row["answer"] or "", row["domain"], config, count)
+        rules = config if row["answer"] else without
+        values = _changes(row["question"] or "", row["answer"] or "", row["domain"], rules, count)
         for name, value in values.items():
             changes.setdefault(name, {})[index] = value
     for name, new in changes.items():

@@ -38,6 +38,7 @@ ADVICE = {
     "that answers are found at all (verdicts in the report)",
     "too_few_attempts": "the published data set has too few attempts at them: lower "
     "rule.budget, or name another data set",
+    "no_majority": "lower difficulty.majority.share or count, or raise the strong rule's budget",
     "suspicious_gold": "look at their gold answers; difficulty.suspicious=list keeps them",
     "no_verified_chain": "more attempts or another model in chains.teachers",
 }

@@ -30,17 +30,20 @@ class Outcome(NamedTuple):
     evidence: dict[str, Any]
 
 
-Votes = dict[str, dict[str, int]]  # attempts by answer, by problem id
+Facts = dict[str, dict[str, Any]]  # further evidence, by problem id
 
 
 def write(
-    run: Store, sampled: Sampled, outcomes: dict[str, Outcome], votes: Votes
+    run: Store,
+    sampled: Sampled,
+    outcomes: dict[str, Outcome],
+    facts: Facts,
 ) -> list[dict[str, Any]]:
     """Writes `<run>/ledger/part-*.parquet` and returns its counts for the report.
 
     Args:
         outcomes: of every kept problem, by id.
-        votes: of the problems with a suspicious gold answer; part of their evidence.
+        facts: further evidence: the votes of a suspicious or a majority gold answer.
 
     Returns:
         Rows {source, outcome, stage, reason, rows, sample}, sample with up to 3 rows' origins.
@@ -53,7 +56,7 @@ def write(
     counts: dict[tuple[Any, ...], dict[str, Any]] = {}
 
     def tables() -> Iterator[pa.Table]:
-        for rows in _rows(run, sampled, outcomes, votes):
+        for rows in _rows(run, sampled, outcomes, facts):
             for row in rows:
                 key = tuple(row[name] for name in names)
                 seen = counts.setdefault(key, {"rows": 0, "sample": []})
@@ -77,7 +80,10 @@ def write(
 
 
 def _rows(
-    run: Store, sampled: Sampled, outcomes: dict[str, Outcome], votes: Votes
+    run: Store,
+    sampled: Sampled,
+    outcomes: dict[str, Outcome],
+    facts: Facts,
 ) -> Iterator[list[dict[str, Any]]]:
     """The ledger's rows, some at a time: first those that were never sampled, then the others."""
     columns = [*ORIGIN, "id", "domain", "order"]
@@ -106,8 +112,7 @@ def _rows(
                     reason = "too_few_attempts"
                 evidence = {name: last[name] for name in ("correct", "finished")}
                 evidence["budget"] = budgets[stage]
-            if row["id"] in votes:
-                evidence = evidence | {"votes": votes[row["id"]]}
+            evidence = evidence | facts.get(row["id"], {})
             rows.append(_row(row, stage, reason, json.dumps(evidence, ensure_ascii=False)))
         yield rows
 

@@ -70,6 +70,9 @@ class Manifest:
     suspicious: list[dict[str, Any]]
     """Problems whose gold answer no strong attempt gives while at least half agree on another one
     (suspicious.Suspicion), with the votes."""
+    majority: dict[str, int]
+    """Problems whose gold answer is the majority of the strong attempts, those of them kept, and
+    the examples made of them."""
     quality: dict[str, Any]
     selection: dict[str, Any]
     shortfall: str | None

@@ -12,8 +12,8 @@ import pyarrow as pa
 from limo_ray import verify
 from limo_ray.core import config as configs
 from limo_ray.core.prompts import example_messages
-from limo_ray.core.records import MESSAGES
-from limo_ray.curate import funnel, ledger
+from limo_ray.core.records import MAJORITY, MESSAGES
+from limo_ray.curate import funnel, ledger, majority
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.difficulty import Sampled
 from limo_ray.curate.manifest import Manifest
@@ -32,7 +32,7 @@ EXAMPLES = pa.schema(
         ("messages", MESSAGES),
         *((name, pa.string()) for name in (
             "problem_id", "teacher", "question", "answer", "solution", "source", "domain",
-            "pass_rate",
+            "pass_rate", "gold",
         )),
         ("tokens", pa.int32()),
         *((name, pa.float64()) for name in SCORES),
@@ -131,9 +131,11 @@ def publish(curation: Curation, run: Store, store: Store) -> RunResult:
     run.write_table("examples.parquet", pa.Table.from_pylist(examples, schema=EXAMPLES))
     lines = [json.dumps(example, ensure_ascii=False) + "\n" for example in examples]
     run.write_text("examples.jsonl", "".join(lines))
-    votes = {each.problem_id: each.votes for each in curation.suspicions}
-    rows = ledger.write(run, curation.sampled, _outcomes(curation), votes)
-    manifest = _manifest(curation, rows, run, store).to_json()
+    golds = majority.marks(run.within("pool"))
+    facts: ledger.Facts = {id_: {MAJORITY: told} for id_, told in golds.items()}
+    facts |= {each.problem_id: {"votes": each.votes} for each in curation.suspicions}
+    rows = ledger.write(run, curation.sampled, _outcomes(curation), facts)
+    manifest = _manifest(curation, rows, golds, run, store).to_json()
     chosen = {chain.problem_id for chain in curation.selected}
     others = {id_: asdict(problem) for id_, problem in problems.items() if id_ not in chosen}
     run.write_text("README.md", render_card(manifest, rows, examples))
@@ -162,6 +164,7 @@ def example_row(chain: Chain, problem: KeptProblem, system: str) -> dict[str, An
         "source": problem.source,
         "domain": problem.domain,
         "pass_rate": problem.pass_rate(),
+        "gold": problem.gold(),
         "tokens": chain.tokens,
         **{name: chain.scores[name] for name in SCORES},
     }
@@ -189,7 +192,11 @@ def _outcomes(curation: Curation) -> dict[str, ledger.Outcome]:
 
 
 def _manifest(
-    curation: Curation, ledger_counts: list[dict[str, Any]], run: Store, store: Store
+    curation: Curation,
+    ledger_counts: list[dict[str, Any]],
+    golds: dict[str, dict[str, Any]],
+    run: Store,
+    store: Store,
 ) -> Manifest:
     config, sampled = curation.config, curation.sampled
     pool = run.read_json("pool.json")
@@ -228,6 +235,11 @@ def _manifest(
         dollars=sum({each.fingerprint: each.dollars for each in statistics}.values()),
         extrapolation=extrapolation if sampled.yields else None,
         suspicious=[asdict(each) for each in curation.suspicions],
+        majority={
+            "problems": len(golds),
+            "kept": sum(problem.id in golds for problem in curation.problems),
+            "selected": sum(chain.problem_id in golds for chain in curation.selected),
+        },
         quality={"criteria": criteria, "candidates": len(curation.chains)},
         selection={
             "method": config.selection.method,

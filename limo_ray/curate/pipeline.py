@@ -2,6 +2,7 @@
 
     problem pool -> filters, gold check, decontamination
     -> exact and near-duplicates                         <run>/pool/*.parquet
+    -> answers by majority, for problems without one
     -> weak model, strong model, teachers                <store>/attempts/, <run>/decided/*.parquet
     -> verified chains -> quality score -> selection     <run>/examples.parquet, ...
 
@@ -16,7 +17,7 @@ from contextlib import contextmanager
 from limo_ray import verify
 from limo_ray.core import config as configs
 from limo_ray.core.records import fingerprint
-from limo_ray.curate import hub, published, suspicious
+from limo_ray.curate import hub, majority, published, suspicious
 from limo_ray.curate.chains import scored_chains
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.difficulty import kept_problems, sample_pool
@@ -61,6 +62,7 @@ def curate(config: CurateConfig, device: str) -> RunResult:
         with phase("pool"):
             pool = build_pool(config, run)
         with phase("sampling"):
+            majority.give_answers(pool, run, store, config, device)
             sampled = sample_pool(pool, run, store, config, device)
         with phase("selection"):
             problems = kept_problems(run, sampled.cutoffs)

@@ -107,6 +107,8 @@ def pool_key(config: CurateConfig) -> str:
     """Changes whenever the pool would: settings, source files, code that makes or drops rows."""
     made_of = [asdict(source) for source in config.sources], signature(config.sources)
     drops = [asdict(config.filters), asdict(config.decontaminate), asdict(config.near)]
+    if any(source.unanswered for source in config.sources):
+        drops.append(asdict(config.difficulty.majority))
     kept_out = signature(config.decontaminate.files)
     room = room_for_questions(config)
     rest = [config.gold_check, config.seed, room, verify.VERSION, VERSION]

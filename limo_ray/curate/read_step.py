@@ -160,11 +160,12 @@ def read(name: str, item: sources.WorkItem, settings: PoolSettings, work: Store)
     """One work item as shards of SHARD_ROWS rows or more, with drop reasons so far and keys."""
     sizes: list[int] = []
     rows = sources.rows(settings.sources, item)
+    unanswered = settings.sources[item.source].mapping.unanswered
     for table in gather(sources.tables(rows), SHARD_ROWS):
         shard = f"{name}-{len(sizes):05d}"
-        table = mark_filtered(table, settings.filters, settings.count)
+        table = mark_filtered(table, settings.filters, settings.count, unanswered=unanswered)
         if settings.gold_check:
-            table = mark_unverifiable(table, checked)
+            table = mark_unverifiable(table, checked, unanswered=unanswered)
         table = _write_keys(shard, table, settings, work)
         work.write_table(f"rows/{shard}.parquet", table)
         sizes.append(table.num_rows)

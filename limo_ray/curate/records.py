@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass, field
 
-from limo_ray.core.records import Problem, strong_counts
+from limo_ray.core.records import Problem, majority_gold, strong_counts
 
 
 @dataclass(kw_only=True, slots=True)
@@ -21,6 +21,11 @@ class KeptProblem(Problem):
         """correct/finished of the strong stage, as a text: it is a count, not an estimate."""
         counts = strong_counts(self.outcomes)
         return f"{counts[0]}/{counts[1]}" if counts else ""
+
+    def gold(self) -> str:
+        """Where its gold answer is from: the source, or the majority of so many attempts."""
+        votes = majority_gold(self.metadata)
+        return f"majority {votes['votes']}/{votes['attempts']}" if votes else "source"
 
     def group(self, group_by: str) -> str:
         """Its group for balanced selection: source, domain, or metadata.<key>."""

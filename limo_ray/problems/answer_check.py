@@ -29,13 +29,15 @@ Equal = Callable[[str, str, str], bool]
 _PLAIN = re.compile(r"-?\d{1,15}(?:\.\d{1,15})?")
 
 
-def mark_unverifiable(table: pa.Table, check: Check) -> pa.Table:
+def mark_unverifiable(table: pa.Table, check: Check, *, unanswered: bool = False) -> pa.Table:
     """Mark live rows whose gold answer the verifier does not accept against itself.
 
     They get stage "filters" and reason "answer_unverifiable", with the error and the answer as
-    evidence.
+    evidence. With `unanswered` rows may be without an answer.
     """
     live = pc.is_null(table["reason"])
+    if unanswered:
+        live = pc.and_(live, pc.not_equal(table["answer"], ""))
     rows = table.select(["answer", "domain"]).filter(live).to_pylist()
     errors = check([(row["answer"], row["domain"]) for row in rows])
     evidence = iter(

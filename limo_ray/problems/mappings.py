@@ -29,6 +29,9 @@ class Mapping:
     "boxed_or_text" the last \boxed{...}, else all of it; "hashes" what follows the last ####;
     "units" without a bracket at the end, as in "9 (apples)"; "json" a JSON value, or a JSON list
     of answers that are all right."""
+    unanswered: bool = False
+    """A row without an answer is a problem too: it takes the majority of the strong attempts
+    (difficulty.majority). `answer` and `solution` may then both be empty. For "math" only."""
     domain: str = ""
     """How answers are verified: "math" (when empty), "choice", "countdown", "gym" or "code"."""
     options: str = ""

@@ -89,7 +89,7 @@ def _check_shape(record: Any, mapping: Mapping) -> None:
 
 
 def _problem(record: Any, mapping: Mapping, domain: str) -> tuple[str, str]:
-    """Question and gold answer, in the form that the verifier takes for the domain."""
+    """Question and gold answer, in the form that the verifier takes for the domain; "" for none."""
     question = text_of(record, mapping.question, "question")
     field = "answer" if mapping.answer else "solution"
     column = mapping.answer or mapping.solution
@@ -102,8 +102,13 @@ def _problem(record: Any, mapping: Mapping, domain: str) -> tuple[str, str]:
         value = lookup(record, column, field)
         if isinstance(value, dict | list):
             return question, json.dumps(value, sort_keys=True)
-    answer = text_of(record, column, field)
-    return question, EXTRACT[mapping.answer_from](answer, field)
+    try:
+        answer = text_of(record, column, field)
+        return question, EXTRACT[mapping.answer_from](answer, field)
+    except InvalidRow:
+        if mapping.unanswered:
+            return question, ""
+        raise
 
 
 def _metadata(record: Any, mapping: Mapping) -> str:

@@ -108,7 +108,10 @@ class SourceConfig(Mapping):
     def _check_mapping(self, mapping: Mapping) -> None:
         if not mapping.question:
             raise ValueError("question: which column? Give it, or a ready mapping")
-        if bool(mapping.answer) == bool(mapping.solution):
+        if mapping.unanswered and mapping.domain not in ("", "math"):
+            raise ValueError(f"unanswered: not for domain {mapping.domain!r}, for math only")
+        none = not mapping.answer and not mapping.solution
+        if bool(mapping.answer) == bool(mapping.solution) and not (none and mapping.unanswered):
             got = f"{mapping.answer!r} and {mapping.solution!r}" if mapping.answer else "none"
             raise ValueError(f"answer: give one of answer and solution, got {got}")
         if mapping.answer_from not in EXTRACT:

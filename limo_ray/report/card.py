@@ -31,6 +31,7 @@ COLUMNS = {
     "domain": "which verifier judged it",
     "solution": "the chain of thought",
     "tokens": "length of the chain in tokens",
+    "gold": "where the gold answer is from: `source`, or `majority` with votes/attempts",
     "pass_rate": "correct/finished attempts of the strong model when the problem was kept",
     "score": "weighted sum of the criteria",
     "score_elaborated": "Elaborated Reasoning",

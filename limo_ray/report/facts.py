@@ -11,7 +11,10 @@ from limo_ray.core.records import Verdict
 from limo_ray.core.text import number
 
 # Stages in the order of the pipeline; the ledger's counts come in any order.
-STAGES = ("sources", "filters", "decontaminate", "dedup", "difficulty", "weak", "strong", "chains")
+STAGES = (
+    "sources", "filters", "decontaminate", "dedup", "majority", "difficulty", "weak", "strong",
+    "chains",
+)  # fmt: skip
 
 JUDGED = [str(v) for v in Verdict if v.judged]
 UNJUDGED = [str(v) for v in Verdict if not v.judged]
@@ -130,6 +133,13 @@ def headline(
         if "with_chain" in counts:
             text += f", {number(counts['with_chain'])} of these got a verified chain"
         sentences.append(text + ".")
+    voted = manifest.get("majority") or {}
+    if voted.get("problems"):
+        sentences.append(
+            f"{number(voted['problems'])} problems came without an answer and have the majority "
+            f"of the strong attempts as gold answer, {number(voted['selected'])} of the examples "
+            "among them."
+        )
     stages = [s for s in manifest.get("sampling") or [] if saving(s)]
     if stages:
         spent = sum(used(s) for s in stages)

@@ -23,6 +23,7 @@ REASONS = {
     "drop_easy": "solved too often",
     "drop_hard": "solved too rarely",
     "too_few_attempts": "its published attempts do not decide it",
+    "no_majority": "it came without an answer, and too few attempts agree on one",
     "suspicious_gold": "no attempt gives the gold answer, and at least half agree on another one",
     "not_sampled": "enough problems were kept before its turn came",
     "no_verified_chain": "no chain passed the gate",

@@ -61,7 +61,10 @@ def extract(completion: str, domain: str = "math", *, complete: bool = True) -> 
 
 
 def easy(answer: str, extracted: str, domain: str) -> Verdict | None:
-    """The verdict when it is decided at once, else None. ERROR for a malformed gold answer."""
+    """The verdict when it is decided at once, else None. ERROR for a malformed gold answer, and
+    UNPARSED where there is none to compare with."""
+    if not answer:
+        return Verdict.UNPARSED
     try:
         return DOMAINS[domain].easy(answer, extracted)
     except FAILURES:

@@ -40,7 +40,7 @@ def decide(run: Store, numbers: range, part: int = 0) -> None:
 
 def test_every_row_of_the_pool_has_a_row(run: Store) -> None:
     decide(run, range(3))
-    counts = ledger.write(run, EVERY, KEPT, {"p1": {"7": 3}})
+    counts = ledger.write(run, EVERY, KEPT, {"p1": {"votes": {"7": 3}}})
     assert sum(count["rows"] for count in counts) == 4
     written = run.read_table("ledger/part-000000.parquet").to_pylist()
     evidence = {row["problem_id"]: row["evidence"] for row in written}
