@@ -58,6 +58,12 @@ class DifficultyConfig:
     majority: MajorityConfig = field(default_factory=MajorityConfig)
     """Answers for problems that have none."""
     suspicious: str = "list"
+    order: str = "random"
+    """random, or promising: with stop_after_kept, those that are likely to be kept come first."""
+    random_share: float = 0.1
+    """promising: the share of problems that come in the random order, to compare with it."""
+    rates: list[str] = field(default_factory=list)
+    """promising: keys of the problems' metadata with pass rates of 0 to 1 that others published."""
     """Gold answers that no strong attempt gives while at least half agree on another: list them in
     report and ledger, drop these problems as well where the rule keeps them, or keep (no look)."""
     overlap: bool = True
@@ -73,6 +79,14 @@ class DifficultyConfig:
         check_one_of("per", self.per, ("all", "source", "domain"))
         check_one_of("suspicious", self.suspicious, ("list", "drop", "keep"))
 
+        check_one_of("order", self.order, ("random", "promising"))
+        if not 0 < self.random_share <= 1:
+            raise ValueError(f"random_share: {self.random_share} must be in (0, 1]")
+        if self.order == "promising":
+            if not self.stop_after_kept:
+                raise ValueError("order: promising needs a target in stop_after_kept")
+            if self.per != "all" or not self.overlap:
+                raise ValueError("order: promising needs per=all and overlap=true")
 
 @dataclass(kw_only=True, slots=True)
 class TeacherConfig:

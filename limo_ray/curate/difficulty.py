@@ -22,8 +22,10 @@ from limo_ray.attempts.log import AttemptLog
 from limo_ray.core.records import SAMPLED, Verdict
 from limo_ray.curate import published
 from limo_ray.curate.config import CurateConfig, StageConfig, TeacherConfig
+from limo_ray.curate.cutoffs import Cutoffs
 from limo_ray.curate.part_files import gather, write_parts
 from limo_ray.curate.pool import in_order
+from limo_ray.curate.promising_pool import promising_pool, statistics
 from limo_ray.curate.records import KeptProblem
 from limo_ray.engines.base import SamplingConfig, identity
 from limo_ray.sampling.passes import Pass, engine_seconds, resolve, warn_missing_gpus
@@ -44,30 +46,6 @@ PART_ROWS = 50_000
 PART_BYTES = 32 * 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class Cutoffs:
-    """Up to which order problems count as sampled: that of the last keeper its group wanted."""
-
-    group_by: str
-    """Column of the groups; empty for one group."""
-    orders: dict[str, int]
-    """By group; a group without one has all its problems sampled."""
-
-    @classmethod
-    def of(cls, targets: dict[str, Target], group_by: str) -> "Cutoffs":
-        found = {group: target.cutoff() for group, target in targets.items()}
-        return cls(group_by, {group: order for group, order in found.items() if order is not None})
-
-    def group(self, row: dict[str, Any]) -> str:
-        """The group of a row of the pool."""
-        return str(row[self.group_by]) if self.group_by else ""
-
-    def include(self, row: dict[str, Any]) -> bool:
-        """Whether a row of the pool counts as sampled."""
-        cutoff = self.orders.get(self.group(row))
-        return cutoff is None or row["order"] <= cutoff
-
-
 @dataclass(kw_only=True, slots=True)
 class Sampled:
     """What difficulty sampling gave, besides the decided problems."""
@@ -80,6 +58,8 @@ class Sampled:
     """By engine name: `replicas` that sampled, and the `seconds` that they did so, added up."""
     cutoffs: Cutoffs
     yields: list[Yield]
+    promising: dict[str, Any] | None = None
+    """What the promising order saved (promising_pool.statistics), where it was asked for."""
 
     @property
     def stages(self) -> list[Stage]:
@@ -159,7 +139,8 @@ def sample_pool(
     for stage in stages:
         stage.only = only
     group_by = config.difficulty.group_by
-    sizes = _pool_sizes(pool, group_by)
+    promising = promising_pool(pool, run, store, planned, config.difficulty)
+    sizes = promising.sizes() if promising else _pool_sizes(pool, group_by)
     wanted = config.difficulty.stop_after_kept
     targets = {group: Target(wanted, size) for group, size in sizes.items()} if wanted else {}
     total = int(sum(size.sum() for size in sizes.values()))
@@ -171,7 +152,7 @@ def sample_pool(
         run.delete(folder)
     with Progress(coordinator, stages, total, wanted, costs) as progress:
         try:
-            data = in_order(pool)
+            data = promising.dataset() if promising else in_order(pool)
             for index, pass_ in enumerate(planned):
                 data = sample(
                     data,
@@ -188,8 +169,9 @@ def sample_pool(
                     data = _materialise(data, run.within(f"passed/{index}"))
                     progress.check_cap()
             data.set_name("sampling")
-            decided = _until_met(_batches(data), targets, group_by, coordinator, progress)
-            _write(run.within("decided"), decided)
+            batches = promising.learn(_batches(data)) if promising else _batches(data)
+            decided = _until_met(batches, targets, group_by, coordinator, progress)
+            _write(run.within("decided"), promising.restore(decided) if promising else decided)
             progress.check_cap()
         except KeyboardInterrupt:
             progress.interrupt()
@@ -199,13 +181,19 @@ def sample_pool(
     run.delete("passed")
     _check_verdicts(stats, config.sampler.max_error_share)
     cutoffs = Cutoffs.of(targets, group_by)
+    saved = None
+    if promising:
+        cutoffs = promising.cutoffs(targets[""].cutoff())
+        saved = statistics(promising, cutoffs, run, store, [each for each in stages if each.gate])
+    fair = promising.fair_sample(cutoffs) if promising else cutoffs
     return Sampled(
         passes=planned,
         stats=stats,
         seconds=time.time() - started,
         engines=engines,
         cutoffs=cutoffs,
-        yields=_yields(run, sizes, cutoffs) if targets else [],
+        yields=_yields(run, sizes, fair) if targets else [],
+        promising=saved,
     )
 
 

@@ -67,6 +67,8 @@ class Manifest:
     """That the attempts in the logs of all stages cost; 0 without prices."""
     extrapolation: dict[str, Any] | None
     """per, and rows (target.Yield): the whole pool's yield, where sampling stopped at a target."""
+    promising: dict[str, Any] | None
+    """What the promising order saved (promising_pool.statistics); null in the random order."""
     suspicious: list[dict[str, Any]]
     """Problems whose gold answer no strong attempt gives while at least half agree on another one
     (suspicious.Suspicion), with the votes."""

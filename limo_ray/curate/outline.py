@@ -31,9 +31,9 @@ def outline(config: CurateConfig, device: str) -> str:
                 lines.append(f"    at most ${api_cost:.4g} of completions for each problem")
     if cap := config.sampler.spend_cap:
         lines.append(f"spend cap   ${cap:,.2f}, what the log holds included")
-    wanted = config.difficulty.stop_after_kept
+    wanted, order = config.difficulty.stop_after_kept, config.difficulty.order
     lines.append(
-        f"stop        after {wanted} kept per {config.difficulty.per}" if wanted
+        f"stop        after {wanted} kept per {config.difficulty.per}, {order} order" if wanted
         else "stop        when the whole pool is sampled"
     )  # fmt: skip
     gate = "verified correct" if config.chains.only_correct else "all complete"

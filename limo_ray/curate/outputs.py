@@ -249,6 +249,7 @@ def _manifest(
         shortfall=shortfall,
         warnings=[shortfall, *warnings] if shortfall else warnings,
     )
+        promising=sampled.promising,
 
 
 def _counts(curation: Curation, ledger_counts: list[dict[str, Any]]) -> dict[str, int]:
