@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from limo_ray.core.records import strong_counts
-from limo_ray.curate.chains import scored_chains
+from limo_ray.curate import annotations
+from limo_ray.curate.chains import candidate_chains, score_chains
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.difficulty import passes
 from limo_ray.curate.outputs import example_row
@@ -59,9 +60,13 @@ def candidates(config: CurateConfig, device: str, *, wide: bool = False) -> Cand
                 dropped.add(row["problem_id"])
     problems = _problems(run, kept | dropped if wide else kept)
     stages = [stage for pass_ in passes(config, device) for stage in pass_.stages]
+    replies = annotations.read(run)
+    annotations.add_to_problems(problems, replies)
+    chains = candidate_chains(problems, stages, store, config)
+    annotations.rate(chains, replies, config.annotate)
     return Candidates(
         problems={problem.id: problem for problem in problems},
-        chains=scored_chains(problems, stages, store, config),
+        chains=score_chains(problems, chains, config),
         kept=kept, system=config.system,
     )  # fmt: skip
 

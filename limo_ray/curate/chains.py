@@ -13,10 +13,10 @@ from limo_ray.storage.store import Store
 from limo_ray.verify import verdict_key
 
 
-def scored_chains(
+def candidate_chains(
     problems: list[KeptProblem], stages: list[Stage], store: Store, config: CurateConfig
 ) -> list[Chain]:
-    """The chains of kept problems that pass the gate, scored among one another.
+    """The chains of kept problems that pass the gate, without scores.
 
     Args:
         stages: all that were sampled; those of teachers give chains, and the strong one if
@@ -26,7 +26,6 @@ def scored_chains(
     teachers = {teacher.name for teacher in config.chains.teachers}
     if config.chains.reuse_strong:
         teachers.add("strong")
-    groups = {problem.id: problem.group(config.selection.group_by) for problem in problems}
     chains: list[Chain] = []
     seen: set[tuple[str, str]] = set()
     for stage in stages:
@@ -35,7 +34,18 @@ def scored_chains(
             if key not in seen:  # of equal texts for a problem only the first is a candidate
                 seen.add(key)
                 chains.append(chain)
-    columns = score([chain.solution for chain in chains], config.quality)
+    return chains
+
+
+def score_chains(
+    problems: list[KeptProblem], chains: list[Chain], config: CurateConfig
+) -> list[Chain]:
+    """The chains of these problems, scored among one another, with the group of their problem."""
+    groups = {problem.id: problem.group(config.selection.group_by) for problem in problems}
+    chains = [chain for chain in chains if chain.problem_id in groups]
+    columns = score(
+        [chain.solution for chain in chains], config.quality, [chain.rating for chain in chains]
+    )
     for index, chain in enumerate(chains):
         chain.scores = {name: float(values[index]) for name, values in columns.items()}
         chain.group = groups[chain.problem_id]

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from limo_ray.core.checks import check_at_least, check_between, check_folder_name, check_one_of
 from limo_ray.core.prompts import SYSTEM
+from limo_ray.curate.annotation_config import AnnotationConfig
 from limo_ray.curate.filters import FiltersConfig
 from limo_ray.curate.hub import PublishDataConfig
 from limo_ray.curate.quality import QualityConfig
@@ -57,13 +58,13 @@ class DifficultyConfig:
     """What stop_after_kept counts: all, or each source, or each domain."""
     majority: MajorityConfig = field(default_factory=MajorityConfig)
     """Answers for problems that have none."""
-    suspicious: str = "list"
     order: str = "random"
     """random, or promising: with stop_after_kept, those that are likely to be kept come first."""
     random_share: float = 0.1
     """promising: the share of problems that come in the random order, to compare with it."""
     rates: list[str] = field(default_factory=list)
     """promising: keys of the problems' metadata with pass rates of 0 to 1 that others published."""
+    suspicious: str = "list"
     """Gold answers that no strong attempt gives while at least half agree on another: list them in
     report and ledger, drop these problems as well where the rule keeps them, or keep (no look)."""
     overlap: bool = True
@@ -78,7 +79,6 @@ class DifficultyConfig:
         check_at_least("stop_after_kept", self.stop_after_kept, 0)
         check_one_of("per", self.per, ("all", "source", "domain"))
         check_one_of("suspicious", self.suspicious, ("list", "drop", "keep"))
-
         check_one_of("order", self.order, ("random", "promising"))
         if not 0 < self.random_share <= 1:
             raise ValueError(f"random_share: {self.random_share} must be in (0, 1]")
@@ -87,6 +87,7 @@ class DifficultyConfig:
                 raise ValueError("order: promising needs a target in stop_after_kept")
             if self.per != "all" or not self.overlap:
                 raise ValueError("order: promising needs per=all and overlap=true")
+
 
 @dataclass(kw_only=True, slots=True)
 class TeacherConfig:
@@ -158,8 +159,10 @@ class CurateConfig:
     """Which problems are hard enough: attempts of a weak and a strong model."""
     chains: ChainsConfig = field(default_factory=ChainsConfig)
     """Completions of the kept problems that can become examples."""
+    annotate: list[AnnotationConfig] = field(default_factory=list)
+    """Questions that a model is asked about the kept problems or their chains."""
     quality: QualityConfig = field(default_factory=QualityConfig)
-    """The score of a chain: four weighted criteria."""
+    """The score of a chain: weighted criteria."""
     selection: SelectionConfig = field(default_factory=SelectionConfig)
     """Which chains become examples."""
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
@@ -171,6 +174,7 @@ class CurateConfig:
         if not 0 <= self.min_readable <= 1:
             raise ValueError(f"min_readable: {self.min_readable} must be between 0 and 1")
         check_folder_name(self.name)
+        self._check_annotations()
         for key, name, sampling in self._uses():
             if name not in self.engines:
                 known = ", ".join(self.engines) or "none"
@@ -200,8 +204,30 @@ class CurateConfig:
         ]
 
     def samplings(self) -> list[tuple[EngineConfig, SamplingConfig]]:
-        """Every engine in use, with the sampling of its attempts."""
-        return [(self.engines[name], sampling) for _, name, sampling in self._uses()]
+        """Every engine that makes attempts at problems, with their sampling."""
+        uses = self._uses()
+        return [
+            (self.engines[name], sampling) for key, name, sampling in uses if "annotate" not in key
+        ]
+
+    def _check_annotations(self) -> None:
+        names = [each.name for each in self.annotate]
+        if len(set(names)) < len(names):
+            raise ValueError(f"annotate: names must differ, got {', '.join(names)}")
+        kinds = {each.kind for each in self.annotate}
+        if self.quality.rating and "rating" not in kinds:
+            raise ValueError("quality.rating: no annotation of kind rating gives one")
+        if "paraphrase" in kinds and not (
+            self.decontaminate.benchmarks or self.decontaminate.files
+        ):
+            raise ValueError("annotate: paraphrase needs a benchmark in decontaminate")
+        for index, each in enumerate(self.annotate):
+            engine = self.engines.get(each.engine)
+            if engine and engine.kind == "published":
+                raise ValueError(
+                    f"annotate[{index}].engine: {each.engine!r} has published attempts only: it "
+                    "cannot be asked"
+                )
 
     def _uses(self) -> list[tuple[str, str, SamplingConfig]]:
         """Key in the config, name of an engine, sampling."""
@@ -209,9 +235,13 @@ class CurateConfig:
         if weak := self.difficulty.weak:
             stages["difficulty.weak"] = weak
         teachers = {f"chains.teachers[{i}]": each for i, each in enumerate(self.chains.teachers)}
+        asked = {f"annotate[{i}].engine": each for i, each in enumerate(self.annotate)}
         return [
-            (f"{key}.{use}", name, each.sampling)
-            for key, each in (stages | teachers).items()
-            for use, name in (("engine", each.engine), ("fallback", each.fallback))
-            if name or use == "engine"
+            *(
+                (f"{key}.{use}", name, each.sampling)
+                for key, each in (stages | teachers).items()
+                for use, name in (("engine", each.engine), ("fallback", each.fallback))
+                if name or use == "engine"
+            ),
+            *((key, each.engine, each.sampling) for key, each in asked.items()),
         ]

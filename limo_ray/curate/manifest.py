@@ -75,6 +75,8 @@ class Manifest:
     majority: dict[str, int]
     """Problems whose gold answer is the majority of the strong attempts, those of them kept, and
     the examples made of them."""
+    annotations: list[dict[str, Any]]
+    """What each annotation asked and what came back (annotations.Annotations.statistics)."""
     quality: dict[str, Any]
     selection: dict[str, Any]
     shortfall: str | None

@@ -36,6 +36,9 @@ def outline(config: CurateConfig, device: str) -> str:
         f"stop        after {wanted} kept per {config.difficulty.per}, {order} order" if wanted
         else "stop        when the whole pool is sampled"
     )  # fmt: skip
+    for each in config.annotate:
+        what = "chain" if each.of_chains else "proof" if each.kind == "final_answer" else "problem"
+        lines.append(f"asked       {each.engine}: {each.name} ({each.kind}), about each {what}")
     gate = "verified correct" if config.chains.only_correct else "all complete"
     lines.append(f"chains      {gate}")
     lines.append(f"selection   {config.selection.method}, {config.selection.k} examples")

@@ -14,6 +14,7 @@ from limo_ray.core import config as configs
 from limo_ray.core.prompts import example_messages
 from limo_ray.core.records import MAJORITY, MESSAGES
 from limo_ray.curate import funnel, ledger, majority
+from limo_ray.curate.annotations import Annotations
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.difficulty import Sampled
 from limo_ray.curate.manifest import Manifest
@@ -36,6 +37,8 @@ EXAMPLES = pa.schema(
         )),
         ("tokens", pa.int32()),
         *((name, pa.float64()) for name in SCORES),
+        ("score_rating", pa.float64()),  # null without a model's rating
+        ("annotations", pa.string()),
     ]
 )  # fmt: skip
 
@@ -54,6 +57,7 @@ class Curation:
     sampled: Sampled
     suspicions: list[Suspicion]
     """Problems whose gold answer the strong attempts contradict."""
+    annotations: Annotations
     problems: list[KeptProblem]
     chains: list[Chain]
     selected: list[Chain]
@@ -167,6 +171,8 @@ def example_row(chain: Chain, problem: KeptProblem, system: str) -> dict[str, An
         "gold": problem.gold(),
         "tokens": chain.tokens,
         **{name: chain.scores[name] for name in SCORES},
+        "score_rating": chain.scores.get("score_rating"),
+        "annotations": json.dumps(problem.annotations(), ensure_ascii=False),
     }
 
 
@@ -178,6 +184,10 @@ def _outcomes(curation: Curation) -> dict[str, ledger.Outcome]:
     outcomes = {
         each.problem_id: ledger.Outcome("strong", "suspicious_gold", {})
         for each in curation.suspicions
+    }
+    outcomes |= {
+        id_: ledger.Outcome("annotate", name, evidence)
+        for id_, (name, evidence) in curation.annotations.dropped(curation.config.annotate).items()
     }
     outcomes |= {
         problem.id: ledger.Outcome("selection", "outranked", {"score": round(best[problem.id], 4)})
@@ -213,6 +223,8 @@ def _manifest(
         {"name": name, "weight": criterion.weight, "keywords": list(criterion.keywords)}
         for name, criterion in config.quality.criteria().items()
     ]
+    dollars = {each.fingerprint: each.dollars for each in statistics}
+    dollars |= curation.annotations.dollars
     extrapolation = {"per": config.difficulty.per, "rows": list(map(asdict, sampled.yields))}
     return Manifest(
         name=config.name,
@@ -232,14 +244,16 @@ def _manifest(
         funnel=[{k: v for k, v in row.items() if k != "sample"} for row in ledger_counts],
         sampling=statistics,
         engines=sampled.engines,
-        dollars=sum({each.fingerprint: each.dollars for each in statistics}.values()),
+        dollars=sum(dollars.values()),
         extrapolation=extrapolation if sampled.yields else None,
+        promising=sampled.promising,
         suspicious=[asdict(each) for each in curation.suspicions],
         majority={
             "problems": len(golds),
             "kept": sum(problem.id in golds for problem in curation.problems),
             "selected": sum(chain.problem_id in golds for chain in curation.selected),
         },
+        annotations=curation.annotations.statistics,
         quality={"criteria": criteria, "candidates": len(curation.chains)},
         selection={
             "method": config.selection.method,
@@ -249,7 +263,6 @@ def _manifest(
         shortfall=shortfall,
         warnings=[shortfall, *warnings] if shortfall else warnings,
     )
-        promising=sampled.promising,
 
 
 def _counts(curation: Curation, ledger_counts: list[dict[str, Any]]) -> dict[str, int]:

@@ -4,6 +4,7 @@
     -> exact and near-duplicates                         <run>/pool/*.parquet
     -> answers by majority, for problems without one
     -> weak model, strong model, teachers                <store>/attempts/, <run>/decided/*.parquet
+    -> what a model is asked about them                  <run>/annotations.parquet
     -> verified chains -> quality score -> selection     <run>/examples.parquet, ...
 
 Finished steps are not repeated: the pool is kept while its settings stay the same, an attempt is
@@ -17,8 +18,10 @@ from contextlib import contextmanager
 from limo_ray import verify
 from limo_ray.core import config as configs
 from limo_ray.core.records import fingerprint
-from limo_ray.curate import hub, majority, published, suspicious
-from limo_ray.curate.chains import scored_chains
+from limo_ray.curate import annotations, hub, majority, published, suspicious
+from limo_ray.curate.agreement import labels_signature
+from limo_ray.curate.annotate import annotate
+from limo_ray.curate.chains import candidate_chains, score_chains
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.difficulty import kept_problems, sample_pool
 from limo_ray.curate.outputs import Curation, RunResult, finished, publish
@@ -57,7 +60,7 @@ def curate(config: CurateConfig, device: str) -> RunResult:
             heartbeat.phase(name)
             begun = time.time()
             yield
-            seconds[name] = time.time() - begun
+            seconds[name] = seconds.get(name, 0) + time.time() - begun
 
         with phase("pool"):
             pool = build_pool(config, run)
@@ -71,11 +74,20 @@ def curate(config: CurateConfig, device: str) -> RunResult:
             if policy == "drop":
                 dropped = {suspicion.problem_id for suspicion in suspicions}
                 problems = [problem for problem in problems if problem.id not in dropped]
-            chains = scored_chains(problems, sampled.stages, store, config)
+            chains = candidate_chains(problems, sampled.stages, store, config)
+        with phase("annotation"):
+            replies = annotate(config, problems, chains, sampled, run, store, device)
+            annotations.add_to_problems(problems, replies.rows)
+            annotations.rate(chains, replies.rows, config.annotate)
+        with phase("selection"):
+            unwanted = replies.dropped(config.annotate)
+            problems = [problem for problem in problems if problem.id not in unwanted]
+            chains = score_chains(problems, chains, config)
             selected = select(chains, config.selection)
         curation = Curation(
             config=config, key=key, started=started, seconds=seconds, sampled=sampled,
-            suspicions=suspicions, problems=problems, chains=chains, selected=selected,
+            suspicions=suspicions, annotations=replies, problems=problems, chains=chains,
+            selected=selected,
         )  # fmt: skip
         result = publish(curation, run, store)
         hub.upload(config.publish, store, config.name)
@@ -87,4 +99,5 @@ def run_key(config: CurateConfig, device: str) -> str:
     settings = configs.as_dict(config)
     del settings["publish"]
     data = [pool_key(config), published.fingerprints(config.engines)]
+    data += [labels_signature(each) for each in config.annotate if each.labels]
     return fingerprint([settings, device, *data, verify.VERSION])

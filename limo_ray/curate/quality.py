@@ -1,10 +1,12 @@
 """The paper's quality score of a reasoning chain (arXiv 2502.03387v3, section 3.2). Pure.
 
 Four criteria, each z-scored over all candidate chains before the weighted sum. The weights are
-published; the full keyword lists and the scaling are not, so those here are our choice.
+published; the full keyword lists and the scaling are not, so those here are our choice. A fifth
+one, a model's rating, has the weight 0 unless a config gives it another.
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,7 +17,7 @@ from limo_ray.core.checks import check_at_least
 @dataclass(kw_only=True, slots=True)
 class Criterion:
     weight: float = 0.0
-    """Its share of the score; the four add up to 1."""
+    """Its share of the score; those of all criteria add up to 1."""
     keywords: list[str] = field(default_factory=list)
     """Words and phrases counted at word boundaries, whatever their case; empty counts words."""
 
@@ -50,6 +52,8 @@ class QualityConfig:
     """Exploratory Approach; "perhaps" and "might" are the paper's examples."""
     granularity: Criterion = field(default_factory=_granularity)
     """Adaptive Granularity; "therefore" and "since" are the paper's examples."""
+    rating: float = 0.0
+    """Weight of a model's rating of the chain (`annotate`, kind rating); not of the paper."""
 
     def criteria(self) -> dict[str, Criterion]:
         return {
@@ -61,6 +65,8 @@ class QualityConfig:
 
     def check(self) -> None:
         weights = {name: criterion.weight for name, criterion in self.criteria().items()}
+        check_at_least("rating", self.rating, 0)
+        weights |= {"rating": self.rating} if self.rating else {}
         if abs(sum(weights.values()) - 1) > 1e-6:
             shares = " + ".join(f"{name} {weight:g}" for name, weight in weights.items())
             raise ValueError(f"weights: {shares} = {sum(weights.values()):g}, must add up to 1")
@@ -87,8 +93,15 @@ def zscores(values: np.ndarray) -> np.ndarray:
     return (values - values.mean()) / spread if spread > 0 else np.zeros_like(values)
 
 
-def score(texts: list[str], config: QualityConfig) -> dict[str, np.ndarray]:
-    """`score` and one `score_<criterion>` z-score per criterion, each of shape (n,)."""
+def score(
+    texts: list[str], config: QualityConfig, ratings: Sequence[float | None] = ()
+) -> dict[str, np.ndarray]:
+    """`score` and one `score_<criterion>` z-score per criterion, each of shape (n,).
+
+    Args:
+        texts: n chains.
+        ratings: a model's, of each, if there are any; one without gets the mean of the others.
+    """
     if not texts:
         return {name: np.zeros(0) for name in ["score", *map("score_{}".format, config.criteria())]}
     columns = {
@@ -98,4 +111,10 @@ def score(texts: list[str], config: QualityConfig) -> dict[str, np.ndarray]:
     total = sum(
         criterion.weight * columns[f"score_{name}"] for name, criterion in config.criteria().items()
     )
+    if any(rating is not None for rating in ratings):
+        known = [rating for rating in ratings if rating is not None]
+        mean = float(np.mean(known))
+        values = np.array([mean if rating is None else rating for rating in ratings])
+        columns["score_rating"] = zscores(values)
+        total = total + config.rating * columns["score_rating"]
     return {"score": np.asarray(total), **columns}

@@ -28,10 +28,17 @@ class KeptProblem(Problem):
         return f"majority {votes['votes']}/{votes['attempts']}" if votes else "source"
 
     def group(self, group_by: str) -> str:
-        """Its group for balanced selection: source, domain, or metadata.<key>."""
+        """Its group for balanced selection (see SelectionConfig.group_by)."""
         column, _, key = group_by.partition(".")
-        value = json.loads(self.metadata or "{}").get(key) if key else getattr(self, column)
-        return str(value)
+        if not key:
+            return str(getattr(self, column))
+        known = self.annotations() if column == "annotations" else json.loads(self.metadata or "{}")
+        return str(known.get(key))
+
+    def annotations(self) -> dict[str, str]:
+        """What a model replied about it, by the annotation's name."""
+        found: dict[str, str] = json.loads(self.metadata or "{}").get("annotations", {})
+        return found
 
 
 @dataclass(kw_only=True, slots=True)
@@ -44,6 +51,8 @@ class Chain:
     """Of the attempt."""
     solution: str
     tokens: int
+    rating: float | None = None
+    """A model's, 1 to 10; None where none was asked or its reply could not be parsed."""
     group: str = ""
     """Of its problem, for balanced selection."""
     scores: dict[str, float] = field(default_factory=dict)

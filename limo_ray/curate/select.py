@@ -24,7 +24,8 @@ class SelectionConfig:
     seed: int = 0
     """Of random and s1."""
     group_by: str = "source"
-    """s1: what its domains are: source, domain, or metadata.<key>."""
+    """s1: what its domains are: source, domain, metadata.<key>, or annotations.<name> (a
+    model's reply; see `annotate`)."""
 
     def check(self) -> None:
         check_one_of("method", self.method, METHODS)

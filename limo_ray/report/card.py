@@ -38,6 +38,8 @@ COLUMNS = {
     "score_verification": "Self-Verification",
     "score_exploratory": "Exploratory Approach",
     "score_granularity": "Adaptive Granularity",
+    "score_rating": "a model's rating, where one was asked for",
+    "annotations": "what a model replied about the problem, as JSON",
 }
 
 

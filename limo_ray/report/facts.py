@@ -13,7 +13,7 @@ from limo_ray.core.text import number
 # Stages in the order of the pipeline; the ledger's counts come in any order.
 STAGES = (
     "sources", "filters", "decontaminate", "dedup", "majority", "difficulty", "weak", "strong",
-    "chains",
+    "annotate", "chains",
 )  # fmt: skip
 
 JUDGED = [str(v) for v in Verdict if v.judged]

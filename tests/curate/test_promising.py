@@ -138,4 +138,4 @@ def test_a_curation_in_promising_order(
     # the same set again, from the log
     curate(config.load(CurateConfig, arguments(tmp_path, "selection.k=20")), "cpu")
     again = json.loads((run / "manifest.json").read_text())
-    assert again["promising"] == found and again["sampling"][0]["attempts"]["drawn"] == 0
+    assert again["promising"] == found and again["sampling"][0]["attempts"]["sampled"] == 0
