@@ -82,13 +82,14 @@ class ApiEngine:
             self._batches.shutdown()
 
     async def _complete(self, request: Request) -> Completion:
+        assert self._client is not None
         body = self._body(request)
         async with self._slots:
             try:
                 return await self._ask(request, body)
             except ContextFull as error:
                 if error.prompt is None or error.context is None:
-                    raise EngineError(f"{self.config.url}: {error}") from error
+                    raise EngineError(f"{self._client.shown}: {error}") from error
                 prompt, room = error.prompt, error.context - error.prompt
             if room < 1:
                 return Completion(
@@ -97,7 +98,7 @@ class ApiEngine:
             try:
                 return await self._ask(request, body | {"max_tokens": room})
             except ContextFull as error:
-                raise EngineError(f"{self.config.url}: {error}") from error
+                raise EngineError(f"{self._client.shown}: {error}") from error
 
     async def _ask(self, request: Request, body: dict[str, Any]) -> Completion:
         """A completion, at once or by a batch."""

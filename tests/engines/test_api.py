@@ -371,6 +371,25 @@ def test_the_identity_names_server_requests_and_weights(server):
         assert identity(config(server, others[0])) == identity(config(elsewhere, others[0]))
 
 
+def test_the_default_patience_outlasts_five_minutes_of_5xx(server, monkeypatch):
+    """Time passes at once: only the waits are counted."""
+    slept: list[float] = []
+    rest = asyncio.sleep
+
+    async def sleep(seconds):
+        slept.append(seconds)
+        await rest(0)
+
+    monkeypatch.setattr(api_client.asyncio, "sleep", sleep)
+    server.trouble = lambda number, body: (
+        web.Response(status=503) if sum(s for s in slept if s >= 0.7) < 300 else None
+    )
+    assert ask(server, ApiConfig()).text
+    server.trouble = lambda number, body: web.Response(status=503)
+    with pytest.raises(EngineError, match="failed 16 times, the last time: 503"):
+        ask(server, ApiConfig())
+
+
 def test_secret_headers_come_from_the_environment(server, monkeypatch):
     settings = replace(QUICK, headers={"api-key": "$THE_KEY", "x-team": "blue"})
     settings.check()
