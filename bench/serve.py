@@ -5,10 +5,11 @@
 Both serve the same model with the same engine settings, on the same cores, and are up for the whole
 run; an idle engine takes no CPU. They take turns: 32 clients each send their next chat as soon as
 the last one is answered, until all are. Every answer has as many tokens (ignore_eos), so tokens/s
-are requests/s. Streamed and whole answers are measured apart. Printed are the medians over rounds
-of tokens/s, of the time to the first token and of the CPU seconds of all of a server's processes
-per 1,000 tokens (which other programs on the machine disturb least), and the medians of the ratios
-within a round.
+are requests/s. Streamed and whole answers are measured apart; a third time our endpoint is asked by
+an engine of kind api, as a curation asks it, beside the plain clients of vllm serve. Printed are
+the medians over rounds of tokens/s, of the time to the first token and of the CPU seconds of all of
+a server's processes per 1,000 tokens (which other programs on the machine disturb least), and the
+medians of the ratios within a round.
 """
 
 import argparse
@@ -34,7 +35,10 @@ import aiohttp
 import psutil
 
 from limo_ray.core import config as configs
-from limo_ray.core.prompts import SYSTEM
+from limo_ray.core.prompts import SYSTEM, question_messages
+from limo_ray.core.records import Problem
+from limo_ray.engines.api_config import ApiConfig
+from limo_ray.engines.base import EngineConfig, Request, SamplingConfig, create
 from limo_ray.engines.environment import set_cpu_environment
 from limo_ray.serve.config import ServeConfig
 from limo_ray.storage import model_files
@@ -129,6 +133,28 @@ async def turn(url: str, model: str, requests: int, tokens: int, stream: bool, b
     return result
 
 
+async def engine_turn(url: str, model: str, requests: int, tokens: int, begin: int) -> Turn:
+    """The same requests by an engine of kind api."""
+    config = EngineConfig(
+        kind="api", url=f"{url}/v1", model=model, device="cpu", max_num_seqs=CLIENTS,
+        api=ApiConfig(body={"ignore_eos": True}),
+    )  # fmt: skip
+    engine, sampling = create(config), SamplingConfig(max_tokens=tokens)
+    await engine.start()
+
+    async def ask(number: int) -> int:
+        question = prompt(number)
+        problem = Problem(id=str(number), question=question, answer="", source="")
+        rendered = engine.render(question_messages(question, SYSTEM))
+        request = Request(problem=problem, index=0, prompt=rendered, sampling=sampling)
+        return (await engine.generate(request)).completion_tokens
+
+    begun = time.perf_counter()
+    found = await asyncio.gather(*(ask(number) for number in range(begin, begin + requests)))
+    assert sum(found) == requests * tokens, f"{sum(found)} of {requests * tokens} tokens"
+    return Turn(time.perf_counter() - begun, sum(found), [])
+
+
 def cpu_seconds(server: subprocess.Popen) -> float:
     """Of a server and all processes under it so far."""
     total = 0.0
@@ -211,26 +237,29 @@ def measure(
 ) -> None:
     begin = 0
 
-    def one(name: str, requests: int, tokens: int, stream: bool) -> Turn:
+    def one(name: str, requests: int, tokens: int, kind: str) -> Turn:
         nonlocal begin
         begin += requests
         url, before = f"http://127.0.0.1:{ports[name]}", cpu_seconds(servers[name])
-        result = asyncio.run(turn(url, "model", requests, tokens, stream, begin))
+        if kind == "api" and name == "ours":
+            result = asyncio.run(engine_turn(url, "model", requests, tokens, begin))
+        else:
+            streamed = kind == "streamed"
+            result = asyncio.run(turn(url, "model", requests, tokens, streamed, begin))
         result.cpu = cpu_seconds(servers[name]) - before
         return result
 
     for name in servers:  # warm
-        one(name, CLIENTS, 8, True)
+        one(name, CLIENTS, 8, "streamed")
     say(
         f"{CLIENTS} clients, {options.requests} chats of {options.tokens} tokens a turn, "
         f"{options.rounds} rounds"
     )
-    for stream in (True, False):
-        kind = "streamed" if stream else "whole"
+    for kind in ("streamed", "whole", "api"):
         turns: dict[str, list[Turn]] = {name: [] for name in servers}
         for number in range(options.rounds):
             for name in list(servers) if number % 2 == 0 else list(servers)[::-1]:
-                turns[name].append(one(name, options.requests, options.tokens, stream))
+                turns[name].append(one(name, options.requests, options.tokens, kind))
         for name, found in turns.items():
             speeds = [each.speed for each in found]
             cpu = statistics.median(1000 * each.cpu / each.tokens for each in found)
@@ -238,7 +267,7 @@ def measure(
                 f"{kind:<9}{name:<11}{statistics.median(speeds):7.0f} tokens/s "
                 f"({min(speeds):.0f} to {max(speeds):.0f}), {cpu:.2f} CPU s per 1,000 tokens"
             )
-            if stream:
+            if kind == "streamed":
                 first = sorted(second for each in found for second in each.first)
                 line += (
                     f", first token after {statistics.median(first):.2f} s "
