@@ -10,6 +10,7 @@ from limo_ray.runs.hub import PublishConfig
 
 DEVICES = ("auto", "gpu", "cpu")
 TRACKERS = ("wandb", "mlflow")
+LOSSES = ("cross_entropy", "dft")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -237,6 +238,8 @@ class TrainConfig:
     rows: RowsConfig = field(default_factory=RowsConfig)
     batch: BatchConfig = field(default_factory=BatchConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    loss: str = "cross_entropy"
+    """cross_entropy, or dft: each token's times its own probability (arXiv 2508.05629)."""
     lora: LoraConfig | None = None
     """Train adapters only; null trains all weights."""
     zero: ZeroConfig = field(default_factory=ZeroConfig)
@@ -250,6 +253,7 @@ class TrainConfig:
 
     def check(self) -> None:
         check_folder_name(self.name)
+        check_one_of("loss", self.loss, LOSSES)
         groups, rest = divmod(self.workers.count, self.compute.sequence_parallel)
         if rest:
             raise ValueError(
@@ -314,4 +318,5 @@ class TrainConfig:
             "rows": rows, "examples": batch, "optimizer": optimizer, "lora": lora,
             "precision": precision, "seed": self.seed,
         }  # fmt: skip
-        return found | {"tokens": self.batch.tokens} if self.batch.tokens else found
+        found |= {"tokens": self.batch.tokens} if self.batch.tokens else {}
+        return found | ({} if self.loss == "cross_entropy" else {"loss": self.loss})

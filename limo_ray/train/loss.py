@@ -1,4 +1,9 @@
-"""Cross entropy of the learned tokens without the logits of a whole row ever existing."""
+"""Cross entropy of the learned tokens without the logits of a whole row ever existing.
+
+Dynamic fine-tuning (arXiv 2508.05629, equation 9) weighs each token's cross entropy by the token's
+own probability, through which no gradient goes: unlikely tokens, which small models cannot fit,
+move the weights less.
+"""
 
 from typing import Any
 
@@ -15,7 +20,7 @@ class _Chunked(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, chunk: int, train: bool
+        ctx: Any, hidden: Tensor, weight: Tensor, labels: Tensor, chunk: int, dft: bool, train: bool
     ) -> Tensor:
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         grad_hidden = torch.empty_like(hidden) if train else None
@@ -28,12 +33,14 @@ class _Chunked(torch.autograd.Function):
             part, label = hidden[start : start + chunk], labels[start : start + chunk, None]
             logits = (part @ weight.T).float()
             top = logits.logsumexp(dim=1, keepdim=True)
-            total += (top - logits.gather(1, label)).sum()
+            entropy = top - logits.gather(1, label)
+            share = entropy.neg().exp() if dft else None  # probability of each label
+            total += (entropy if share is None else entropy * share).sum()
             if grad_hidden is None:
                 continue
             slope = logits.sub_(top).exp_()
             slope.scatter_add_(1, label, torch.full_like(label, -1, dtype=slope.dtype))
-            slope = slope.to(hidden.dtype)
+            slope = (slope if share is None else slope.mul_(share)).to(hidden.dtype)
             torch.mm(slope, weight, out=grad_hidden[start : start + chunk])
             if grad_weight is not None and wide:
                 grad_weight += slope.T @ part
@@ -49,10 +56,12 @@ class _Chunked(torch.autograd.Function):
         ctx.grads = None
         if weight is not None:
             weight = weight.mul_(grads[0]).to(ctx.kind)
-        return hidden.mul_(grads[0]), weight, None, None, None
+        return hidden.mul_(grads[0]), weight, None, None, None, None
 
 
-def chunked(hidden: Tensor, weight: Tensor, labels: Tensor, chunk: int) -> Tensor:
+def chunked(
+    hidden: Tensor, weight: Tensor, labels: Tensor, chunk: int, dft: bool = False
+) -> Tensor:
     """Sum of the cross entropies in float32.
 
     Args:
@@ -60,6 +69,7 @@ def chunked(hidden: Tensor, weight: Tensor, labels: Tensor, chunk: int) -> Tenso
         weight: (vocabulary, size) of the output layer.
         labels: (tokens,) the token that comes next.
         chunk: tokens whose logits exist at once.
+        dft: each token's cross entropy times its probability.
     """
     train = torch.is_grad_enabled() and hidden.requires_grad
-    return _Chunked.apply(hidden, weight, labels, chunk, train)
+    return _Chunked.apply(hidden, weight, labels, chunk, dft, train)

@@ -27,6 +27,7 @@ class LossModel(nn.Module):
         self.lm = lm
         self.inner = [lm.get_base_model() if config.lora else lm]  # in a list: no second child
         self.full = config.compute.cross_entropy == "full"
+        self.dft = config.loss == "dft"
         self.offload = config.compute.offload_activations
         self.seed = config.seed
         if not self.full:
@@ -35,26 +36,31 @@ class LossModel(nn.Module):
             head.chunk = config.compute.chunk
 
     def forward(self, ids: Tensor, positions: Tensor, labels: Tensor, **packed: Any) -> Tensor:
-        """Sum of the cross entropies over this worker's learned tokens, in float32."""
+        """Sum of the losses of this worker's learned tokens, in float32.
+
+        Outside training it is the cross entropy, whatever the training's loss.
+        """
         model = self.inner[0]
         with _saved_on_host() if self.offload else contextlib.nullcontext():
             hidden = model.base_model(
                 input_ids=ids, position_ids=positions, use_cache=False, **packed
             ).last_hidden_state
         learned = labels != IGNORED
+        dft = self.dft and self.training
         if self.full:
             logits = model.get_output_embeddings()(hidden)
-            return cross_entropy(
+            entropies = cross_entropy(
                 logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED,
-                reduction="sum",
+                reduction="none",
             )  # fmt: skip
+            return (entropies * entropies.detach().neg().exp() if dft else entropies).sum()
         head = model.get_output_embeddings()
-        summed: Tensor = head(hidden[learned], labels[learned])
+        summed: Tensor = head(hidden[learned], labels[learned], dft)
         return summed
 
 
-def _head_loss(self: Any, hidden: Tensor, labels: Tensor) -> Tensor:
-    return loss.chunked(hidden, self.weight, labels, self.chunk)
+def _head_loss(self: Any, hidden: Tensor, labels: Tensor, dft: bool = False) -> Tensor:
+    return loss.chunked(hidden, self.weight, labels, self.chunk, dft)
 
 
 def _saved_on_host() -> Any:

@@ -28,6 +28,7 @@ def load(preset: str, *changed: str) -> TrainConfig:
         (["zero.stage=0", "zero.offload_optimizer=false"], ["zero.stage", "bfloat16"]),
         (["checkpoint.best=true"], ["checkpoint.best", "rows.held_out"]),
         (["optimizer.lr=0"], ["optimizer.lr"]),
+        (["loss=focal"], ["loss", "focal", "cross_entropy, dft"]),
         (["watch.trackers=[comet]"], ["watch.trackers", "comet"]),
         (["compute.recompute=false", "compute.offload_activations=true"], ["recompute"]),
     ],
