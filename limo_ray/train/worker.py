@@ -240,6 +240,8 @@ def start(job: TrainingJob) -> Worker:
     warnings.simplefilter("ignore", FutureWarning)  # of DeepSpeed's calls, once per step
     disable_progress_bar()
     torch.manual_seed(job.config.seed)
+    if job.device == "cpu":  # nothing to compile: its only part for CPUs reduces for inference
+        deepspeed.ops.__compatible_ops__ = {}
     deepspeed.init_distributed(
         dist_backend="nccl" if job.device == "gpu" else "gloo", verbose=False
     )
