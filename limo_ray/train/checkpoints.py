@@ -49,10 +49,10 @@ def write_file_list(folder: Path, rank: int) -> None:
     (folder / f"files-{rank}.json").write_text(json.dumps(files))
 
 
-def damage(folder: Path, rank: int) -> str:
+def damage(folder: Path, rank: int, present: int) -> str:
     """What is wrong with a checkpoint, as far as this worker looks; empty for a sound one.
 
-    A worker checks the files that the worker of its rank wrote. A checkpoint without lists (of an
+    The `present` workers share the lists of those that wrote it. A checkpoint without lists (of an
     older version) is taken as it is.
     """
     try:
@@ -67,12 +67,15 @@ def damage(folder: Path, rank: int) -> str:
     workers = facts["made_by"]["workers"]
     if len(lists) != workers:
         return f"{len(lists)} of {workers} file lists"
-    if rank >= workers:
-        return ""
+    found = (_damage_of_list(folder, writer) for writer in range(rank, workers, present))
+    return next(filter(None, found), "")
+
+
+def _damage_of_list(folder: Path, writer: int) -> str:
     try:
-        files = json.loads((folder / f"files-{rank}.json").read_text())
+        files = json.loads((folder / f"files-{writer}.json").read_text())
     except (OSError, ValueError) as error:
-        return f"files-{rank}.json cannot be read: {first_line(error)}"
+        return f"files-{writer}.json cannot be read: {first_line(error)}"
     for name, (size, checksum) in files.items():
         file = folder / name
         if not file.is_file():

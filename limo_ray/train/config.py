@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from limo_ray.core.checks import check_at_least, check_folder_name, check_one_of
+from limo_ray.core.checks import check_at_least, check_between, check_folder_name, check_one_of
 from limo_ray.problems import inputs
 from limo_ray.problems.chats import RowsConfig
 from limo_ray.runs.hub import PublishConfig
@@ -161,6 +161,9 @@ class WorkersConfig:
 
     count: int = 8
     """Workers: GPUs, or processes on a machine without."""
+    fewest: int = 0
+    """Start, and go on after a loss of nodes, with as few as this, and with more once there are
+    more, up to `count`; 0: always with `count`."""
     device: str = "auto"
     """gpu, cpu, or auto (gpu where the cluster has one)."""
     cpus: float = 1.0
@@ -178,6 +181,7 @@ class WorkersConfig:
 
     def check(self) -> None:
         check_at_least("count", self.count, 1)
+        check_between("fewest", self.fewest, 0, self.count)
         check_one_of("device", self.device, DEVICES)
         check_at_least("per_node", self.per_node, 1)
         check_at_least("max_failures", self.max_failures, 0)
@@ -259,6 +263,11 @@ class TrainConfig:
             raise ValueError(
                 f"workers.count: {self.workers.count} cannot be divided by "
                 f"compute.sequence_parallel ({self.compute.sequence_parallel})"
+            )
+        if self.workers.fewest and self.compute.sequence_parallel > 1:
+            raise ValueError(
+                f"workers.fewest: {self.workers.fewest} needs compute.sequence_parallel 1, got "
+                f"{self.compute.sequence_parallel}: any number of workers must do"
             )
         if groups > self.batch.examples:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 from typing import Any
 
 import ray.train
@@ -19,6 +20,7 @@ def train_loop(sent: dict[str, Any]) -> None:
     """Trains from the newest checkpoint, or the beginning, to the end; the same on all workers."""
     job: TrainingJob = sent["job"]
     job.train, job.held_out = ray.get(sent["data"])
+    fit_to(job, ray.train.get_context().get_world_size())
     worker = start(job)
     worker.restore()
     config, schedule = job.config, job.layout.schedule
@@ -66,6 +68,13 @@ def train_loop(sent: dict[str, Any]) -> None:
 
     worker.publish(f"models/{config.name}")
     trackers.end()
+
+
+def fit_to(job: TrainingJob, workers: int) -> None:
+    """Lays the batches out for the workers that there are: maybe fewer, with workers.fewest."""
+    if workers != job.config.workers.count:
+        job.config = replace(job.config, workers=replace(job.config.workers, count=workers))
+        job.layout = replace(job.layout, groups=workers)
 
 
 def _is_best(row: dict[str, Any], history: list[dict[str, Any]]) -> bool:

@@ -38,7 +38,6 @@ from limo_ray.storage import model_files
 from limo_ray.storage.store import Store
 from limo_ray.train import memory, results, tracking
 from limo_ray.train import model as models
-from limo_ray.train.checkpoints import check_resumable
 from limo_ray.train.config import TrainConfig
 from limo_ray.train.loop import train_loop
 from limo_ray.train.table import TrainingData, batch_layout, demand, prepare, table
@@ -111,7 +110,6 @@ def _train(
     layout = batch_layout(config, len(data.train), data.targets)
     shown = table(data, layout)
     say(_lines("data", shown))
-    check_resumable(config, run.within(f"checkpoints/{key}"))
     estimate = memory.estimate(config, device, *demand(data, layout))
     say(estimate.text())
 
@@ -191,7 +189,7 @@ def _trainer(
         train_loop_config=sent,
         torch_config=TorchConfig(backend="nccl" if device == "gpu" else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=workers.count,
+            num_workers=(workers.fewest, workers.count) if workers.fewest else workers.count,
             use_gpu=device == "gpu",
             resources_per_worker=each,
             label_selector=dict(workers.labels) or None,  # type: ignore[call-arg]
@@ -213,11 +211,13 @@ def _fit(trainer: TorchTrainer, config: TrainConfig) -> None:
     Ray Train would wait without end for workers that the cluster cannot have.
     """
     have = ray.cluster_resources()
-    needed = config.workers.count * config.workers.cpus
+    key = "fewest" if config.workers.fewest else "count"
+    fewest = getattr(config.workers, key)
+    needed = fewest * config.workers.cpus
     if not os.environ.get("RAY_ADDRESS") and have.get("CPU", 0) < needed:
         raise TrainingError(
-            f"workers.count: {config.workers.count} workers of {config.workers.cpus:g} CPU(s) do "
-            f"not fit {have.get('CPU', 0):g} CPU(s): give fewer, or workers.cpus below 1"
+            f"workers.{key}: {fewest} workers of {config.workers.cpus:g} CPU(s) do not fit "
+            f"{have.get('CPU', 0):g} CPU(s): give fewer, or workers.cpus below 1"
         )
     # how often reports are collected: a checkpoint waits for the next time
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")

@@ -23,7 +23,7 @@ from torch import Tensor
 from limo_ray.core.errors import TrainingError
 from limo_ray.storage import model_files
 from limo_ray.storage.store import Store
-from limo_ray.train import checkpoints
+from limo_ray.train import checkpoints, universal
 from limo_ray.train import model as models
 from limo_ray.train.config import TrainConfig
 from limo_ray.train.deepspeed import deepspeed_config
@@ -152,8 +152,8 @@ class Worker:
     def restore(self) -> None:
         """Goes back to the newest sound checkpoint, if there is any.
 
-        Raises TrainingError when another number of workers or another ZeRO stage made it, or when
-        there are checkpoints and none is sound.
+        One that other workers or another ZeRO stage made is put together first: see universal.py.
+        Raises TrainingError when there are checkpoints and none is sound.
         """
         newest = ray.train.get_checkpoint()
         if newest is None:
@@ -162,15 +162,20 @@ class Worker:
         for checkpoint in checkpoints.newest_first(newest):
             with checkpoints.local_copy(checkpoint) as copy:
                 found: list[str] = [""] * workers
-                dist.all_gather_object(found, checkpoints.damage(copy, rank))
+                dist.all_gather_object(found, checkpoints.damage(copy, rank, workers))
                 if problem := next(filter(None, found), ""):
                     if self.first:
                         log.warning("checkpoint %s is damaged (%s): going back to the one before",
                                     checkpoint.path, problem)  # fmt: skip
                     continue
                 facts = json.loads((copy / checkpoints.FACTS).read_text())
-                checkpoints.refuse_other_layout(facts["made_by"], self.job.config, checkpoint.path)
-                self.engine.load_checkpoint(str(copy), tag=checkpoints.TAG)
+                made_by = facts["made_by"]
+                if made_by == checkpoints.shard_layout(self.job.config):
+                    self.engine.load_checkpoint(str(copy), tag=checkpoints.TAG)
+                else:
+                    steps = len(facts["history"])
+                    shards = copy / checkpoints.TAG
+                    universal.restore(self.engine, shards, made_by["stage"], steps)
             self.history = facts["history"]
             self.held_out_before = facts.get("held_out_before")
             return

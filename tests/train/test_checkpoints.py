@@ -55,7 +55,7 @@ def lose_list(folder: Path) -> None:
 
 
 def test_a_whole_checkpoint_has_no_damage(folder: Path) -> None:
-    assert [damage(folder, rank) for rank in (0, 1)] == ["", ""]
+    assert [damage(folder, rank, 2) for rank in (0, 1)] == ["", ""]
 
 
 @pytest.mark.parametrize(
@@ -71,13 +71,14 @@ def test_a_whole_checkpoint_has_no_damage(folder: Path) -> None:
 )
 def test_damage_is_named(folder: Path, harm: Callable[[Path], None], words: str) -> None:
     harm(folder)
-    assert words in damage(folder, 1)
+    assert words in damage(folder, 1, 2)
+    assert words in damage(folder, 0, 1), "one worker looks at what two have written"
 
 
 def test_a_checkpoint_of_an_older_version_is_taken_as_it_is(folder: Path) -> None:
     for rank in (0, 1):
         (folder / f"files-{rank}.json").unlink()
-    assert damage(folder, 0) == ""
+    assert damage(folder, 0, 2) == ""
 
 
 def test_the_older_checkpoints_come_in_their_order(tmp_path: Path) -> None:
@@ -107,4 +108,4 @@ def test_a_training_goes_on_from_the_last_whole_checkpoint(local_ray: Any, tmp_p
     assert again.metrics["loss"] == pytest.approx(first.metrics["loss"], abs=1e-3)
     made = sorted(path.name for path in (run / "checkpoints" / key).glob("step_*"))
     assert newest.name in made, "the damaged checkpoint is made again"
-    assert [damage(newest, rank) for rank in (0, 1)] == ["", ""]
+    assert [damage(newest, rank, 2) for rank in (0, 1)] == ["", ""]

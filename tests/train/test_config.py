@@ -29,6 +29,8 @@ def load(preset: str, *changed: str) -> TrainConfig:
         (["checkpoint.best=true"], ["checkpoint.best", "rows.held_out"]),
         (["optimizer.lr=0"], ["optimizer.lr"]),
         (["loss=focal"], ["loss", "focal", "cross_entropy, dft"]),
+        (["workers.fewest=9"], ["workers.fewest", "9", "8"]),
+        (["workers.fewest=4", "compute.sequence_parallel=2"], ["workers.fewest", "got 2"]),
         (["watch.trackers=[comet]"], ["watch.trackers", "comet"]),
         (["compute.recompute=false", "compute.offload_activations=true"], ["recompute"]),
     ],

@@ -9,9 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from limo_ray.problems.chats import Bad, Chat, RowsConfig, chats
+from limo_ray.storage.store import Store
 from limo_ray.train.config import TrainConfig
+from limo_ray.train.loop import fit_to
 from limo_ray.train.table import TrainingData, batch_layout, prepare, table
 from limo_ray.train.tokens import Encoder
+from limo_ray.train.worker import TrainingJob
 from tests.train import tiny
 
 USER, SAID = {"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "It is 2."}
@@ -137,3 +140,23 @@ def test_held_out_is_a_fixed_draw(tmp_path: Path, encoder: Encoder) -> None:
 def test_data_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^data: no file matches"):
         list(chats(str(tmp_path / "no.jsonl"), RowsConfig()))
+
+
+def test_fewer_workers_than_asked_for_have_the_same_batches(
+    tmp_path: Path, encoder: Encoder
+) -> None:
+    rows = [{"question": f"{n}?", "solution": "yes " * n} for n in range(1, 9)]
+    data = made(tmp_path, rows, encoder, max_tokens=500)
+    config = TrainConfig(model="m", data="d", rows=RowsConfig(max_tokens=500))
+    config.batch.examples, config.workers.count = 8, 4
+    job = TrainingJob(
+        config=config, device="cpu", store=Store(str(tmp_path)), model="m", template="",
+        train=data.train, held_out=[], layout=batch_layout(config, 8), state=None,
+    )  # fmt: skip
+    chosen = job.layout.schedule.batch_of(0)
+    assert len(job.layout.rows(data.train, chosen)) == 4
+    fit_to(job, 3)
+    laid_out = job.layout.rows(data.train, chosen)
+    assert len(laid_out) == job.config.workers.count == 3
+    assert sorted(one for rows in laid_out for row in rows for one in row) == list(range(8))
+    assert config.workers.count == 4, "what the driver has stays as it is"
