@@ -169,19 +169,21 @@ def estimate_for_shape(
     """The plan for a model's shape and `tokens` in one forward pass of a group of workers."""
     zero, compute, workers = config.zero, config.compute, config.workers
     size = SIZE[compute.precision]
-    spread = {stage: workers.count if zero.stage >= stage else 1 for stage in (1, 2, 3)}
+    count = workers.fewest or workers.count  # the fewer, the more each has to hold
+    spread = {stage: count if zero.stage >= stage else 1 for stage in (1, 2, 3)}
     # Parameters: spread at stage 3, where what is in use is put together for a moment.
     parameters = shape.parameters * size / spread[3]
     gathered = 0.0
     if zero.stage == 3:
         gathered = (shape.largest + min(zero.bucket, shape.parameters)) * size
     gradients = shape.trainable * size / spread[2]
-    bucket = min(zero.bucket, shape.trainable) * size if workers.count > 1 else 0.0
+    bucket = min(zero.bucket, shape.trainable) * size if count > 1 else 0.0
     wide = 2 if zero.states == "bfloat16" else 4
     master = 0 if compute.precision == "float32" and zero.stage == 0 else wide
     if zero.states == "bfloat16":
         master = 0
     states = shape.trainable * (2 * wide + master) / spread[1]
+    offloaded = _offloaded(shape, config) / count if zero.offload_optimizer else 0.0
     # The optimizer step: gradients in the states' precision, and one temporary of that size.
     stepping = shape.trainable * wide * 2 / spread[1]
     part = tokens / compute.sequence_parallel
@@ -196,8 +198,10 @@ def estimate_for_shape(
         logits = chunk * shape.vocabulary * (size + 8) + (0 if config.lora else head)
     on_host = {"optimizer states": 0.0, "parameters": 0.0, "activations": 0.0}
     if zero.offload_optimizer:
-        on_host["optimizer states"] = states + gradients
-        states = gradients = stepping = 0.0
+        on_host["optimizer states"] = offloaded
+        states = 0.0
+        stepping = stepping / 2 if device == "cpu" else 0.0  # DeepSpeed's own Adam has no temporary
+        gradients = gradients if zero.stage == 1 else 0.0
     if zero.offload_parameters:
         on_host["parameters"], parameters = parameters, 0.0
     if compute.offload_activations:
@@ -218,7 +222,7 @@ def estimate_for_shape(
     for name, value in max((top, end, step), key=lambda moment: sum(moment.values())).items():
         needs[name] = needs.get(name, 0.0) + value
     on_cpu = device == "cpu"
-    each = min(workers.per_node, workers.count)
+    each = min(workers.per_node, count)
     host = {name: value * each for name, value in on_host.items()}
     host["processes"] = PROCESS * each
     host["weights put together at the end"] = shape.parameters * size
@@ -232,6 +236,19 @@ def estimate_for_shape(
         device=needs, host=host, device_room=0 if on_cpu else workers.gpu_gib * GIB,
         host_room=workers.host_gib * GIB, on_cpu=on_cpu, advice=_advice(config, needs, host),
     )  # fmt: skip
+
+
+def _offloaded(shape: Shape, config: TrainConfig) -> float:
+    """Bytes that an offloaded optimizer has in the host memory of all workers together.
+
+    After DeepSpeed 0.19 (runtime/zero): master weights, two means and a gradient in the states'
+    precision. Stage 3 has the part's gradients once more, as they are added up, in the precision of
+    the parameters; stages 1 and 2 have these and a copy of the part's parameters.
+    """
+    wide = 2 if config.zero.states == "bfloat16" else 4
+    copies = 1 if config.zero.stage == 3 else 2
+    each = 4 * wide + copies * SIZE[config.compute.precision]
+    return float(shape.trainable * each)
 
 
 def _advice(config: TrainConfig, needs: dict[str, float], host: dict[str, float]) -> list[str]:
