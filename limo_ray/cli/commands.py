@@ -68,7 +68,7 @@ COMMANDS = {
         usage="[preset ...] [key=value ...] [--dry-run] [--check]\n"
         "laptop data=store/runs/laptop optimizer.epochs=4",
         schema="limo_ray.train.config:TrainConfig",
-        run="limo_ray.train.sft:train",
+        run="limo_ray.study.training:train",
         outline="limo_ray.train.sft:outline",
         presets=("train",),
         options={"worker_logs": False},

@@ -38,8 +38,9 @@ from limo_ray.study.cells import Arm, arms_of, comparisons_of
 from limo_ray.study.choice import choose, is_wide, sources
 from limo_ray.study.config import StudyConfig
 from limo_ray.study.runner import Cell, Jobs, run_cells
+from limo_ray.study.training import train
 from limo_ray.train.config import TrainConfig
-from limo_ray.train.sft import load_data, train
+from limo_ray.train.sft import load_data
 
 
 class StudyError(LimoError):

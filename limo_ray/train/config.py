@@ -196,11 +196,32 @@ class CheckpointConfig:
     keep: int = 2
     """The last so many stay."""
     best: bool = False
-    """The weights with the lowest held-out loss are kept too, as a model folder `best`."""
+    """The weights with the highest score (see `scores`), or else the lowest held-out loss, are kept
+    too, as a model folder `best`."""
 
     def check(self) -> None:
         check_at_least("every_steps", self.every_steps, 0)
         check_at_least("keep", self.keep, 1)
+
+
+@dataclass(kw_only=True, slots=True)
+class ScoresConfig:
+    """Training stops at the end of an epoch, the student is evaluated, and training goes on."""
+
+    evaluate: dict[str, Any] = field(default_factory=dict)
+    """Keys of an evaluation, of a small set; `preset` names a file that they go over."""
+    benchmark: str = ""
+    """Of these, the one whose pass@1 is the score; empty: the first."""
+    every_epochs: int = 1
+    """A score after every so many epochs, and one at the end."""
+    patience: int = 0
+    """Stop after so many scores in a row that are no better than the best before; 0: never."""
+
+    def check(self) -> None:
+        check_at_least("every_epochs", self.every_epochs, 1)
+        check_at_least("patience", self.patience, 0)
+        if not self.evaluate:
+            raise ValueError("evaluate: none given")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -251,6 +272,8 @@ class TrainConfig:
     workers: WorkersConfig = field(default_factory=WorkersConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     """When the state is saved, from which a training goes on."""
+    scores: ScoresConfig | None = None
+    """Evaluations of the student while it is trained; null: none."""
     watch: WatchConfig = field(default_factory=WatchConfig)
     """Which losses are watched, and where they are sent."""
     publish: PublishConfig = field(default_factory=PublishConfig)
@@ -293,8 +316,8 @@ class TrainConfig:
                 f"batch.pack_tokens: {self.batch.pack_tokens} is less than rows.max_tokens "
                 f"({self.rows.max_tokens})"
             )
-        if self.checkpoint.best and not self.rows.held_out:
-            raise ValueError("checkpoint.best: True needs rows.held_out")
+        if self.checkpoint.best and not self.rows.held_out and not self.scores:
+            raise ValueError("checkpoint.best: True needs rows.held_out or scores")
         if self.lora and self.zero.states == "bfloat16":
             raise ValueError("zero.states: bfloat16 saves nothing with lora")
         if self.zero.stage == 0 and self.compute.precision == "bfloat16":

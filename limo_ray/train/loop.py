@@ -32,7 +32,8 @@ def train_loop(sent: dict[str, Any]) -> None:
     if job.held_out and not worker.history:
         worker.held_out_before = worker.held_out_loss()
     trackers.begin(worker.held_out_before)
-    for step in range(len(worker.history), schedule.steps):
+    until = job.until or schedule.steps
+    for step in range(len(worker.history), until):
         torch.manual_seed(hash((config.seed, step, dist.get_rank())))  # dropout, also resumed
         chosen = schedule.batch_of(step)
         lr = learning_rate(config.optimizer, step, schedule.steps)
@@ -50,7 +51,8 @@ def train_loop(sent: dict[str, Any]) -> None:
                **pace.lap(chosen)}  # fmt: skip
         if job.held_out and last_of_epoch:
             row["held_out_loss"] = worker.held_out_loss()
-        if config.checkpoint.best and _is_best(row, worker.history):
+        by_loss = config.checkpoint.best and not config.scores
+        if by_loss and _is_best(row, worker.history):
             worker.publish(f"training/{config.name}/best")
         worker.history.append(row)
         trackers.step(row)
@@ -59,6 +61,7 @@ def train_loop(sent: dict[str, Any]) -> None:
         due = (every and (step + 1) % every == 0) or (
             config.checkpoint.every_epoch and last_of_epoch
         )
+        due = due or step + 1 == until < schedule.steps  # what goes on from here is scored first
         notice = ray.train.get_preemption_info() is not None
         if (due and monitor.sound) or (notice and not saved_for_notice):
             worker.save(row)

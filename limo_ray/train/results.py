@@ -80,6 +80,7 @@ def report(manifest: dict[str, Any], history: list[dict[str, Any]]) -> str:
     found = manifest["metrics"]
     charts = [
         line_chart("Loss", _series(history, "loss", "held_out_loss", found)),
+        line_chart("Score", [_scores(found.get("scores", []))], top=1.0),
         line_chart("Gradient norm", [_points(history, "grad_norm", "c0")]),
         line_chart("Learning rate", [_points(history, "lr", "c0")]),
         line_chart("Tokens per second", [_points(history, "tokens_per_s", "c0")]),
@@ -102,6 +103,12 @@ def report(manifest: dict[str, Any], history: list[dict[str, Any]]) -> str:
         "training.html.j2", manifest["versions"].get("limo_ray"), m=manifest, table=table,
         charts=Markup("").join(charts), config=json.dumps(manifest["config"], indent=2),
     )  # fmt: skip
+
+
+def _scores(scores: list[dict[str, Any]]) -> Line:
+    points = [(score["step"], score["value"]) for score in scores]
+    marks = [(score["step"], score["low"], score["value"], score["high"]) for score in scores]
+    return Line(name="pass@1", css="c0", points=points, marks=marks)
 
 
 def _points(history: list[dict[str, Any]], name: str, css: str) -> Line:

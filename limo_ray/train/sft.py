@@ -36,7 +36,7 @@ from limo_ray.runs import hub, provenance
 from limo_ray.runs.heartbeat import Heartbeat
 from limo_ray.storage import model_files
 from limo_ray.storage.store import Store
-from limo_ray.train import memory, results, tracking
+from limo_ray.train import memory, results, scores, tracking
 from limo_ray.train import model as models
 from limo_ray.train.config import TrainConfig
 from limo_ray.train.loop import train_loop
@@ -72,12 +72,13 @@ class TrainResult:
         return "\n".join(lines)
 
 
-def train(config: TrainConfig, device: str) -> TrainResult:
+def train(config: TrainConfig, device: str, evaluate: scores.Evaluate | None = None) -> TrainResult:
     """Runs a whole training; the same call resumes one that was cut off.
 
     Args:
         config: a checked config.
         device: gpu or cpu, for workers whose device is auto.
+        evaluate: scores a model folder; needed for `scores` (study.training has it).
 
     Raises:
         ValueError: a model or data that cannot be had or trained.
@@ -96,7 +97,7 @@ def train(config: TrainConfig, device: str) -> TrainResult:
         )  # fmt: skip
     else:
         with Heartbeat(run, "train", config.name) as beat:
-            result = _train(config, device, store, run, model, data, key, beat)
+            result = _train(config, device, store, run, model, data, key, beat, evaluate)
     weights = store.within(f"models/{config.name}")
     hub.upload(config.publish, "model", weights, ["*"], f"training {config.name}")
     return result
@@ -104,7 +105,7 @@ def train(config: TrainConfig, device: str) -> TrainResult:
 
 def _train(
     config: TrainConfig, device: str, store: Store, run: Store, model: str, data: TrainingData,
-    key: str, beat: Heartbeat,
+    key: str, beat: Heartbeat, evaluate: scores.Evaluate | None,
 ) -> TrainResult:  # fmt: skip
     begun = time.time()
     layout = batch_layout(config, len(data.train), data.targets)
@@ -120,12 +121,17 @@ def _train(
         template=_template(config), train=[], held_out=[], layout=layout, state=state,
     )  # fmt: skip
     sent = {"job": job, "data": ray.put((data.train, data.held_out))}
-    beat.phase("training")
-    with tracking.TrainingView(state, layout.schedule.steps) as view:
-        _fit(_trainer(sent, config, device, run, key), config)
-    if stopped := view.facts.get("stopped"):
-        raise TrainingError(stop_message(stopped, view.facts, config, run, key))
+    board = scores.Scores(config, store, layout.schedule, key, evaluate)
+    for job.until in board.ends():
+        beat.phase("training")
+        with tracking.TrainingView(state, layout.schedule.steps) as view:
+            _fit(_trainer(sent, config, device, run, key), config)
+        if stopped := view.facts.get("stopped"):
+            raise TrainingError(stop_message(stopped, view.facts, config, run, key))
+        beat.phase("evaluating the student")
+        board.add(job.until)
     metrics = results.metrics(view.history, view.facts, data, time.time() - begun)
+    metrics |= board.metrics()
     manifest = {
         "name": config.name, "status": "done", "key": key, "metrics": metrics,
         "seconds": round(time.time() - begun, 1), "machine": provenance.machine(),

@@ -48,6 +48,8 @@ class TrainingJob:
     layout: Layout
     state: Any
     """Handle of a tracking.TrainingState actor."""
+    until: int = 0
+    """Stop after so many steps, with a checkpoint and a model folder; 0: all of them."""
 
 
 @dataclass(kw_only=True)

@@ -31,6 +31,7 @@ def load(preset: str, *changed: str) -> TrainConfig:
         (["loss=focal"], ["loss", "focal", "cross_entropy, dft"]),
         (["workers.fewest=9"], ["workers.fewest", "9", "8"]),
         (["workers.fewest=4", "compute.sequence_parallel=2"], ["workers.fewest", "got 2"]),
+        (["scores.patience=1"], ["scores.evaluate", "none given"]),
         (["watch.trackers=[comet]"], ["watch.trackers", "comet"]),
         (["compute.recompute=false", "compute.offload_activations=true"], ["recompute"]),
     ],

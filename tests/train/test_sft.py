@@ -198,6 +198,30 @@ def test_a_full_disk_at_a_save_changes_nothing(
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
+def test_a_training_that_is_scored_is_the_same_and_stops_early(
+    place: Path, undisturbed: Curve
+) -> None:
+    values = iter([0.3, 0.6, 0.5])
+    asked: list[tuple[str, bytes]] = []
+
+    def evaluate(model: str, name: str) -> dict[str, float]:
+        asked.append((name, (Path(model) / "model.safetensors").read_bytes()))
+        value = next(values)
+        return {"value": value, "low": value - 0.1, "high": value + 0.1}
+
+    scored = {"scores.evaluate": "{preset: x}", "scores.patience": 1, "checkpoint.best": True}
+    config = configs.load(TrainConfig, arguments(place, name="scored", **scored))
+    with pytest.raises(ValueError, match="scores: need an evaluation"):
+        train(config, "cpu")
+    result = train(config, "cpu", evaluate)
+    assert [name for name, _ in asked] == ["scored-step-3", "scored-step-6", "scored-step-9"]
+    same(curve(place, "scored"), undisturbed[:9])
+    assert [score["value"] for score in result.metrics["scores"]] == [0.3, 0.6, 0.5]
+    folder = place / "store" / "training" / "scored"
+    assert (folder / "best" / "model.safetensors").read_bytes() == asked[1][1] != asked[2][1]
+    assert "pass@1" in (folder / "report.html").read_text()
+
+
 def test_no_number_stops_with_the_last_good_checkpoint_named(place: Path, local_ray: Any) -> None:
     with pytest.raises(TrainingError, match=r"step \d+: the .* is (nan|inf); .*optimizer.lr"):
         run(place, name="wild", **{"optimizer.lr": 1e30, "optimizer.clip": 0})
