@@ -157,14 +157,17 @@ class Request:
     prompt: Prompt
     sampling: SamplingConfig
     prefix: list[int] = field(default_factory=list)
+    logprobs: bool = False
+    """Also return the sampled tokens and their log-probabilities; not with a prefix."""
 
 
 @dataclass(kw_only=True, slots=True)
 class Completion:
     """What came back, the request's prefix included.
 
-    `finish_reason` is stop, length or loop; or cut, after `Engine.cut_off`. Only then `tokens` has
-    ids: those sampled so far, which a later request takes as its prefix.
+    `finish_reason` is stop, length or loop; or cut, after `Engine.cut_off`. `tokens` has ids when
+    it was cut (those sampled so far, which a later request takes as its prefix), and when the
+    request asked for `logprobs`: then as many log-probabilities, of the distribution sampled from.
     """
 
     text: str
@@ -172,6 +175,7 @@ class Completion:
     prompt_tokens: int
     completion_tokens: int
     tokens: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
 
 
 class NoAttempt(LimoError):
@@ -194,6 +198,17 @@ class Engine(Protocol):
 
     def shutdown(self) -> None:
         """Ends the engine's processes. May be called twice, and before `start`."""
+
+
+class TrainableEngine(Engine, Protocol):
+    """An engine whose weights change while it runs: kinds vllm and scripted."""
+
+    async def load_weights(self, folder: str) -> tuple[int, int]:
+        """Takes the weights of a model folder; no request may be open.
+
+        Returns how many elements the model's parameters now have and their bit sum
+        (`limo_ray.engines.weight_sum`). Raises EngineError when they cannot be loaded.
+        """
 
 
 def create(config: EngineConfig) -> Engine:

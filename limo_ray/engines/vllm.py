@@ -87,6 +87,9 @@ class VllmEngine:
             "disable_log_stats": True,
             "enable_log_requests": False,
             "distributed_executor_backend": "ray" if spans_nodes else "mp",
+            # log-probabilities are those of the distribution that tokens are drawn from
+            "logprobs_mode": "processed_logprobs",
+            "worker_extension_cls": "limo_ray.engines.weight_sum.WeightSum",
         }
         if config.device == "gpu":
             arguments["gpu_memory_utilization"] = config.gpu_memory
@@ -134,8 +137,19 @@ class VllmEngine:
             finish_reason=reason,
             prompt_tokens=len(request.prompt),
             completion_tokens=len(tokens),
-            tokens=tokens if reason == "cut" else [],
+            tokens=tokens if reason == "cut" or request.logprobs else [],
+            logprobs=_chosen(answer) if request.logprobs else [],
         )
+
+    async def load_weights(self, folder: str) -> tuple[int, int]:
+        """See engines.base.TrainableEngine. The folder must be seen by the engine's workers."""
+        try:
+            await self._vllm.collective_rpc("reload_weights", kwargs={"weights_path": folder})
+            sums = await self._vllm.collective_rpc("weight_sum")
+            await self._vllm.reset_prefix_cache()  # it holds what the old weights computed
+        except Exception as error:  # vLLM sends the worker's exception as a bare Exception
+            raise EngineError(f"weights of {folder} not loaded: {error}") from error
+        return sum(size for size, _ in sums), sum(bits for _, bits in sums) % 2**63
 
     async def cut_off(self) -> None:
         """Ends all open requests: `generate` returns what each has, with the reason cut."""
@@ -161,8 +175,9 @@ class VllmEngine:
         """vllm.SamplingParams; made once per config where nothing in them is the request's own."""
         config = request.sampling
         shared = self.config.device == "cpu" and room == config.max_tokens
-        if shared and repr(config) in self._params:
-            return self._params[repr(config)]
+        name = f"{config!r} {request.logprobs}"
+        if shared and name in self._params:
+            return self._params[name]
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -178,9 +193,10 @@ class VllmEngine:
             repetition_detection=_loop_detection(config),
             seed=None if on_cpu else continuation.request_seed(self.config.seed, request),
             output_kind=RequestOutputKind.FINAL_ONLY,
+            logprobs=0 if request.logprobs else None,  # 0: of the sampled token alone
         )
         if shared:
-            self._params[repr(config)] = params
+            self._params[name] = params
         return params
 
     def shutdown(self) -> None:
@@ -190,6 +206,12 @@ class VllmEngine:
         if self._guard is not None:
             self._guard.release()
             self._guard = None
+
+
+def _chosen(answer: Any) -> list[float]:
+    """The log-probability of each sampled token."""
+    pairs = zip(answer.token_ids, answer.logprobs, strict=True)
+    return [float(by_token[token].logprob) for token, by_token in pairs]
 
 
 def _loop_detection(config: SamplingConfig) -> Any:
