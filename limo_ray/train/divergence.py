@@ -10,8 +10,12 @@ from limo_ray.train.config import WatchConfig
 class DivergenceMonitor:
     """Follows the losses of one training; every worker sees the same and decides the same."""
 
-    def __init__(self, config: WatchConfig, history: list[float]) -> None:
-        """`history` are the losses before a resumed training's first step."""
+    def __init__(self, config: WatchConfig, history: list[float], what: str = "loss") -> None:
+        """`history` are the losses before a resumed training's first step.
+
+        `what` is followed in place of the loss where that says nothing; it is positive.
+        """
+        self.what = what
         self.config = config
         self.calm: deque[float] = deque(maxlen=config.window)
         self.high = 0
@@ -23,7 +27,7 @@ class DivergenceMonitor:
 
         Losses of a spike stay out of the median that it is measured against.
         """
-        for name, value in (("loss", loss), ("gradient norm", norm)):
+        for name, value in ((self.what, loss), ("gradient norm", norm)):
             if not math.isfinite(value):
                 return f"the {name} is {value}"
         full = len(self.calm) == self.config.window
@@ -36,8 +40,8 @@ class DivergenceMonitor:
         if self.high < self.config.patience:
             return ""
         return (
-            f"the loss has been above {self.config.spike:g} x {middle:.3g} (the median before) for "
-            f"{self.high} steps: {loss:.3g}"
+            f"the {self.what} has been above {self.config.spike:g} x {middle:.3g} (the median "
+            f"before) for {self.high} steps: {loss:.3g}"
         )
 
     @property

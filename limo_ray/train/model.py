@@ -96,8 +96,10 @@ def refuse(model_config: Any, config: TrainConfig) -> None:
         )
 
 
-def load(model: str, config: TrainConfig, sharing: dist.ProcessGroup | None) -> LossModel:
-    """The model, ready for `deepspeed.initialize`.
+def load(
+    model: str, config: TrainConfig, sharing: dist.ProcessGroup | None, kind: Any = LossModel
+) -> LossModel:
+    """The model, ready for `deepspeed.initialize`, as a LossModel or a child of it.
 
     Under ZeRO-3 (an HfDeepSpeedConfig is alive) each parameter is spread as soon as it is read.
     """
@@ -109,10 +111,10 @@ def load(model: str, config: TrainConfig, sharing: dist.ProcessGroup | None) -> 
         dtype=DTYPES[config.compute.precision],
         attn_implementation=attention.register(sharing),
     )
-    return wrap(lm, config)
+    return wrap(lm, config, kind)
 
 
-def wrap(lm: Any, config: TrainConfig) -> LossModel:
+def wrap(lm: Any, config: TrainConfig, kind: Any = LossModel) -> LossModel:
     """A loaded (or meta) model as a LossModel: adapters, recomputing, training mode."""
     lm.config.use_cache = False
     if config.lora:
@@ -123,7 +125,8 @@ def wrap(lm: Any, config: TrainConfig) -> LossModel:
         lm.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": True})
         lm.enable_input_require_grads()
     lm.train()
-    return LossModel(lm, config)
+    made: LossModel = kind(lm, config)
+    return made
 
 
 def _with_adapters(lm: Any, lora: LoraConfig) -> Any:

@@ -10,6 +10,7 @@ The same command goes on from the newest checkpoint, and does nothing when the t
 import logging
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -125,7 +126,7 @@ def _train(
     for job.until in board.ends():
         beat.phase("training")
         with tracking.TrainingView(state, layout.schedule.steps) as view:
-            _fit(_trainer(sent, config, device, run, key), config)
+            fit(trainer(train_loop, sent, config, device, run, key), config)
         if stopped := view.facts.get("stopped"):
             raise TrainingError(stop_message(stopped, view.facts, config, run, key))
         beat.phase("evaluating the student")
@@ -184,14 +185,16 @@ def _template(config: TrainConfig) -> str:
     return file.read_text()
 
 
-def _trainer(
-    sent: dict[str, Any], config: TrainConfig, device: str, run: Store, key: str
-) -> TorchTrainer:
+def trainer(
+    loop: Callable[[dict[str, Any]], None], sent: dict[str, Any], config: TrainConfig, device: str,
+    run: Store, key: str,
+) -> TorchTrainer:  # fmt: skip
+    """A Ray Train job that runs `loop(sent)` on every worker, checkpoints in <run>/checkpoints."""
     workers = config.workers
     each = {"CPU": workers.cpus} | ({"GPU": 1.0} if device == "gpu" else {})
     storage = run.within("checkpoints")
     return TorchTrainer(
-        train_loop,
+        loop,
         train_loop_config=sent,
         torch_config=TorchConfig(backend="nccl" if device == "gpu" else "gloo"),
         scaling_config=ScalingConfig(
@@ -211,7 +214,7 @@ def _trainer(
     )
 
 
-def _fit(trainer: TorchTrainer, config: TrainConfig) -> None:
+def fit(trainer: TorchTrainer, config: TrainConfig) -> None:
     """Runs it; TrainingError in one line when it ends badly.
 
     Ray Train would wait without end for workers that the cluster cannot have.

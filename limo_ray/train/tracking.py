@@ -45,7 +45,13 @@ class TrainingState:
 class Trackers:
     """Sends the first worker's figures to the state actor and all trackers; others send nothing."""
 
-    def __init__(self, job: Any, history: list[dict[str, Any]], *, first: bool) -> None:
+    def __init__(
+        self, job: Any, history: list[dict[str, Any]], *, first: bool,
+        folder: str = "training", shown: tuple[str, ...] = SHOWN,
+    ) -> None:  # fmt: skip
+        """`folder` of the store has the run; `shown` are the figures that are sent."""
+        self.shown = shown
+        self.tag = "train" if folder == "training" else folder
         self.state: Any = None
         self.others: list[Any] = []
         self.resumed = bool(history)  # from a checkpoint of its last step
@@ -56,7 +62,7 @@ class Trackers:
         if self.resumed:
             ray.get(self.state.saved.remote(len(history)))
         self.store: Store = job.store
-        self.folder = f"training/{job.config.name}/tensorboard"
+        self.folder = f"{folder}/{job.config.name}/tensorboard"
         local = "://" not in self.store.uri
         self.events = Path(self.store.path(self.folder)) if local else Path(tempfile.mkdtemp())
         self.uploads = not local
@@ -93,9 +99,9 @@ class Trackers:
             self._close()
 
     def _write(self, step: int, row: dict[str, Any]) -> None:
-        values = {name: row[name] for name in SHOWN if name in row}
+        values = {name: row[name] for name in self.shown if name in row}
         for name, value in values.items():
-            self.writer.add_scalar(f"train/{name}", value, step)
+            self.writer.add_scalar(f"{self.tag}/{name}", value, step)
         for log_values, _ in self.others:
             log_values(values, step)
 
@@ -133,7 +139,8 @@ TRACKERS = {"wandb": _wandb, "mlflow": _mlflow}
 class TrainingView:
     """Follows the state actor on the driver: a live table on a terminal, plain lines elsewhere."""
 
-    def __init__(self, state: Any, steps: int) -> None:
+    def __init__(self, state: Any, steps: int, shown: tuple[str, ...] = SHOWN) -> None:
+        self.shown = shown
         self.state = state
         self.steps = steps
         self.begun = time.time()
@@ -155,7 +162,7 @@ class TrainingView:
         return {
             "step": len(self.history), "steps": self.steps, "left": self.left(),
             "checkpoint": max(self.facts.get("checkpoints", []), default=0),
-            **{name: last[name] for name in SHOWN if name in last},
+            **{name: last[name] for name in self.shown if name in last},
         }  # fmt: skip
 
     def __exit__(self, *exc: object) -> None:
@@ -183,7 +190,7 @@ class TrainingView:
         last = self.history[-1]
         figures = [f"step {last['step']:,} of {self.steps:,}", f"epoch {last['epoch']:.2f}"]
         figures += [f"{name.replace('_', ' ')} {figure(name, last[name])}"
-                    for name in SHOWN if name in last]  # fmt: skip
+                    for name in self.shown if name in last]  # fmt: skip
         return f"{passed} " + ", ".join([*figures, self.left()])
 
     def left(self) -> str:
@@ -200,10 +207,10 @@ class TrainingView:
         title = f"step {done:,} of {self.steps:,}, {self.left()}" if done else "workers starting"
         title += f"; last checkpoint at step {checkpoint:,}" if checkpoint else ""
         table = Table(title=title, title_justify="left")
-        for name in ("step", *SHOWN):
+        for name in ("step", *self.shown):
             table.add_column(name.replace("_", " "), justify="right")
         for row in self.history[-8:]:
-            cells = [figure(name, row[name]) if name in row else "" for name in SHOWN]
+            cells = [figure(name, row[name]) if name in row else "" for name in self.shown]
             table.add_row(f"{row['step']:,}", *cells)
         return table
 

@@ -189,7 +189,7 @@ class Worker:
 
         Weights are put together a layer at a time, in the host memory of the first worker.
         """
-        weights = self._weights()
+        weights = self.weights()
         if not self.first or weights is None:
             return
         from transformers import AutoTokenizer
@@ -204,7 +204,8 @@ class Worker:
             )
             store.copy_folder_in(Path(made), folder, last="config.json")
 
-    def _weights(self) -> dict[str, Tensor] | None:
+    def weights(self) -> dict[str, Tensor] | None:
+        """The whole model by its own names, in host memory of the first worker; collective."""
         if self.engine.zero_optimization_partition_weights():
             found = self.engine._zero3_consolidated_16bit_state_dict()
         else:
@@ -236,8 +237,11 @@ def merged(weights: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
     return plain
 
 
-def start(job: TrainingJob) -> Worker:
-    """Loads the model and makes the engine; a collective call, in an open process group."""
+def start(job: TrainingJob, kind: Any = models.LossModel) -> Worker:
+    """Loads the model and makes the engine; a collective call, in an open process group.
+
+    `kind`: what the loaded model becomes, a LossModel or a child of it.
+    """
     _environment(job.device)
     import deepspeed
     from transformers.integrations import HfDeepSpeedConfig
@@ -255,7 +259,7 @@ def start(job: TrainingJob) -> Worker:
     made = deepspeed_config(job.config, job.device)
     alive = HfDeepSpeedConfig(made) if job.config.zero.stage == 3 else None  # kept while loading
     job.model = model_files.resolve(job.model)
-    model = models.load(job.model, job.config, _sharing(job.config))
+    model = models.load(job.model, job.config, _sharing(job.config), kind)
     del alive
     optimizer = _optimizer(model, job)
     engine, *_ = deepspeed.initialize(model=model, optimizer=optimizer, config=made)
