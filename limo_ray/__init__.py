@@ -1,9 +1,9 @@
 """limo_ray: find the few hundred examples that teach a model to reason (arXiv 2502.03387).
 
-    from limo_ray import curate, train, evaluate, Verifier, load_config, open_run
+    from limo_ray import curate, train, rl, evaluate, Verifier, load_config, open_run
 
-Each is imported when it is named, so that `import limo_ray` is quick. `curate`, `train` and
-`evaluate` are packages that can be called; `limo_ray.api` has the same functions with their types.
+Each is imported when it is named, so that `import limo_ray` is quick. `curate`, `train`, `rl`
+and `evaluate` are packages that can be called; `limo_ray.api` has the same functions with types.
 """
 
 from importlib import import_module, metadata
@@ -16,7 +16,7 @@ _LAZY = {
     "load_config": "limo_ray.api",
     "open_run": "limo_ray.runs.reader",
 }
-_CALLABLE = ("curate", "train", "evaluate")
+_CALLABLE = ("curate", "train", "rl", "evaluate")
 
 
 def __getattr__(name: str) -> Any:

@@ -20,6 +20,7 @@ from limo_ray.core import config as configs
 if TYPE_CHECKING:
     from limo_ray.curate.outputs import RunResult
     from limo_ray.evaluate.runner import EvaluateResult
+    from limo_ray.rl.job import RLResult
     from limo_ray.train.sft import TrainResult
 
 
@@ -56,6 +57,11 @@ def curate(*presets: Any, **settings: Any) -> "RunResult":
 def train(*presets: Any, **settings: Any) -> "TrainResult":
     """Runs a training; returns the model folder and figures. Arguments as those of `curate`."""
     return cast("TrainResult", _run("train", presets, settings))
+
+
+def rl(*presets: Any, **settings: Any) -> "RLResult":
+    """Runs a reinforcement learning; returns the model folder and figures. As `train`."""
+    return cast("RLResult", _run("rl", presets, settings))
 
 
 def evaluate(*presets: Any, **settings: Any) -> "EvaluateResult":

@@ -73,6 +73,17 @@ COMMANDS = {
         presets=("train",),
         options={"worker_logs": False},
     ),
+    "rl": Command(
+        summary="from a model and verified problems to a better one: reinforcement learning",
+        usage="[preset ...] [key=value ...] [--dry-run] [--check]\n"
+        "laptop steps=20\n"
+        "limo model=store/models/limo run=store/runs/limo",
+        schema="limo_ray.rl.config:RLConfig",
+        run="limo_ray.rl.job:reinforce",
+        outline="limo_ray.rl.job:outline",
+        presets=("rl",),
+        options={"worker_logs": False},
+    ),
     "evaluate": Command(
         summary="how good a model is, how sure that is, and whether it beats another",
         usage="[preset ...] [key=value ...] [--dry-run] [--check]\n"

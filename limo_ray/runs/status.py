@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pyarrow.compute as pc
-import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from limo_ray.attempts.parts import read_all
@@ -15,11 +14,12 @@ from limo_ray.runs.heartbeat import DEAD_S, FILE
 from limo_ray.storage.store import Store
 
 FOLDERS = {
-    "curate": "runs", "train": "training", "evaluate": "evaluations", "study": "studies",
+    "curate": "runs", "train": "training", "rl": "rl", "evaluate": "evaluations",
+    "study": "studies",
 }  # fmt: skip
 RESULTS = {
-    "curate": "manifest.json", "train": "manifest.json", "evaluate": "results.json",
-    "study": "results.json",
+    "curate": "manifest.json", "train": "manifest.json", "rl": "manifest.json",
+    "evaluate": "results.json", "study": "results.json",
 }  # fmt: skip
 WELL = ("running", "done")
 STEPS = ("done", "exact", "links", "members", "near")  # of the pool, by the folders they fill
@@ -29,7 +29,7 @@ def runs(store: Store, name: str = "") -> list[dict[str, Any]]:
     """All runs of a store, or those of one name: kind, name, status and what they last said."""
     found = []
     for kind, folder in FOLDERS.items():
-        names = [name] if name else _folders(store, folder)
+        names = [name] if name else store.folders(folder)
         found += [one for each in names if (one := run(store, kind, each)) is not None]
     return found
 
@@ -54,12 +54,6 @@ def run(store: Store, kind: str, name: str) -> dict[str, Any] | None:
             said["status"] = "died"
     said["result"] = None if result is None else f"{folder.shown}/{RESULTS[kind]}"
     return said
-
-
-def _folders(store: Store, folder: str) -> list[str]:
-    selector = pafs.FileSelector(store.path(folder), allow_not_found=True)
-    infos = store.filesystem.get_file_info(selector)
-    return sorted(info.base_name for info in infos if info.type == pafs.FileType.Directory)
 
 
 def details(store: Store, one: dict[str, Any]) -> dict[str, Any]:

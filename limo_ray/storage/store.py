@@ -262,6 +262,12 @@ class Store:
         found = [info for info in infos if info.is_file and info.base_name.endswith(suffix)]
         return sorted(found, key=lambda info: info.base_name)
 
+    def folders(self, folder: str) -> list[str]:
+        """Names of the folders directly in a folder, relative to it, sorted."""
+        selector = pafs.FileSelector(self.path(folder), allow_not_found=True)
+        infos = self.filesystem.get_file_info(selector)
+        return sorted(info.base_name for info in infos if info.type == pafs.FileType.Directory)
+
     def files(self, folder: str, suffix: str = ".parquet") -> list[str]:
         """Names of the files directly in a folder, relative to it, sorted."""
         return [info.base_name for info in self.infos(folder, suffix)]

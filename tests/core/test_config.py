@@ -8,6 +8,7 @@ from limo_ray.core import config
 from limo_ray.curate.config import CurateConfig
 from limo_ray.evaluate.config import EvaluateConfig
 from limo_ray.plan.config import PlanConfig
+from limo_ray.rl.config import RLConfig
 from limo_ray.serve.config import ServeConfig
 from limo_ray.study.config import StudyConfig
 from limo_ray.train.config import TrainConfig
@@ -17,6 +18,7 @@ LAPTOP = str(ROOT / "conf/curate/laptop.yaml")
 SCHEMAS = {
     "curate": CurateConfig,
     "evaluate": EvaluateConfig,
+    "rl": RLConfig,
     "serve": ServeConfig,
     "study": StudyConfig,
     "train": TrainConfig,
