@@ -70,7 +70,10 @@ class Weights:
     """The weights after a number of steps, as engines find them."""
 
     folder: str
+    size: int
+    """Elements of all parameters."""
     bits: int
+    """Their bit sum (limo_ray.engines.weight_sum)."""
     fingerprint: str
 
 
@@ -177,14 +180,14 @@ class Loop:
             order = self._order(f"{step:06d}", [self.data.problems[n]
                                                 for n in queue[place :: len(engines)]])  # fmt: skip
             order.groups = len(range(place, wanted, len(engines)))
-            order.size, order.probe = self.config.rollouts.size, self.config.choice.probe
+            order.rollouts, order.probe = self.config.rollouts.size, self.config.choice.probe
             asked.append(engine.draw.remote(order))
         return asked
 
     def _order(self, part: str, problems: list[Problem]) -> Order:
         return Order(
             fingerprint=self.weights.fingerprint, part=part, weights=self.weights.folder,
-            bits=self.weights.bits, problems=problems,
+            size=self.weights.size, bits=self.weights.bits, problems=problems,
         )  # fmt: skip
 
     def _drawn(self, asked: list[Any]) -> list[Drawn]:
@@ -219,7 +222,7 @@ class Loop:
         asked = []
         for place, engine in enumerate(engines if self.worker.first else []):
             order = self._order(f"held-out-{step:06d}", problems[place :: len(engines)])
-            order.groups, order.size = len(order.problems), self.config.held_out.attempts
+            order.groups, order.rollouts = len(order.problems), self.config.held_out.attempts
             asked.append(engine.draw.remote(order))
         groups = [group for each in self._drawn(asked) for group in each.groups]
         outcomes = [group.outcome() for group in groups]
@@ -248,13 +251,13 @@ class Loop:
                   folder / "model.safetensors")  # fmt: skip
         for old in sorted(root.glob("step_*"))[:-2]:  # one step of staleness needs the last two
             shutil.rmtree(old, ignore_errors=True)
-        _, bits = bit_sum(weights.values())
+        size, bits = bit_sum(weights.values())
         own = self.job.identity if step == 0 else f"{self.job.identity}+{bits:016x}"
         fingerprint = sampling_fingerprint(
             own, self.config.system, self.config.compute.precision,
             self.config.engine.max_model_len, self.config.sampling,
         )  # fmt: skip
-        return Weights(folder=str(folder), bits=bits, fingerprint=fingerprint)
+        return Weights(folder=str(folder), size=size, bits=bits, fingerprint=fingerprint)
 
 
 def figures(groups: list[Group], config: RLConfig) -> dict[str, float]:

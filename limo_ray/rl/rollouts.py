@@ -86,13 +86,17 @@ class Order:
     """Names the rollouts' folder: a step's, or those of an evaluation."""
     weights: str
     """Folder of the weights; empty: those that the engine starts with."""
+    size: int = 0
+    """Elements of all parameters."""
     bits: int = 0
-    """Their bit sum, which the engine's must equal; 0: not compared."""
+    """Their bit sum, which the engine's must equal where it has all of them to look at: vLLM on CPU
+    packs matrices so that they cannot be read."""
     problems: list[Problem] = field(default_factory=list)
     """In the order in which they are tried."""
     groups: int = 0
     """Mixed groups that are wanted; the problems may run out before."""
-    size: int = 8
+    rollouts: int = 8
+    """Of each group."""
     probe: int = 0
     """0: every problem's group is drawn whole."""
 
@@ -217,7 +221,7 @@ class RolloutEngine:
             engine = cast(TrainableEngine, self.slots.engine)
             if order.weights and self.loaded != order.weights:
                 size, bits = await engine.load_weights(order.weights)
-                if size and order.bits and bits != order.bits:
+                if size >= order.size > 0 and bits != order.bits:
                     raise EngineError(
                         f"the engine's weights are not those of {order.weights}: bit sum {bits}, "
                         f"should be {order.bits}"
@@ -292,8 +296,8 @@ class _Drawing:
     async def _group(self, problem: Problem) -> Group:
         """A problem's group: `probe` rollouts, and the others if two of these differ."""
         order = self.order
-        indexes = self.written.indexes(problem.id, order.size)
-        group = await self._rollouts(problem, indexes[: order.probe or order.size])
+        indexes = self.written.indexes(problem.id, order.rollouts)
+        group = await self._rollouts(problem, indexes[: order.probe or order.rollouts])
         if group.mixed and order.probe:
             rest = await self._rollouts(problem, indexes[order.probe :])
             group.rollouts += rest.rollouts

@@ -13,7 +13,8 @@ def overrides(folder: Path, **changed: Any) -> list[str]:
         "weights": folder / "weights",
         "held_out.sources": source(folder / "held_out.jsonl", 100, 6),
         "held_out.every_steps": 2, "held_out.attempts": 2,
-        "rollouts": "{problems: 4, size: 4}", "choice.probe": 2, "sampling.max_tokens": 60,
+        "rollouts": "{problems: 4, size: 4, updates: 2}", "loss.kl": 0.05, "choice.probe": 2,
+        "sampling.max_tokens": 60,
         "engine": "{kind: scripted, device: cpu, max_model_len: 256, num_cpus: 0.2, "
                   "script: {alpha: 1, beta: 1, tokens: 20, wrong: '-1'}}",
         "sampler.flush_s": 0.3, "pack_tokens": 512, "optimizer.lr": 1e-3, "zero.stage": 1,

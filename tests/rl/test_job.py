@@ -12,7 +12,7 @@ import pytest
 
 from limo_ray.core import config as configs
 from limo_ray.rl.config import RLConfig
-from limo_ray.rl.job import outline, reinforce
+from limo_ray.rl.job import reinforce
 from limo_ray.storage.store import Store
 from tests.rl.rl_runs import overrides
 from tests.train import tiny
@@ -70,9 +70,17 @@ def test_a_training_leaves_model_report_and_metrics(
     assert rerun.resumed and rerun.metrics["steps"] == 3
 
 
-def test_a_dry_run_says_what_it_takes(place: Path) -> None:
-    text = outline(configs.load(RLConfig, overrides(place)), "cpu")
-    assert "40" in text and "given up after 2 equal rewards" in text and "memory of each" in text
+def test_workers_and_stage_change_neither_loss_nor_gradient(
+    place: Path, whole: list[dict[str, Any]]
+) -> None:
+    other = place / "spread"
+    shutil.copytree(place / "model", other / "model")
+    spread = {"workers": "{count: 2, device: cpu, cpus: 0.5}", "zero.stage": 3, "steps": 1}
+    run(other, **spread, **{"checkpoint.every_steps": 9})
+    (row,) = curve(other, "tiny")
+    for name in ("loss", "grad_norm", "entropy", "engine_gap", "clip_share"):
+        assert row[name] == pytest.approx(whole[0][name], rel=1e-3, abs=1e-6), name
+    assert row["groups"] == whole[0]["groups"]
 
 
 def attempts(place: Path) -> int:

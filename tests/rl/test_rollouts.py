@@ -23,7 +23,7 @@ def problems(count: int) -> list[Problem]:
 
 def order(count: int = 30, **changed: Any) -> Order:
     given = {"fingerprint": "f" * 16, "part": "000000", "weights": "w",
-             "problems": problems(count), "groups": 4, "size": 6, "probe": 3}  # fmt: skip
+             "problems": problems(count), "groups": 4, "rollouts": 6, "probe": 3}  # fmt: skip
     return Order(**given | changed)
 
 
