@@ -288,8 +288,7 @@ class _Drawing:
                 running -= ended
                 begin(sum(not each.result().mixed for each in ended))
         except BaseException:
-            for task in running:
-                task.cancel()
+            await _cancelled(found)
             raise
         return [each.result() for each in found]
 
@@ -308,8 +307,7 @@ class _Drawing:
         try:
             found = await asyncio.gather(*tasks)
         except BaseException:
-            for task in tasks:
-                task.cancel()
+            await _cancelled(tasks)
             raise
         return Group(
             problem_id=problem.id, prompt=found[0][0], rollouts=[each for _, each in found]
@@ -329,3 +327,10 @@ class _Drawing:
             self.new += 1
         value = reward(attempt.verdict, self.actor.config.reward)
         return prompt, Rollout(attempt=attempt, tokens=tokens, logprobs=logprobs, reward=value)
+
+
+async def _cancelled(tasks: "list[asyncio.Task[Any]]") -> None:
+    """Ends tasks of which one has failed; the others' errors are the same."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
