@@ -80,7 +80,7 @@ class OptimizerConfig:
 
 @dataclass(kw_only=True, slots=True)
 class LoraConfig:
-    """Low-rank adapters (peft) instead of all weights; merged into the model at the end."""
+    """Low-rank adapters (peft) instead of all weights; written as they are, and merged."""
 
     rank: int = 16
     """Width of the adapters."""
@@ -88,6 +88,8 @@ class LoraConfig:
     """The adapters' scale is alpha / rank."""
     dropout: float = 0.0
     """Share of an adapter's inputs that are set to zero while training."""
+    bits: int = 16
+    """4 keeps the frozen weights in 4 bits (QLoRA; needs bitsandbytes); 16 as compute.precision."""
     modules: list[str] = field(
         default_factory=lambda: [
             "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj",
@@ -97,6 +99,8 @@ class LoraConfig:
 
     def check(self) -> None:
         check_at_least("rank", self.rank, 1)
+        if self.bits not in (4, 16):
+            raise ValueError(f"bits: {self.bits} is neither 4 nor 16")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout: {self.dropout} must be at least 0 and below 1")
         if not self.modules:
@@ -318,6 +322,8 @@ class TrainConfig:
             )
         if self.checkpoint.best and not self.rows.held_out and not self.scores:
             raise ValueError("checkpoint.best: True needs rows.held_out or scores")
+        if self.lora and self.lora.bits == 4 and self.zero.stage == 3:
+            raise ValueError("zero.stage: 3 cannot spread weights in 4 bits (lora.bits): give 1, 2")
         if self.lora and self.zero.states == "bfloat16":
             raise ValueError("zero.states: bfloat16 saves nothing with lora")
         if self.zero.stage == 0 and self.compute.precision == "bfloat16":
@@ -345,6 +351,8 @@ class TrainConfig:
         """
         rows, batch, optimizer = asdict(self.rows), self.batch.examples, asdict(self.optimizer)
         lora = asdict(self.lora) if self.lora else None
+        if lora and lora["bits"] == 16:
+            del lora["bits"]  # trainings from before there was a choice go on
         precision = [self.compute.precision, self.zero.states]
         found = {
             "rows": rows, "examples": batch, "optimizer": optimizer, "lora": lora,

@@ -69,7 +69,7 @@ def train_loop(sent: dict[str, Any]) -> None:
         saved_for_notice = notice
         pace.skip()
 
-    worker.publish(f"models/{config.name}")
+    worker.publish(f"models/{config.name}", f"adapters/{config.name}")
     trackers.end()
 
 

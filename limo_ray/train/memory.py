@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from limo_ray.core.text import first_line
 from limo_ray.storage import model_files
-from limo_ray.train import attention, model
+from limo_ray.train import adapters, attention, model
 from limo_ray.train.config import TrainConfig
 
 GIB = 2**30
@@ -29,6 +29,8 @@ class Shape:
 
     parameters: int
     trainable: int
+    quantized: int
+    """Parameters that are kept in 4 bits."""
     largest: int
     """Parameters of the largest part that ZeRO-3 gathers at once."""
     layers: int
@@ -110,11 +112,15 @@ def shape_of(config: TrainConfig) -> Shape:
         whole = model.wrap(lm, config)
     found = list(whole.parameters())
     layers = _layers(lm)
+    frozen = [p for m in layers.modules() if isinstance(m, nn.Linear) for p in m.parameters()
+              if not p.requires_grad]  # fmt: skip
+    in_4_bits = config.lora is not None and config.lora.bits == 4
     gathered = [sum(p.numel() for p in layer.parameters()) for layer in layers]
     gathered += [p.numel() for p in found]
     return Shape(
         parameters=sum(p.numel() for p in found),
         trainable=sum(p.numel() for p in found if p.requires_grad),
+        quantized=sum(p.numel() for p in frozen) if in_4_bits else 0,
         largest=max(gathered),
         layers=len(layers),
         hidden=model_config.hidden_size,
@@ -172,7 +178,8 @@ def estimate_for_shape(
     count = workers.fewest or workers.count  # the fewer, the more each has to hold
     spread = {stage: count if zero.stage >= stage else 1 for stage in (1, 2, 3)}
     # Parameters: spread at stage 3, where what is in use is put together for a moment.
-    parameters = shape.parameters * size / spread[3]
+    parameters = (shape.parameters - shape.quantized) * size / spread[3]
+    parameters += shape.quantized * adapters.BYTES_4BIT
     gathered = 0.0
     if zero.stage == 3:
         gathered = (shape.largest + min(zero.bucket, shape.parameters)) * size

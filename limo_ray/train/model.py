@@ -10,9 +10,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from limo_ray.train import attention, loss
+from limo_ray.train import adapters, attention, loss
 from limo_ray.train.batches import IGNORED, TokenRow
-from limo_ray.train.config import LoraConfig, TrainConfig
+from limo_ray.train.config import TrainConfig
 
 DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
 CAPPED = ("final_logit_softcapping", "logit_scale", "logits_scaling")
@@ -110,6 +110,7 @@ def load(
         revision=config.revision or None,
         dtype=DTYPES[config.compute.precision],
         attn_implementation=attention.register(sharing),
+        quantization_config=adapters.quantization(config.lora, DTYPES[config.compute.precision]),
     )
     return wrap(lm, config, kind)
 
@@ -118,7 +119,7 @@ def wrap(lm: Any, config: TrainConfig, kind: Any = LossModel) -> LossModel:
     """A loaded (or meta) model as a LossModel: adapters, recomputing, training mode."""
     lm.config.use_cache = False
     if config.lora:
-        lm = _with_adapters(lm, config.lora)
+        lm = adapters.wrap(lm, config.lora)
     if config.compute.recompute:
         # the reentrant kind: ZeRO-3 gives parameters back between forward and recomputing, which
         # the other takes for a change of their shape
@@ -127,20 +128,6 @@ def wrap(lm: Any, config: TrainConfig, kind: Any = LossModel) -> LossModel:
     lm.train()
     made: LossModel = kind(lm, config)
     return made
-
-
-def _with_adapters(lm: Any, lora: LoraConfig) -> Any:
-    from peft import LoraConfig as PeftConfig
-    from peft import get_peft_model
-
-    return get_peft_model(
-        lm,
-        PeftConfig(
-            r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout,
-            target_modules=list(lora.modules), task_type="CAUSAL_LM",
-        ),
-        autocast_adapter_dtype=False,
-    )  # fmt: skip
 
 
 def decayed(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
@@ -174,10 +161,9 @@ def tensors(row: TokenRow, device: torch.device, rank: int = 0, shared: int = 1)
 
 
 def save_folder(
-    folder: Path, trained: LossModel, weights: dict[str, Tensor], tokenizer: Any, template: str
+    folder: Path, model: Any, weights: dict[str, Tensor], tokenizer: Any, template: str
 ) -> None:
     """Writes a Hugging Face folder (safetensors) from consolidated weights in host memory."""
-    model = trained.inner[0]
     implementation = model.config._attn_implementation
     model.config._attn_implementation = "sdpa"
     model.config.use_cache = True

@@ -51,23 +51,27 @@ def publish(
     lines = [json.dumps(row) + "\n" for row in history]
     run.write_text("metrics.jsonl", "".join(lines))
     store.write_text(f"models/{config.name}/README.md", card(config, manifest))
+    if config.lora:
+        store.write_text(f"adapters/{config.name}/README.md", card(config, manifest, adapter=True))
     run.write_text("report.html", report(manifest, history))
     run.write_json("manifest.json", manifest)
 
 
-def card(config: TrainConfig, manifest: dict[str, Any]) -> str:
-    """The model card: data, recipe, metrics."""
+def card(config: TrainConfig, manifest: dict[str, Any], adapter: bool = False) -> str:
+    """The card of the model, or of its adapter: data, recipe, metrics."""
     env = environment(autoescape=False)
     base = "" if model_files.is_local(config.model) else config.model
     if config.model == model_files.PACKAGED:
         base = "HuggingFaceTB/SmolLM2-135M-Instruct"
     data = config.data if config.data.count("/") == 1 and "." not in config.data else ""
-    front = {"license": config.licence, "library_name": "transformers",
+    front: dict[str, Any] = {"license": config.licence, "library_name": "transformers",
              "pipeline_tag": "text-generation", "tags": ["reasoning", "limo", "sft"]}  # fmt: skip
+    if adapter:
+        front |= {"library_name": "peft", "tags": [*front["tags"], "lora"]}
     front |= {"base_model": base} if base else {}
     front |= {"datasets": [data]} if data else {}
     return env.get_template("model_card.md.j2").render(
-        m=manifest, yaml=configs.as_yaml(config),
+        m=manifest, yaml=configs.as_yaml(config), adapter=adapter,
         config=replace(
             config, model=redact(split(config.model)[0]), data=redact(split(config.data)[0])
         ),

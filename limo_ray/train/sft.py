@@ -37,7 +37,7 @@ from limo_ray.runs import hub, provenance
 from limo_ray.runs.heartbeat import Heartbeat
 from limo_ray.storage import model_files
 from limo_ray.storage.store import Store
-from limo_ray.train import memory, results, scores, tracking
+from limo_ray.train import adapters, memory, results, scores, tracking
 from limo_ray.train import model as models
 from limo_ray.train.config import TrainConfig
 from limo_ray.train.loop import train_loop
@@ -109,6 +109,7 @@ def _train(
     key: str, beat: Heartbeat, evaluate: scores.Evaluate | None,
 ) -> TrainResult:  # fmt: skip
     begun = time.time()
+    adapters.check_installed(config.lora)
     layout = batch_layout(config, len(data.train), data.targets)
     shown = table(data, layout)
     say(_lines("data", shown))

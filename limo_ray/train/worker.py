@@ -23,7 +23,7 @@ from torch import Tensor
 from limo_ray.core.errors import TrainingError
 from limo_ray.storage import model_files
 from limo_ray.storage.store import Store
-from limo_ray.train import checkpoints, universal
+from limo_ray.train import adapters, checkpoints, universal
 from limo_ray.train import model as models
 from limo_ray.train.config import TrainConfig
 from limo_ray.train.deepspeed import deepspeed_config
@@ -70,6 +70,11 @@ class Worker:
     def group(self) -> int:
         """Which of the groups that share a row this worker is in."""
         return dist.get_rank() // self.job.config.compute.sequence_parallel
+
+    @property
+    def _in_4_bits(self) -> bool:
+        """Whether the base is; a checkpoint then has the adapters alone."""
+        return self.job.config.lora is not None and self.job.config.lora.bits == 4
 
     def passes(self, data: list[Tokens], chosen: list[int]) -> list[dict[str, Any]]:
         """This worker's forward passes of one batch, as tensors; as many on every worker."""
@@ -133,7 +138,9 @@ class Worker:
         """A checkpoint: each worker its shard, merged in the storage by Ray Train."""
         folder = Path(tempfile.mkdtemp(prefix="limo_ray-checkpoint-"))
         try:
-            self.engine.save_checkpoint(str(folder), tag=checkpoints.TAG)
+            self.engine.save_checkpoint(
+                str(folder), tag=checkpoints.TAG, exclude_frozen_parameters=self._in_4_bits
+            )
             if self.first:
                 facts = {"made_by": checkpoints.shard_layout(self.job.config),
                          "history": self.history,
@@ -173,7 +180,9 @@ class Worker:
                 facts = json.loads((copy / checkpoints.FACTS).read_text())
                 made_by = facts["made_by"]
                 if made_by == checkpoints.shard_layout(self.job.config):
-                    self.engine.load_checkpoint(str(copy), tag=checkpoints.TAG)
+                    self.engine.load_checkpoint(
+                        str(copy), tag=checkpoints.TAG, load_module_strict=not self._in_4_bits
+                    )
                 else:
                     steps = len(facts["history"])
                     shards = copy / checkpoints.TAG
@@ -184,24 +193,36 @@ class Worker:
         folder = newest.path.rpartition("/")[0]
         raise TrainingError(f"every checkpoint in {folder} is damaged: delete it to start anew")
 
-    def publish(self, folder: str) -> None:
+    def publish(self, folder: str, adapter: str = "") -> None:
         """Writes the weights as a Hugging Face folder `<store>/<folder>`; a collective call.
 
+        Adapters are merged into the model there, and written as they are to `<store>/<adapter>`.
         Weights are put together a layer at a time, in the host memory of the first worker.
         """
         weights = self.weights()
         if not self.first or weights is None:
             return
-        from transformers import AutoTokenizer
+        from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        store = self.job.store
-        tokenizer = AutoTokenizer.from_pretrained(
-            self.job.model, revision=self.job.config.revision or None
-        )
+        config, store = self.job.config, self.job.store
+        model, revision = self.engine.module.inner[0], config.revision or None
+        if config.lora:
+            if adapter:
+                with tempfile.TemporaryDirectory(prefix="limo_ray-adapter-") as made:
+                    lm = self.engine.module.lm
+                    adapters.save(Path(made), lm, weights, config.model, config.revision)
+                    store.copy_folder_in(Path(made), adapter, last="adapter_config.json")
+            if config.lora.bits == 4:
+                model = AutoModelForCausalLM.from_pretrained(
+                    self.job.model, revision=revision, dtype=models.DTYPES[config.compute.precision]
+                )
+                weights = adapters.as_saved(weights, model)
+            weights = adapters.merged(weights, config.lora.alpha / config.lora.rank)
+        if model.config.tie_word_embeddings:
+            weights.pop("lm_head.weight", None)
+        tokenizer = AutoTokenizer.from_pretrained(self.job.model, revision=revision)
         with tempfile.TemporaryDirectory(prefix="limo_ray-model-") as made:
-            models.save_folder(
-                Path(made), self.engine.module, weights, tokenizer, self.job.template
-            )
+            models.save_folder(Path(made), model, weights, tokenizer, self.job.template)
             store.copy_folder_in(Path(made), folder, last="config.json")
 
     def weights(self) -> dict[str, Tensor] | None:
@@ -212,29 +233,7 @@ class Worker:
             found = self.engine.module.state_dict() if self.first else None
         if found is None:
             return None
-        host = {name.removeprefix("lm."): value.detach().cpu() for name, value in found.items()}
-        if self.job.config.lora:
-            host = merged(host, self.job.config.lora.alpha / self.job.config.lora.rank)
-        model = self.engine.module.inner[0]
-        if model.config.tie_word_embeddings:
-            host.pop("lm_head.weight", None)
-        return host
-
-
-def merged(weights: dict[str, Tensor], scale: float) -> dict[str, Tensor]:
-    """A peft model's weights as the base model's: W + scale x B A where there is an adapter."""
-    plain: dict[str, Tensor] = {}
-    for name, value in weights.items():
-        if ".lora_" in name:
-            continue
-        own = name.removeprefix("base_model.model.").replace(".base_layer.", ".")
-        stem = name.removesuffix(".base_layer.weight")
-        down = weights.get(f"{stem}.lora_A.default.weight")
-        up = weights.get(f"{stem}.lora_B.default.weight")
-        if stem != name and down is not None and up is not None:
-            value = (value.float() + scale * (up.float() @ down.float())).to(value.dtype)
-        plain[own] = value
-    return plain
+        return {name.removeprefix("lm."): value.detach().cpu() for name, value in found.items()}
 
 
 def start(job: TrainingJob, kind: Any = models.LossModel) -> Worker:

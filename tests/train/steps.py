@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from limo_ray.core import config as configs
@@ -16,7 +17,7 @@ from limo_ray.train.config import TrainConfig
 from tests.train import tiny
 
 STEPS = 3
-ONE = {
+ONE: dict[str, dict[str, object]] = {
     "one worker": {},
     "accumulation 1": {"batch.packing": "false", "batch.micro_examples": 8},
     "accumulation 4": {"batch.packing": "false", "batch.micro_examples": 2},
@@ -26,7 +27,10 @@ ONE = {
     "offloaded activations": {"compute.recompute": "true", "compute.offload_activations": "true"},
     "stage 0": {"zero.stage": 0},
 }
-TWO = {
+FOUR_BITS = "adapters, 4 bits"
+if find_spec("bitsandbytes"):
+    ONE[FOUR_BITS] = {"lora": "{bits: 4}", "zero.stage": 1, "compute.recompute": "true"}
+TWO: dict[str, dict[str, object]] = {
     "two workers": {},
     "two, not packed": {"batch.packing": "false"},
     "two, stage 0": {"zero.stage": 0},
@@ -68,6 +72,8 @@ def run(folder: Path, workers: int) -> dict[str, list[list[float]]]:
             loss = worker.learn(layout.schedule.batch_of(step))
             rows.append([loss, worker.update(config.optimizer.lr)])
         found[name] = rows
+        if config.lora:
+            worker.publish(f"models/{name}", f"adapters/{name}")
         worker.engine.destroy()
     return found
 

@@ -33,6 +33,8 @@ def load(preset: str, *changed: str) -> TrainConfig:
         (["workers.fewest=4", "compute.sequence_parallel=2"], ["workers.fewest", "got 2"]),
         (["scores.patience=1"], ["scores.evaluate", "none given"]),
         (["watch.trackers=[comet]"], ["watch.trackers", "comet"]),
+        (["lora={bits: 4}"], ["zero.stage", "3", "lora.bits"]),
+        (["lora={bits: 8}"], ["lora.bits", "8", "4 nor 16"]),
         (["compute.recompute=false", "compute.offload_activations=true"], ["recompute"]),
     ],
 )

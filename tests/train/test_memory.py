@@ -91,6 +91,26 @@ def test_parameters_are_counted_without_being_made(tmp_path: Path) -> None:
     assert 0 < adapters.trainable < 0.01 * shape.parameters
 
 
+QWEN_7B = QWEN_32B | {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28,
+                      "num_attention_heads": 28, "num_key_value_heads": 4}  # fmt: skip
+
+
+def test_adapters_of_a_7b_in_4_bits_fit_24_gb(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(QWEN_7B))
+    preset = [str(ROOT / "conf/train/qlora.yaml"), f"model={tmp_path}", "revision="]
+
+    def plan(*changed: str) -> memory.MemoryEstimate:
+        return memory.estimate(configs.load(TrainConfig, [*preset, *changed]), "gpu", 16384)
+
+    found = plan()
+    assert found.fits, found.text()
+    # 6.5 billion in the layers' matrices; both tables stay in bfloat16
+    assert found.device["parameters"] / memory.GIB == pytest.approx(
+        (6.53 * 0.516 + 1.09 * 2 + 0.08) * 1e9 / memory.GIB, rel=0.02
+    )
+    assert not plan("lora.bits=16").fits or plan("lora.bits=16").needed > found.needed + 8 * 2**30
+
+
 def test_logits_whole_or_in_chunks(tmp_path: Path) -> None:
     chunked = judged(tmp_path).device["logits"]
     whole = judged(tmp_path, "compute.cross_entropy=full").device["logits"]
