@@ -1,9 +1,10 @@
 """The endpoint's throughput and time to first token beside `vllm serve` alone.
 
     python bench/serve.py [--model packaged/SmolLM2-135M-Instruct] [--rounds 3] [--requests 64]
+        [--clients 32] [--preset conf/serve/laptop.yaml] [--vllm "--flags of vLLM's server"]
 
 Both serve the same model with the same engine settings, on the same cores, and are up for the whole
-run; an idle engine takes no CPU. They take turns: 32 clients each send their next chat as soon as
+run; an idle engine takes no CPU. They take turns: the clients each send their next chat as soon as
 the last one is answered, until all are. Every answer has as many tokens (ignore_eos), so tokens/s
 are requests/s. Streamed and whole answers are measured apart; a third time our endpoint is asked by
 an engine of kind api, as a curation asks it, beside the plain clients of vllm serve. Printed are
@@ -44,7 +45,6 @@ from limo_ray.serve.config import ServeConfig
 from limo_ray.storage import model_files
 
 PRESET = str(Path(__file__).parent.parent / "conf/serve/laptop.yaml")
-CLIENTS = 32
 WORDS = [
     "apples",
     "pears",
@@ -87,8 +87,10 @@ def prompt(number: int) -> str:
     )
 
 
-async def turn(url: str, model: str, requests: int, tokens: int, stream: bool, begin: int) -> Turn:
-    """All requests by CLIENTS clients; each prompt is new to the server."""
+async def turn(
+    url: str, model: str, requests: int, tokens: int, stream: bool, begin: int, clients: int
+) -> Turn:
+    """All requests by so many clients; each prompt is new to the server."""
     numbers = iter(range(begin, begin + requests))
     result = Turn(0.0, 0, [])
     limit = aiohttp.TCPConnector(limit=0)
@@ -127,16 +129,18 @@ async def turn(url: str, model: str, requests: int, tokens: int, stream: bool, b
                 await ask(number)
 
         begun = time.perf_counter()
-        await asyncio.gather(*(client() for _ in range(CLIENTS)))
+        await asyncio.gather(*(client() for _ in range(clients)))
         result.seconds = time.perf_counter() - begun
     assert result.tokens == requests * tokens, f"{result.tokens} of {requests * tokens} tokens"
     return result
 
 
-async def engine_turn(url: str, model: str, requests: int, tokens: int, begin: int) -> Turn:
+async def engine_turn(
+    url: str, model: str, requests: int, tokens: int, begin: int, clients: int
+) -> Turn:
     """The same requests by an engine of kind api."""
     config = EngineConfig(
-        kind="api", url=f"{url}/v1", model=model, device="cpu", max_num_seqs=CLIENTS,
+        kind="api", url=f"{url}/v1", model=model, device="cpu", max_num_seqs=clients,
         api=ApiConfig(body={"ignore_eos": True}),
     )  # fmt: skip
     engine, sampling = create(config), SamplingConfig(max_tokens=tokens)
@@ -182,21 +186,24 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--requests", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--clients", type=int, default=32)
+    parser.add_argument("--preset", default=PRESET)
+    parser.add_argument("--vllm", default="--enforce-eager", help="more flags of vLLM's server")
     options = parser.parse_args()
-    config = configs.load(ServeConfig, [PRESET, f"model={options.model}"])
+    config = configs.load(ServeConfig, [options.preset, f"model={options.model}"])
     engine = config.engine
     folder = Path(tempfile.mkdtemp(prefix="bench-serve-"))
     ports = {"ours": free_port(), "vllm serve": free_port()}
     root = Path(__file__).parent.parent
     commands = {
-        "ours": [sys.executable, str(root / "jobs/serve.py"), PRESET, f"model={options.model}",
-                 f"port={ports['ours']}", "served_name=model"],
+        "ours": [sys.executable, str(root / "jobs/serve.py"), options.preset,
+                 f"model={options.model}", f"port={ports['ours']}", "served_name=model"],
         "vllm serve": [
             # what `vllm serve` runs: the command itself asks for a package that CPU builds lack
             sys.executable, "-m", "vllm.entrypoints.openai.api_server",
             "--model", model_files.resolve(options.model),
             "--port", str(ports["vllm serve"]), "--host", "127.0.0.1",
-            "--served-model-name", "model", "--dtype", engine.dtype, "--enforce-eager",
+            "--served-model-name", "model", "--dtype", engine.dtype, *options.vllm.split(),
             "--max-num-seqs", str(engine.max_num_seqs), "--disable-log-stats",
             "--max-model-len", str(engine.max_model_len), "--seed", str(engine.seed),
             "--disable-uvicorn-access-log",
@@ -242,17 +249,21 @@ def measure(
         begin += requests
         url, before = f"http://127.0.0.1:{ports[name]}", cpu_seconds(servers[name])
         if kind == "api" and name == "ours":
-            result = asyncio.run(engine_turn(url, "model", requests, tokens, begin))
+            result = asyncio.run(
+                engine_turn(url, "model", requests, tokens, begin, options.clients)
+            )
         else:
             streamed = kind == "streamed"
-            result = asyncio.run(turn(url, "model", requests, tokens, streamed, begin))
+            result = asyncio.run(
+                turn(url, "model", requests, tokens, streamed, begin, options.clients)
+            )
         result.cpu = cpu_seconds(servers[name]) - before
         return result
 
     for name in servers:  # warm
-        one(name, CLIENTS, 8, "streamed")
+        one(name, options.clients, 8, "streamed")
     say(
-        f"{CLIENTS} clients, {options.requests} chats of {options.tokens} tokens a turn, "
+        f"{options.clients} clients, {options.requests} chats of {options.tokens} tokens a turn, "
         f"{options.rounds} rounds"
     )
     for kind in ("streamed", "whole", "api"):

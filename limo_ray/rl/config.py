@@ -238,6 +238,10 @@ class RLConfig:
                 f"rollouts.updates: {self.rollouts.updates} is more than rollouts.problems "
                 f"({self.rollouts.problems})"
             )
+        if self.lora and self.lora.bits == 4:
+            raise ValueError(
+                "lora.bits: 4 cannot be written for the engines at every step: give 16"
+            )
         self.training().check()
 
     def training(self) -> TrainConfig:

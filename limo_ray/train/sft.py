@@ -199,7 +199,7 @@ def trainer(
         train_loop_config=sent,
         torch_config=TorchConfig(backend="nccl" if device == "gpu" else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=(workers.fewest, workers.count) if workers.fewest else workers.count,
+            num_workers=(workers.fewest, workers.count) if workers.fewest else workers.count,  # type: ignore[arg-type]
             use_gpu=device == "gpu",
             resources_per_worker=each,
             label_selector=dict(workers.labels) or None,  # type: ignore[call-arg]

@@ -199,34 +199,44 @@ class Worker:
         Adapters are merged into the model there, and written as they are to `<store>/<adapter>`.
         Weights are put together a layer at a time, in the host memory of the first worker.
         """
-        weights = self.weights()
-        if not self.first or weights is None:
+        parts = self._parts()
+        if not self.first or parts is None:
             return
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         config, store = self.job.config, self.job.store
         model, revision = self.engine.module.inner[0], config.revision or None
-        if config.lora:
-            if adapter:
-                with tempfile.TemporaryDirectory(prefix="limo_ray-adapter-") as made:
-                    lm = self.engine.module.lm
-                    adapters.save(Path(made), lm, weights, config.model, config.revision)
-                    store.copy_folder_in(Path(made), adapter, last="adapter_config.json")
-            if config.lora.bits == 4:
-                model = AutoModelForCausalLM.from_pretrained(
-                    self.job.model, revision=revision, dtype=models.DTYPES[config.compute.precision]
-                )
-                weights = adapters.as_saved(weights, model)
-            weights = adapters.merged(weights, config.lora.alpha / config.lora.rank)
-        if model.config.tie_word_embeddings:
-            weights.pop("lm_head.weight", None)
+        if adapter and config.lora:
+            with tempfile.TemporaryDirectory(prefix="limo_ray-adapter-") as made:
+                lm = self.engine.module.lm
+                adapters.save(Path(made), lm, parts, config.model, config.revision)
+                store.copy_folder_in(Path(made), adapter, last="adapter_config.json")
+        if self._in_4_bits:
+            model = AutoModelForCausalLM.from_pretrained(
+                self.job.model, revision=revision, dtype=models.DTYPES[config.compute.precision]
+            )
+            parts = adapters.as_saved(parts, model)
         tokenizer = AutoTokenizer.from_pretrained(self.job.model, revision=revision)
         with tempfile.TemporaryDirectory(prefix="limo_ray-model-") as made:
-            models.save_folder(Path(made), model, weights, tokenizer, self.job.template)
+            whole = self._whole(parts)
+            models.save_folder(Path(made), model, whole, tokenizer, self.job.template)
             store.copy_folder_in(Path(made), folder, last="config.json")
 
     def weights(self) -> dict[str, Tensor] | None:
         """The whole model by its own names, in host memory of the first worker; collective."""
+        parts = self._parts()
+        return None if parts is None else self._whole(parts)
+
+    def _whole(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Adapters merged into the model's weights; what is tied is there once."""
+        if lora := self.job.config.lora:
+            parts = adapters.merged(parts, lora.alpha / lora.rank)
+        if self.engine.module.inner[0].config.tie_word_embeddings:
+            parts.pop("lm_head.weight", None)
+        return parts
+
+    def _parts(self) -> dict[str, Tensor] | None:
+        """All weights in host memory, adapters apart; on the first worker alone; collective."""
         if self.engine.zero_optimization_partition_weights():
             found = self.engine._zero3_consolidated_16bit_state_dict()
         else:
