@@ -75,9 +75,13 @@ def test_a_bad_label_is_an_error_with_its_line(tmp_path: Path) -> None:
 
 def arguments(store: Path, folder: Path, *more: str) -> list[str]:
     proofs = folder / "proofs_in.jsonl"
-    proofs.write_text("".join(json.dumps({"question": p, "answer": "?"}) + "\n" for p in PROOFS))
+    proofs.write_text("".join(json.dumps({"question": p, "answer": "1"}) + "\n" for p in PROOFS))
     item = folder / "benchmark.jsonl"
-    item.write_text(json.dumps({"question": "Which prime number comes after 7?", "answer": "11"}))
+    item.write_text(
+        json.dumps(
+            {"question": "State the final answer only: which prime comes after 7?", "answer": "11"}
+        )
+    )
     labels = folder / "labels.jsonl"
     rows = [{"question": f"Is {n} + {n} finite?", "label": "complete"} for n in range(40)]
     labels.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -183,13 +187,18 @@ def test_labels_are_asked_about_and_proofs_become_problems(annotated: Path) -> N
 
 
 def test_nothing_is_asked_twice(annotated: Path) -> None:
-    logs = annotated / "store/attempts"
+    logs, asked = annotated / "store/attempts", annotated / "store/runs/published_sample/questions"
+    questions = set(pq.read_table(asked, columns=["id"])["id"].to_pylist())
 
     def logged() -> Counter:
         found: Counter = Counter()
         for folder in logs.iterdir():
             rows = pq.read_table(folder, columns=["problem_id", "index"]).to_pylist()
-            found.update((folder.name, row["problem_id"], row["index"]) for row in rows)
+            found.update(
+                (folder.name, row["problem_id"], row["index"])
+                for row in rows
+                if row["problem_id"] in questions
+            )
         return found
 
     before = logged()

@@ -135,7 +135,9 @@ def test_a_curation_in_promising_order(
     assert manifest["extrapolation"]["rows"][0]["sampled"] == fair
     assert sum(found["kept_sets"]["promising"]["sources"].values()) == pytest.approx(1)
     assert "Promising order" in (run / "report.html").read_text()
-    # the same set again, from the log
+    # the same set again, from the log, whose further attempts make pass rates a little finer
     curate(config.load(CurateConfig, arguments(tmp_path, "selection.k=20")), "cpu")
     again = json.loads((run / "manifest.json").read_text())
+    for one in [*found["kept_sets"].values(), *again["promising"]["kept_sets"].values()]:
+        del one["pass_rate"]
     assert again["promising"] == found and again["sampling"][0]["attempts"]["sampled"] == 0
