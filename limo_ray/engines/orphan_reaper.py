@@ -56,9 +56,9 @@ def _alive(identity: list[float]) -> psutil.Process | None:
     try:
         process = psutil.Process(int(identity[0]))
         same = abs(process.create_time() - identity[1]) < 1
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
     except psutil.NoSuchProcess:
         return None
-    return process if same and process.status() != psutil.STATUS_ZOMBIE else None
 
 
 class Guard:
@@ -121,7 +121,8 @@ def reap(record: Path) -> int:
     children += [each for each in _group(content) if each not in children]
     for child in children:
         log.warning("ending process %d left behind by engine owner %s", child.pid, record.stem)
-        child.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
     psutil.wait_procs(children, timeout=10)
     record.unlink(missing_ok=True)
     return len(children)

@@ -36,6 +36,7 @@ def rows(count: int) -> bytes:
         row |= {f"Incorrect Answer {i}": f"{answer}{i}" for i in (1, 2, 3)}
         row |= {
             "solution": f"It is \\boxed{{{answer}}}.", "final_answer": [answer], "Year": 1990,
+            "problem_is_valid": "Yes", "solution_is_valid": "Yes", "question_type": "word",
             "level": 1, "subject": "sums", "subfield": "sums", "High-level domain": "sums",
             "thinking_trajectories": ["Let us add."], "attempt": f"It is {answer}.",
         }  # fmt: skip

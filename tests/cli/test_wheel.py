@@ -95,7 +95,7 @@ from limo_ray.core import config
 assert main(["--help"]) == main(["curate", "--help"]) == 0
 for job, command in COMMANDS.items():
     for name in presets(command.presets):
-        if job == "plan" and name.startswith("published"):  # no engine: nothing to plan
+        if job == "plan" and name.startswith(("published", "api")):  # no engine of ours to plan
             continue
         argv = ["laptop", name] if name == "plan/laptop" else [name]
         argv += ["pool_rows=9"] if job == "plan" else []
