@@ -42,7 +42,7 @@ def curate(config: CurateConfig) -> dict[str, Any]:
         live[opened[item.source].name] += sum(row["reason"] is None for row in found)
     items, missing = items_to_keep_out(config)
     pool_settings(config, opened, items, 1)
-    asks = any(engine.kind == "api" for engine in config.engines.values())  # there is no such server
+    asks = any(engine.kind == "api" for engine in config.engines.values())  # no server here
     planned = passes(config, "gpu", identify=not asks)
     stages = [stage.name for each in planned for stage in each.stages]
     return {"live": live, "items": len(items), "missing": missing, "stages": stages}
