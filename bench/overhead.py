@@ -16,17 +16,17 @@ import sys
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import pyarrow as pa
 import ray
 
 from limo_ray.cli.ray_cluster import start_ray
 from limo_ray.core.prompts import SYSTEM, question_messages
-from limo_ray.core.records import SAMPLED, Problem, problem_id
+from limo_ray.core.records import Problem, problem_id, sampled_table
 from limo_ray.engines.base import Engine, EngineConfig, Request, SamplingConfig, create
 from limo_ray.problems import gym
 from limo_ray.sampling.config import SamplerConfig
@@ -135,17 +135,11 @@ class Ours:
         sampler = self.sampler
         totals = sampler.totals.stages[0]
         before = totals.tokens["completion"]
-        rows = [
-            {name: getattr(problem, name) for name in problem.__dataclass_fields__}
-            | {"file": "", "line": 0, "order": number, "alive": True, "outcomes": "[]"}
-            # another id each round: the log must not know the problem
-            | {"id": problem_id(f"{self.rounds} {problem.question}")}
-            for number, problem in enumerate(pool)
-        ]
-        batches = [
-            pa.Table.from_pylist(rows[start : start + 8], schema=SAMPLED)
-            for start in range(0, len(rows), 8)
-        ]
+        # another id each time: the log must not know the problem
+        table = sampled_table(
+            replace(problem, id=problem_id(f"{self.rounds} {problem.question}")) for problem in pool
+        )
+        batches = [table.slice(start, 8) for start in range(0, len(table), 8)]
         started = time.perf_counter()
         threads = [threading.Thread(target=sampler, args=(batch,)) for batch in batches]
         for thread in threads:

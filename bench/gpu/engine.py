@@ -6,17 +6,17 @@ import statistics
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
-import pyarrow as pa
 import ray
 
 from bench.gpu import models
 from bench.gpu.report import result, skipped
 from limo_ray.core.prompts import SYSTEM, question_messages
-from limo_ray.core.records import SAMPLED, Problem, problem_id
+from limo_ray.core.records import Problem, problem_id, sampled_table
 from limo_ray.engines import continuation, orphan_reaper
 from limo_ray.engines.base import Completion, EngineConfig, Request, SamplingConfig
 from limo_ray.sampling.config import SamplerConfig
@@ -83,15 +83,11 @@ class Bench:
         sampler, totals = self.sampler, self.sampler.totals.stages[0]
         self.turns += 1
         before, verdicts = totals.tokens["completion"], totals.verdicts.total()
-        rows = [
-            {name: getattr(problem, name) for name in problem.__dataclass_fields__}
-            | {"file": "", "line": 0, "order": number, "alive": True, "outcomes": "[]"}
-            | {"id": problem_id(f"{self.turns} {problem.question}")}
-            for number, problem in enumerate(pool)
-        ]
-        batches = [
-            pa.Table.from_pylist(rows[at : at + 8], schema=SAMPLED) for at in range(0, len(rows), 8)
-        ]
+        # another id each time: the log must not know the problem
+        table = sampled_table(
+            replace(problem, id=problem_id(f"{self.turns} {problem.question}")) for problem in pool
+        )
+        batches = [table.slice(start, 8) for start in range(0, len(table), 8)]
         begun = time.perf_counter()
         threads = [threading.Thread(target=sampler, args=(one,), daemon=True) for one in batches]
         for thread in threads:

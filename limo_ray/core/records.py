@@ -7,6 +7,7 @@ per problem, attempt or input row, so that every stage can read only the columns
 import hashlib
 import json
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -99,6 +100,17 @@ SAMPLED = pa.schema(
         pa.field("outcomes", pa.string()),
     ]
 )
+
+
+def sampled_table(problems: Iterable[Problem]) -> pa.Table:
+    """Problems that are from no file as a sampler takes them (SAMPLED), in the order given."""
+    rows = [
+        {name: getattr(problem, name) for name in PROBLEM.names}
+        | {"file": "", "line": 0, "order": number, "alive": True, "outcomes": "[]"}
+        for number, problem in enumerate(problems)
+    ]
+    return pa.Table.from_pylist(rows, schema=SAMPLED)
+
 
 ATTEMPT = pa.schema(
     [

@@ -5,6 +5,7 @@ asked once under the same sampling is not asked again, in whatever run.
 """
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import ray
 
 from limo_ray import verify
 from limo_ray.attempts.log import AttemptLog
-from limo_ray.core.records import DROP_REASON, SAMPLED, Attempt, Verdict, problem_id
+from limo_ray.core.records import DROP_REASON, Attempt, Problem, Verdict, problem_id, sampled_table
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.difficulty import Sampled
 from limo_ray.engines.base import EngineConfig, identity
@@ -100,20 +101,23 @@ def _passes(config: CurateConfig, questions: list[Question], device: str) -> lis
 
 def _write_questions(run: Store, questions: list[Question]) -> None:
     """The questions as live rows of a pool: a changed spec verifies the logged replies again."""
-    rows = [_problem(question, number) for number, question in enumerate(questions)]
-    unique = list({row["id"]: row for row in rows}.values())
-    schema = pa.schema([*SAMPLED, *(pa.field(*each) for each in DROP_REASON)])
+    table = _table(questions)
+    for name, kind in DROP_REASON:
+        table = table.append_column(name, pa.nulls(len(table), kind))
     run.delete("questions")
-    table = pa.Table.from_pylist(unique, schema=schema)
     run.write_table("questions/part-000000.parquet", table)
 
 
-def _problem(question: Question, number: int) -> dict[str, Any]:
-    return {
-        "id": question.id, "question": question.text, "answer": question.spec, "domain": "reply",
-        "source": question.annotation, "metadata": "{}", "file": "", "line": 0, "order": number,
-        "alive": True, "outcomes": "[]",
+def _table(questions: Iterable[Question]) -> pa.Table:
+    """Questions as problems (SAMPLED), each once."""
+    problems = {
+        question.id: Problem(
+            id=question.id, question=question.text, answer=question.spec,
+            source=question.annotation, domain="reply",
+        )
+        for question in questions
     }  # fmt: skip
+    return sampled_table(problems.values())
 
 
 def _ask(
@@ -126,26 +130,15 @@ def _ask(
         attempt_log.compact()
         reverify(run.within("questions"), attempt_log, config.sampler.judge)
     names = {stage.name for stage in pass_.stages}
-    rows = {
-        question.id: _problem(question, number)
-        for number, question in enumerate(questions)
-        if question.annotation in names
-    }
+    asked = _table(question for question in questions if question.annotation in names)
     coordinator = start_coordinator(costs.before)
-    with Progress(coordinator, pass_.stages, len(rows), spending=costs) as progress:
-        try:
-            data = sample(
-                ray.data.from_arrow(pa.Table.from_pylist(list(rows.values()), schema=SAMPLED)),
-                pass_.engine, pass_.stages, store, system="", coordinator=coordinator,
-                config=config.sampler, total=len(rows),
-            )  # fmt: skip
-            data.set_name("annotation")
-            for _ in data.iter_batches(batch_size=None, batch_format="pyarrow"):
-                pass
-            progress.check_cap()
-        except KeyboardInterrupt:
-            progress.interrupt()
-            raise
+    data = sample(
+        ray.data.from_arrow(asked), pass_.engine, pass_.stages, store, system="",
+        coordinator=coordinator, config=config.sampler, total=len(asked),
+    )  # fmt: skip
+    data.set_name("annotation")
+    with Progress(coordinator, pass_.stages, len(asked), spending=costs) as progress:
+        progress.run(data)
 
 
 def _replies(

@@ -151,31 +151,27 @@ def sample_pool(
     for folder in ("decided", "passed"):
         run.delete(folder)
     with Progress(coordinator, stages, total, wanted, costs) as progress:
-        try:
-            data = promising.dataset() if promising else in_order(pool)
-            for index, pass_ in enumerate(planned):
-                data = sample(
-                    data,
-                    pass_.engine,
-                    pass_.stages,
-                    store,
-                    system=config.system,
-                    coordinator=coordinator,
-                    config=config.sampler,
-                    group_by=group_by,
-                    total=total,
-                )
-                if not config.difficulty.overlap and pass_ is not planned[-1]:
-                    data = _materialise(data, run.within(f"passed/{index}"))
-                    progress.check_cap()
-            data.set_name("sampling")
-            batches = promising.learn(_batches(data)) if promising else _batches(data)
-            decided = _until_met(batches, targets, group_by, coordinator, progress)
-            _write(run.within("decided"), promising.restore(decided) if promising else decided)
-            progress.check_cap()
-        except KeyboardInterrupt:
-            progress.interrupt()
-            raise
+        data = promising.dataset() if promising else in_order(pool)
+        for index, pass_ in enumerate(planned):
+            data = sample(
+                data,
+                pass_.engine,
+                pass_.stages,
+                store,
+                system=config.system,
+                coordinator=coordinator,
+                config=config.sampler,
+                group_by=group_by,
+                total=total,
+            )
+            if not config.difficulty.overlap and pass_ is not planned[-1]:
+                data = _materialise(data, run.within(f"passed/{index}"))
+                progress.check_cap()
+        data.set_name("sampling")
+        batches = promising.learn(_batches(data)) if promising else _batches(data)
+        decided = _until_met(batches, targets, group_by, coordinator, progress)
+        _write(run.within("decided"), promising.restore(decided) if promising else decided)
+        progress.check_cap()
         stats = progress.last()
         engines = engine_seconds(planned, progress.workers)
     run.delete("passed")

@@ -12,11 +12,10 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import pyarrow as pa
 import ray
 
 from limo_ray.attempts.log import AttemptLog
-from limo_ray.core.records import SAMPLED, Attempt, Problem
+from limo_ray.core.records import Attempt, Problem, sampled_table
 from limo_ray.evaluate.config import EvaluateConfig, ProtocolConfig
 from limo_ray.evaluate.items import BenchmarkItems
 from limo_ray.evaluate.models import EvaluatedModel
@@ -151,31 +150,17 @@ def _sample(
     config: EvaluateConfig,
 ) -> None:  # fmt: skip
     """Runs the model's engine until every item has its attempts."""
-    rows = [
-        {
-            "id": p.id, "question": p.question, "answer": p.answer, "source": p.source,
-            "domain": p.domain, "metadata": p.metadata, "file": "", "line": 0, "order": number,
-            "alive": True, "outcomes": "[]",
-        }
-        for number, p in enumerate(problems)
-    ]  # fmt: skip
     used = [(model.engine, stage) for stage in passes]
     costs = spending(used, store, config.sampler.spend_cap)
     coordinator = start_coordinator(costs.before)
     data = sample(
-        ray.data.from_arrow(pa.Table.from_pylist(rows, schema=SAMPLED)),
+        ray.data.from_arrow(sampled_table(problems)),
         model.engine, passes, store, system=model.system, coordinator=coordinator,
-        config=config.sampler, total=len(rows),
+        config=config.sampler, total=len(problems),
     )  # fmt: skip
     data.set_name("sampling")
-    with EvaluationProgress(coordinator, passes, len(rows), spending=costs) as progress:
-        try:
-            for _ in data.iter_batches(batch_size=None, batch_format="pyarrow"):
-                pass
-            progress.check_cap()
-        except KeyboardInterrupt:
-            progress.interrupt()
-            raise
+    with EvaluationProgress(coordinator, passes, len(problems), spending=costs) as progress:
+        progress.run(data)
 
 
 def read_attempts(wanted: ModelAttempts, store: Store, judge: JudgeConfig) -> list[list[Attempt]]:

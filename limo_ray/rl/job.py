@@ -13,7 +13,6 @@ The same command goes on after any kill, and does nothing when the training has 
 import contextlib
 import shutil
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,19 +38,14 @@ from limo_ray.storage.store import Store
 from limo_ray.train import memory, tracking
 from limo_ray.train.checkpoints import check_resumable
 from limo_ray.train.config import TrainConfig
-from limo_ray.train.sft import fit, stop_message, trainer
+from limo_ray.train.sft import TrainResult, fit, stop_message, trainer
 from limo_ray.train.table import batch_layout
 
 
-@dataclass(kw_only=True, slots=True)
-class RLResult:
-    folder: str
-    """The model."""
-    run: str
-    """Where report, metrics, TensorBoard files and checkpoints lie."""
-    metrics: dict[str, Any]
-    resumed: bool
-    """True when the training had ended before and nothing was done again."""
+class RLResult(TrainResult):
+    """As of a supervised training, with figures of its own."""
+
+    __slots__ = ()
 
     def summary(self) -> str:
         found = self.metrics

@@ -19,7 +19,10 @@ IDLE = ["0", "0", "0", "0", "-", "0", "0"]
 
 
 class Progress:
-    """Follows the samplers of one job through its coordinator; a context manager."""
+    """Follows the samplers of one job through its coordinator; a context manager.
+
+    Ctrl-C inside of it stops the samplers, and they write what they have.
+    """
 
     def __init__(
         self,
@@ -46,10 +49,23 @@ class Progress:
         return self
 
     def __exit__(self, kind: type | None, *exc: object) -> None:
-        self._view.stop()
+        try:
+            if kind is not None and issubclass(kind, KeyboardInterrupt):
+                self.interrupt()
+        finally:
+            self._view.stop()
         if kind is None:
             last = self.facts()
             heartbeat.tell("sampling", lambda: last)
+
+    def run(self, data: Any) -> None:
+        """Runs a job (a ray.data.Dataset) whose rows nobody needs: its attempts are in the log.
+
+        Raises SpendCapReached as `check_cap` does.
+        """
+        for _ in data.iter_batches(batch_size=None, batch_format="pyarrow"):
+            pass
+        self.check_cap()
 
     def check_cap(self) -> None:
         """Raises SpendCapReached when the job's samplers stopped at its spend cap."""
