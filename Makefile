@@ -36,7 +36,7 @@ study: setup
 # xdist's workers have a Ray each; tests/conftest.py says which tests stay on one worker.
 WORKERS ?= 2
 RAY_WORKERS ?= 0
-PYTEST := $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder --durations=20
+PYTEST := $(BIN)/python -m pytest --dist loadfile --no-loadscope-reorder --durations=20
 
 # The tests that start no process, which is made sure of: before every commit.
 test-fast: setup

