@@ -89,11 +89,11 @@ from limo_ray.storage.store import Store
 from limo_ray.train import sft
 from limo_ray.train.config import TrainConfig
 
-sft.train_loop = lambda sent: None  # what is asked of the cluster matters here, not the training
 start_ray(log_to_driver=False)
 argv = ["conf/train/laptop.yaml", "workers.labels={role: trainer}"]
 loaded = config.load(TrainConfig, argv)
-sft._trainer({}, loaded, "cpu", Store("FOLDER"), "asks").fit()
+# what is asked of the cluster matters here, not the training
+sft.trainer(lambda sent: None, {}, loaded, "cpu", Store("FOLDER"), "asks").fit()
 """
 
 
