@@ -96,6 +96,8 @@ class AssumeConfig:
     """By engine (as in `engines`); those not named go by their model, see `models`."""
     models: dict[str, SpeedConfig] = field(default_factory=lambda: _defaults("models", SpeedConfig))
     """By model."""
+    prompt_tokens: float = 200.0
+    """Tokens of a problem with the system prompt; an API's bill counts them for each attempt."""
     speed_error: float = 2.0
     """Of assumed speeds."""
     tokens_error: float = 1.6

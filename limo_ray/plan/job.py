@@ -120,15 +120,18 @@ def _figures(
     stages, engines = [], []
     for pass_ in passes:
         own = pass_.allocation
+        dollars = own.engine.api.dollars
         price = own.node.price_per_hour * own.nodes if own.node.start_s else 0.0
         tokens = np.maximum(1, sum(each.tokens for each in pass_.results))
         for stage in pass_.results:
             hours = stage.tokens / tokens * (pass_.end - pass_.begin) / 3600
+            prompts = stage.attempts * config.assume.prompt_tokens
+            bill = prompts * dollars(1, 0) + stage.tokens * dollars(0, 1)
             stages.append({
                 "name": stage.stage.name, "engine": own.name, "budget": stage.stage.rule.budget,
                 "basis": "pilot" if stage.stage.name in pilot.stages else "assumed",
                 "problems": stage.problems, "attempts": stage.attempts, "tokens": stage.tokens,
-                "gpu_hours": gpus(own.engine) * own.replicas * hours, "cost": price * hours,
+                "gpu_hours": gpus(own.engine) * own.replicas * hours, "cost": price * hours + bill,
                 "bytes": stage.tokens * BYTES_PER_TOKEN + stage.attempts * BYTES_PER_ATTEMPT,
             })  # fmt: skip
         slots = own.engine.max_num_seqs

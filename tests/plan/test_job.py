@@ -148,6 +148,17 @@ def test_money_follows_prices_and_hours() -> None:
     assert cheap["cost"] == pytest.approx(costs + cheap["standing_cost"])
 
 
+def test_an_apis_bill_follows_its_prices() -> None:
+    preset = [str(ROOT / "conf/curate/api.yaml"), "pool_rows=20000", "trials=10"]
+    free = [f"cluster.nodes.{name}.price_per_hour=0" for name in ("head", "cpu", "spot", "gpu")]
+    figures = planned(*preset, *free, "assume.prompt_tokens=300").figures
+    for stage in figures["stages"]:
+        expected = (0.28 * 300 * stage["attempts"] + 0.42 * stage["tokens"]) / 1e6
+        assert stage["cost"] == pytest.approx(expected)
+    assert figures["cost"] == pytest.approx(sum(stage["cost"] for stage in figures["stages"]))
+    assert figures["cost"].min() > 0
+
+
 def test_what_a_plan_warns_of() -> None:
     few = planned(*SMALL, "pool_rows=3000")
     assert "the target of 2,125 is reached in 0% of the trials" in "\n".join(few.warnings)
