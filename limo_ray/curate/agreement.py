@@ -3,7 +3,6 @@
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass
-from math import sqrt
 from typing import Any
 
 from limo_ray.core.records import fingerprint
@@ -84,10 +83,14 @@ def _label(line: str, annotation: AnnotationConfig) -> Label:
 
 def agreement(kind: str, pairs: list[tuple[str, str | None]]) -> Agreement:
     """Of (label, reply) pairs, at least one; a reply is None where it could not be parsed."""
+    from scipy.stats import binomtest  # half a second: only where there are labels
+
     agree = sum(reply is not None and _same(kind, label, reply) for label, reply in pairs)
-    low, high = wilson(agree, len(pairs))
+    share = binomtest(agree, len(pairs)).proportion_ci(method="wilson")
     [(_, most)] = Counter(label for label, _ in pairs).most_common(1)
-    return Agreement(labels=len(pairs), agree=agree, low=low, high=high, constant=most / len(pairs))
+    return Agreement(
+        labels=len(pairs), agree=agree, low=share.low, high=share.high, constant=most / len(pairs)
+    )
 
 
 def _same(kind: str, label: str, reply: str) -> bool:
@@ -97,11 +100,3 @@ def _same(kind: str, label: str, reply: str) -> bool:
     if kind == "final_answer" and "none" not in (label, reply):
         return same_gold_answer(label, reply.partition(" => ")[2], "math")
     return label.casefold() == reply.casefold()
-
-
-def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927), for at least one trial."""
-    share, spread = successes / trials, z * z / trials
-    middle = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * sqrt(share * (1 - share) / trials + spread / (4 * trials))
-    return max(0.0, middle - half), min(1.0, middle + half)

@@ -9,7 +9,7 @@ import pytest
 
 from limo_ray.attempts.log import AttemptLog
 from limo_ray.core import config
-from limo_ray.curate.agreement import agreement, read_labels, wilson
+from limo_ray.curate.agreement import agreement, read_labels
 from limo_ray.curate.annotation_config import AnnotationConfig
 from limo_ray.curate.annotation_prompts import READY, prompt
 from limo_ray.curate.config import CurateConfig
@@ -56,7 +56,8 @@ def test_agreement_counts_what_is_not_parsed_against_the_model() -> None:
     assert (found.labels, found.agree, found.constant) == (4, 3, 0.75)
     assert (found.low, found.high) == pytest.approx((0.3006, 0.9544), abs=1e-3)
     assert agreement("rating", [("7 7 7 7", "8 8 8 8"), ("1 1 1 1", "9 1 1 1")]).agree == 1
-    assert wilson(0, 5)[0] == 0 and wilson(5, 5)[1] == 1
+    assert agreement("well_posed", [("complete", None)] * 5).low == 0
+    assert agreement("well_posed", [("complete", "complete")] * 5).high == pytest.approx(1)
 
 
 def test_a_bad_label_is_an_error_with_its_line(tmp_path: Path) -> None:
