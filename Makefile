@@ -29,7 +29,7 @@ demo: setup
 	@echo "open   store/runs/laptop/report.html, store/evaluations/laptop/report.html"
 	@echo "next   make demo again takes seconds; make study: are chosen examples better than random ones?"
 
-# Is less more? Nine sets of examples, trained and compared: about an hour (docs/guides/study.md).
+# Is less more? Twelve trainings, compared: 40 minutes (docs/guides/study.md).
 study: setup
 	$(BIN)/python jobs/study.py conf/study/laptop.yaml
 
