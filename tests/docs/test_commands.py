@@ -41,11 +41,13 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     run.mkdir(parents=True)
     chat = [{"role": "user", "content": "3 + 4?"}, {"role": "assistant", "content": "\\boxed{7}"}]
     (run / "examples.jsonl").write_text(json.dumps({"messages": chat}) + "\n")
+    (run.parent / "mine").symlink_to(run)
     from limo_ray.storage import model_files
 
     (tmp_path / "store/models").mkdir()
     packaged = model_files.resolve("packaged/SmolLM2-135M-Instruct")
-    (tmp_path / "store/models/laptop").symlink_to(packaged)
+    for name in ("laptop", "mine"):
+        (tmp_path / "store/models" / name).symlink_to(packaged)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
