@@ -1,10 +1,11 @@
 """Passes: neighbouring stages of attempts that share one engine."""
 
 import logging
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Any
 
-from limo_ray.engines.base import EngineConfig
+from limo_ray.engines.base import EngineConfig, ray_options
 from limo_ray.sampling.stages import Stage
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,34 @@ def resolve(engine: EngineConfig, device: str) -> EngineConfig:
     if engine.kind == "published":
         device = "cpu"
     return replace(engine, device=device if engine.device == "auto" else engine.device)
+
+
+def check_fits(passes: list[Pass], there: dict[str, float], *, together: bool) -> None:
+    """Refuses engines for which Ray Data would wait without end. For a machine that cannot grow.
+
+    Args:
+        there: `ray.cluster_resources()`.
+        together: whether all engines run at once.
+
+    Raises:
+        ValueError: naming the engines, what they need, and what is there.
+    """
+    for group in [passes] if together else [[each] for each in passes]:
+        needed: dict[str, float] = defaultdict(float)
+        for each in group:
+            options = ray_options(each.engine)
+            asks = {"CPU": options["num_cpus"], "GPU": options.get("num_gpus", 0)}
+            for bundle in each.engine.bundles or [asks | options.get("resources", {})]:
+                for name, count in bundle.items():
+                    needed[name] += count * each.engine.min_replicas
+        for name, count in needed.items():
+            if count > there.get(name, 0):
+                engines = ", ".join(each.engine_name for each in group)
+                hint = ": set difficulty.overlap=false, for one after the other"
+                raise ValueError(
+                    f"engines {engines}: at once they need {count:g} {name}, "
+                    f"this machine has {there.get(name, 0):g}{hint * (len(group) > 1)}"
+                )
 
 
 def engine_seconds(

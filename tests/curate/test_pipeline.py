@@ -25,7 +25,7 @@ from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.difficulty import passes
 from limo_ray.curate.pipeline import curate
 from limo_ray.curate.select import select
-from limo_ray.sampling.passes import warn_missing_gpus
+from limo_ray.sampling.passes import check_fits, warn_missing_gpus
 from limo_ray.storage.store import Store
 from limo_ray.verify import VerificationError
 from tests import processes
@@ -337,6 +337,27 @@ def test_cluster_presets_ask_for_gpus_that_are_not_there_yet(
     assert {one.engine.device for one in planned} == {"gpu"}
     warn_missing_gpus(planned, "cpu")
     assert "the cluster has no GPU now, and the engines weak, strong" in caplog.text
+
+
+def test_engines_that_do_not_fit_the_machine_are_refused() -> None:
+    settings = config.load(CurateConfig, [str(ROOT / "conf/curate/limo.yaml")])
+    planned = passes(settings, "gpu", identify=False)
+    there = {"CPU": 64.0, "GPU": 64.0}
+    check_fits(planned, there, together=True)
+    with pytest.raises(ValueError, match=r"weak, strong.* GPU, .* has 4.*overlap=false"):
+        check_fits(planned, there | {"GPU": 4.0}, together=True)
+    sizes = [one.engine.tensor_parallel * one.engine.pipeline_parallel for one in planned]
+    replicas = [one.engine.min_replicas for one in planned]
+    needed = [float(a * b) for a, b in zip(sizes, replicas, strict=True)]
+    check_fits(planned, there | {"GPU": sum(needed)}, together=True)
+    check_fits(planned, there | {"GPU": max(needed)}, together=False)
+    with pytest.raises(ValueError, match=f"this machine has {max(needed) - 1:g}$"):
+        check_fits(planned, there | {"GPU": max(needed) - 1}, together=False)
+    with pytest.raises(ValueError, match=r"has 0$"):
+        check_fits(planned, {"CPU": 64.0}, together=False)
+    planned[0].engine.resources = {"special": 1}
+    with pytest.raises(ValueError, match="1 special, this machine has 0"):
+        check_fits(planned[:1], there, together=True)
 
 
 def test_a_failing_engine_is_one_line_and_exit_code_1(sums: Path, tmp_path: Path) -> None:
