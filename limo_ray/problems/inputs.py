@@ -143,6 +143,8 @@ def _state(each: Input, *, check: bool) -> tuple[str, hub.Repository]:
     try:
         if each.what == "model":
             model_files.resolve(each.name, weights=False)
+        elif each.what == "adapter":
+            model_files.resolve_adapter(each.name)
         else:
             discovery.on_disk(each.name)
     except ValueError as error:

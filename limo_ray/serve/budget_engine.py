@@ -19,6 +19,7 @@ from limo_ray.engines.base import EngineConfig
 from limo_ray.engines.vllm import VllmEngine
 from limo_ray.engines.vllm_internals import AsyncLLM
 from limo_ray.serve import vllm_openai
+from limo_ray.serve.adapters import Adapter, engine_arguments
 from limo_ray.serve.budget import Budget, CompletionChunk, GenerationSegment, Limits, Style, force
 from limo_ray.serve.openai_extensions import THINKING
 
@@ -178,15 +179,16 @@ def _completion(index: int, chunk: CompletionChunk) -> CompletionOutput:
 class ServedEngine(VllmEngine):
     """The sampler's engine with forcing; `llm` is what vLLM's OpenAI layer is built on."""
 
-    def __init__(self, config: EngineConfig, style: Style) -> None:
+    def __init__(self, config: EngineConfig, style: Style, adapters: list[Adapter]) -> None:
         super().__init__(config)
         self._style = style
+        self._adapters = adapters
 
     def _class(self) -> Any:
         return ForcingLLM
 
     def _arguments(self, model: str) -> dict[str, Any]:
-        arguments = super()._arguments(model)
+        arguments = engine_arguments(self._adapters) | super()._arguments(model)
         if self.config.device != "cpu":
             return arguments
         # On CPU a request with a seed kills the engine if its prompt is read in two steps: vLLM

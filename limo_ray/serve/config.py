@@ -7,6 +7,7 @@ from pathlib import Path
 from limo_ray.core.prompts import SYSTEM
 from limo_ray.engines.base import EngineConfig
 from limo_ray.problems import inputs
+from limo_ray.serve import adapters
 from limo_ray.serve.budget import Style
 
 
@@ -108,6 +109,9 @@ class ServeConfig:
     """Local folder, Hugging Face id, or packaged/SmolLM2-135M-Instruct."""
     served_name: str = ""
     """What clients call the model; empty for the folder's name or the Hugging Face id."""
+    adapters: dict[str, str] = field(default_factory=dict)
+    """LoRA adapters of the model: the name that clients call each, and its folder in peft's form
+    (a training's `<store>/adapters/<name>`), local or in an object store."""
     system: str = SYSTEM
     """System prompt of chats that bring none; the recipe's by default, empty for none."""
     engine: EngineConfig = field(default_factory=_engine)
@@ -144,6 +148,9 @@ class ServeConfig:
             raise ValueError(f"port: {self.port} must be between 1 and 65535")
         if not 0 < self.scale_at <= 1:
             raise ValueError(f"scale_at: {self.scale_at} must be in (0, 1]")
+        if self.model_name in self.adapters:
+            raise ValueError(f"adapters.{self.model_name}: the model itself is called so")
+        adapters.read({name: uri for name, uri in self.adapters.items() if "://" not in uri})
         if self.engine.kind != "vllm":
             raise ValueError(f"engine.kind: {self.engine.kind!r}: only vllm is served")
         for name in ("accept_s", "drain_s"):
@@ -157,7 +164,9 @@ class ServeConfig:
 
     def inputs(self) -> list[inputs.Input]:
         """What it needs from elsewhere."""
-        return [inputs.of_model(self.engine.model, self.engine.revision)]
+        model = inputs.of_model(self.engine.model, self.engine.revision)
+        folders = self.adapters.values()
+        return [model, *(inputs.Input(what="adapter", name=uri, place="file") for uri in folders)]
 
     @property
     def model_name(self) -> str:

@@ -12,6 +12,7 @@ from ray.serve.exceptions import RayServeException
 
 from limo_ray.core.console import say
 from limo_ray.core.errors import EngineError
+from limo_ray.core.uris import redact
 from limo_ray.serve.app import QUIET, engines
 from limo_ray.serve.config import ServeConfig
 from limo_ray.serve.http_server import HttpServer, listening_socket
@@ -133,6 +134,7 @@ def outline(config: ServeConfig, device: str) -> str:
     return "\n".join(
         [
             f"endpoint  {url(config)}/v1, model {config.model_name}{weights}",
+            *(f"adapter   {name}: {redact(uri)}" for name, uri in config.adapters.items()),
             f"replicas  {count} on {where}, {each} each, busy with {config.slots} requests",
             f"routing   {routing}",
             f"engine    {engine.dtype}, context of {engine.max_model_len} tokens",

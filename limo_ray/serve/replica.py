@@ -14,7 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from limo_ray.serve import vllm_openai
+from limo_ray.serve import adapters, vllm_openai
 from limo_ray.serve.config import ServeConfig
 from limo_ray.serve.openai_extensions import FIELDS, ReplicaRequest
 from limo_ray.storage import model_files
@@ -56,11 +56,12 @@ class EngineReplica:
         from limo_ray.serve.budget_engine import ServedEngine
 
         self.config = config
-        self.engine = ServedEngine(config.engine, config.budget.style)
+        lora = adapters.read(config.adapters)
+        self.engine = ServedEngine(config.engine, config.budget.style, lora)
         await self.engine.start()
         self.app = await vllm_openai.openai_app(
             self.engine.llm, model_files.resolve(config.model), config.model_name,
-            config.reasoning_parser,
+            config.reasoning_parser, lora,
         )  # fmt: skip
         self.running = 0
 

@@ -5,10 +5,12 @@ a function is called.
 """
 
 import copy
+import json
 from argparse import Namespace
 from types import SimpleNamespace
 from typing import Any
 
+from limo_ray.serve.adapters import Adapter
 from limo_ray.serve.budget import GenerationSegment
 
 SEED_STEP = 1_000_003  # segments of one completion must not see the same random numbers again
@@ -45,7 +47,9 @@ def end_token_ids(llm: Any) -> frozenset[int]:
     return frozenset(ids - {None})
 
 
-async def openai_app(llm: Any, model: str, served_name: str, reasoning_parser: str) -> Any:
+async def openai_app(
+    llm: Any, model: str, served_name: str, reasoning_parser: str, adapters: list[Adapter]
+) -> Any:
     """vLLM's OpenAI routes as an application, from the flags of its command line."""
     from fastapi import FastAPI
     from vllm.entrypoints.launchers.api_server.app_state import init_app_state
@@ -61,6 +65,9 @@ async def openai_app(llm: Any, model: str, served_name: str, reasoning_parser: s
         routes.attach_router(app)
     init_exception_handler(app)
     flags = ["--model", model, "--served-model-name", served_name]
+    if adapters:
+        flags.append("--lora-modules")
+        flags += [json.dumps({"name": each.name, "path": str(each.folder)}) for each in adapters]
     args: Namespace = make_arg_parser(FlexibleArgumentParser()).parse_args(flags)
     args.structured_outputs_config = llm.vllm_config.structured_outputs_config
     if reasoning_parser:

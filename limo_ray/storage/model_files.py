@@ -59,26 +59,40 @@ def resolve(model: str, *, weights: bool = True) -> str:
     """
     if model == PACKAGED:
         return str(packaged())
-    if "://" in model:
-        return str(_copied(model, weights))
-    if not is_local(model):
+    if "://" not in model and not is_local(model):
         return model
-    folder = Path(model).expanduser()
+    return str(_here(model, "model", "config.json", weights))
+
+
+def resolve_adapter(folder: str) -> Path:
+    """The local folder of a LoRA adapter in peft's form.
+
+    Raises:
+        ValueError: a folder that does not exist or holds no adapter.
+    """
+    return _here(folder, "adapter", "adapter_config.json")
+
+
+def _here(name: str, kind: str, file: str, weights: bool = True) -> Path:
+    """A folder on this machine, which must hold `file`."""
+    if "://" in name:
+        return _copied(name, kind, file, weights)
+    folder = Path(name).expanduser()
     if not folder.is_dir():
-        raise ValueError(f"model folder {model!r} does not exist")
-    if not (folder / "config.json").is_file():
-        raise ValueError(f"model folder {model!r} has no config.json")
-    return str(folder.absolute())
+        raise ValueError(f"{kind} folder {name!r} does not exist")
+    if not (folder / file).is_file():
+        raise ValueError(f"{kind} folder {name!r} has no {file}")
+    return folder.absolute()
 
 
-def _copied(model: str, weights: bool) -> Path:
-    """The local copy of a model folder in an object store, made on first use."""
+def _copied(name: str, kind: str, file: str, weights: bool) -> Path:
+    """The local copy of a folder in an object store, made on first use."""
     from filelock import FileLock
 
-    store = Store(model)
+    store = Store(name)
     infos = store.infos("", "")
-    if "config.json" not in [info.base_name for info in infos]:
-        raise ValueError(f"model folder {store.shown!r} does not exist or has no config.json")
+    if file not in [info.base_name for info in infos]:
+        raise ValueError(f"{kind} folder {store.shown!r} does not exist or has no {file}")
     wanted = [i for i in infos if i.base_name.endswith(TEXT_FILES) or weights]
     stamps = [[i.base_name, i.size, i.mtime_ns] for i in wanted]
     digest = hashlib.sha256(json.dumps([store.shown, stamps]).encode()).hexdigest()[:12]

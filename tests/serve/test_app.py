@@ -20,13 +20,35 @@ import httpx
 import openai
 import psutil
 import pytest
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoTokenizer
 
 from limo_ray.storage import model_files
 
 ROOT = Path(__file__).parent.parent.parent
 KEY = "a-key-for-these-tests"
-MODEL = "small"
+MODEL, ADAPTER = "small", "adapted"
 pytestmark = pytest.mark.engine
+
+
+def base_model() -> Any:
+    from transformers import AutoModelForCausalLM
+
+    folder = model_files.resolve(model_files.PACKAGED)
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
+
+
+def adapter(folder: Path) -> Path:
+    """The folder of an adapter that changes what the model says."""
+    torch.manual_seed(0)
+    config = LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"])
+    lm = get_peft_model(base_model(), config)
+    for name, weights in lm.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weights, std=0.4)
+    lm.save_pretrained(folder / "adapter")
+    return folder / "adapter"
 
 
 class Endpoint:
@@ -38,13 +60,15 @@ class Endpoint:
             port = one.getsockname()[1]
         keys = folder / "keys.txt"
         keys.write_text(f"tests {KEY}\n")
+        self.folder = folder
         self.log = folder / "log.txt"
         self.url = f"http://127.0.0.1:{port}"
         environment = {key: value for key, value in os.environ.items() if key != "RAY_ADDRESS"}
         self.job = subprocess.Popen(
             [sys.executable, "jobs/serve.py", "conf/serve/laptop.yaml", f"port={port}",
-             f"served_name={MODEL}", f"gate.keys_file={keys}", "engine.max_num_seqs=16",
-             "engine.max_model_len=1024", "engine.kv_cache_gib=1", "drain_s=30", "accept_s=10"],
+             f"served_name={MODEL}", f"adapters={{{ADAPTER}: {adapter(folder)}}}",
+             f"gate.keys_file={keys}", "engine.max_num_seqs=16", "engine.max_model_len=1024",
+             "engine.kv_cache_gib=1", "drain_s=30", "accept_s=10"],
             cwd=ROOT, stdout=self.log.open("w"), stderr=subprocess.STDOUT, env=environment,
             start_new_session=True,
         )  # fmt: skip
@@ -122,12 +146,47 @@ def forced(**fields: Any) -> dict[str, Any]:
 
 
 def test_models_and_keys(endpoint: Endpoint, client: openai.OpenAI) -> None:
-    (model,) = client.models.list().data
+    model, adapted = client.models.list().data
     assert (model.id, model.max_model_len) == (MODEL, 1024)
+    assert (adapted.id, adapted.parent) == (ADAPTER, MODEL)
     with pytest.raises(openai.AuthenticationError):
         client.with_options(api_key="another").chat.completions.create(**asked())
     assert httpx.get(f"{endpoint.url}/v1/models").status_code == 401
     assert httpx.get(f"{endpoint.url}/health").status_code == 200
+
+
+def test_model_and_adapter_answer_as_they_do_offline(
+    endpoint: Endpoint, client: openai.OpenAI
+) -> None:
+    """Log-probabilities of the next token, as near as two ways to compute in bfloat16 come."""
+    prompt = "The sum of three and four is"
+    folder = model_files.resolve(model_files.PACKAGED)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    base = base_model()
+    adapted = PeftModel.from_pretrained(base, endpoint.folder / "adapter")
+
+    def offline() -> Any:
+        return (
+            adapted(**tokenizer(prompt, return_tensors="pt")).logits[0, -1].float().log_softmax(0)
+        )
+
+    with torch.no_grad():
+        expected = {ADAPTER: offline()}
+        with adapted.disable_adapter():
+            expected[MODEL] = offline()
+    assert (expected[ADAPTER] - expected[MODEL]).abs().max() > 1
+    for model, other in ((MODEL, ADAPTER), (ADAPTER, MODEL)):
+        answer = client.completions.create(model=model, prompt=prompt, max_tokens=1, logprobs=5)
+        assert answer.model == model
+        found = answer.choices[0].logprobs.top_logprobs[0]
+        tokens = [token for text in found for token in tokenizer.encode(text)]
+        values = torch.tensor(list(found.values()))
+        errors = {name: (values - expected[name][tokens]).abs().mean() for name in expected}
+        assert errors[model] < min(0.3, errors[other] / 2)
+    forced = {"max_thinking_tokens": 4}
+    chats = [client.chat.completions.create(**asked(model=model, extra_body=forced))
+             for model in expected]  # fmt: skip
+    assert chats[0].choices[0].message.content != chats[1].choices[0].message.content
 
 
 def test_a_chat_has_the_recipes_system_prompt(client: openai.OpenAI) -> None:

@@ -9,7 +9,7 @@ import yaml
 
 from limo_ray.core import config
 from limo_ray.core.prompts import SYSTEM
-from limo_ray.serve import openai_extensions
+from limo_ray.serve import adapters, openai_extensions
 from limo_ray.serve.app import application, build_app
 from limo_ray.serve.config import ServeConfig
 from limo_ray.serve.errors import ApiError
@@ -47,6 +47,42 @@ def test_mistakes_are_one_line(override: str, words: list[str]) -> None:
     assert "\n" not in str(caught.value)
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, ["does not exist"]),
+        ("{", ["adapter_config.json", "not JSON"]),
+        ('{"rank": 4}', ["adapter_config.json", "`r`"]),
+        ('{"r": 4000}', ["adapter_config.json", "4000", "512"]),
+        ('{"r": true}', ["adapter_config.json", "True"]),
+    ],
+)
+def test_a_folder_without_an_adapter_is_named(
+    content: str | None, words: list[str], tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine/adapter_config.json").write_text(content)
+    with pytest.raises(config.ConfigError) as caught:
+        load(f"adapters={{mine: {tmp_path}/mine}}")
+    for word in ["adapters", "mine", *words]:
+        assert word in str(caught.value)
+
+
+def test_adapters_have_room_for_the_largest(tmp_path: Path) -> None:
+    for name, rank in (("a", 4), ("b", 12)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "adapter_config.json").write_text(json.dumps({"r": rank}))
+    named = {name: str(tmp_path / name) for name in "ab"}
+    assert adapters.engine_arguments(adapters.read(named)) == {
+        "enable_lora": True, "max_loras": 2, "max_lora_rank": 16,
+    }  # fmt: skip
+    assert adapters.engine_arguments([]) == {}
+    with pytest.raises(config.ConfigError, match="itself is called so"):
+        load("served_name=a", f"adapters={{a: {tmp_path}/a}}")
+    assert f"adapter   b: {tmp_path}/b" in outline(load(f"adapters={{b: {tmp_path}/b}}"), "cpu")
 
 
 def test_the_model_is_the_engines_and_has_a_name(tmp_path: Path) -> None:
