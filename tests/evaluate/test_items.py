@@ -172,7 +172,7 @@ def test_the_papers_protocol():
         ("model=", "model: none given"),
         ("endpoint=localhost", "must start with http"),
         ("benchmarks[0].protocol=greedy", "'greedy' is none of sampled"),
-        ("protocols.sampled.pass_at=[5]", "5 must be between 1 and attempts"),
+        ("protocols.sampled.pass_at=[9]", "9 must be between 1 and attempts"),
         ("protocols.sampled.sampling.max_tokens=600", "more than engine.max_model_len"),
         ("client.concurrency=0", "must be at least 1"),
     ],
