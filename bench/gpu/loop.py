@@ -1,4 +1,4 @@
-"""The laptop's loop: curate, train, evaluate with the packaged model, each timed."""
+"""The laptop's jobs with the packaged model, each timed: curate, train, evaluate, rl."""
 
 import json
 import subprocess
@@ -20,6 +20,8 @@ def arguments(device: str, store: str) -> dict[str, list[str]]:
         curate = [f"engines.smollm2.{one}" for one in own]
         train = ["workers.device=gpu", "workers.count=1", "workers.gpu_gib=80"]
         evaluate = [f"engine.{one}" for one in own]
+        rl = [*evaluate, "share_gpu=true", "workers.device=gpu", "workers.gpu_gib=80",
+              "rollouts.problems=32", "steps=10", "held_out.every_steps=5"]  # fmt: skip
     else:
         curate = ["sources=[{name: sums, seed: 7, gym: {chain_sum: 120}}]",
                   "decontaminate.files=[]", "difficulty.stop_after_kept=0",
@@ -29,11 +31,15 @@ def arguments(device: str, store: str) -> dict[str, list[str]]:
         evaluate = ["benchmarks=[{name: sums, protocol: sampled, source: {seed: 9, gym: "
                     "{chain_sum: 8}}}]", "protocols.sampled.attempts=1",
                     "protocols.sampled.sampling.max_tokens=32"]  # fmt: skip
+        rl = ["engine={kind: scripted, max_num_seqs: 16, max_model_len: 320, num_cpus: 0.5}",
+              "workers.cpus=0.5", "steps=2", "rollouts={problems: 2, size: 4}", "choice.probe=2",
+              "sampling.max_tokens=16", "held_out.attempts=1"]  # fmt: skip
     stored = f"store={store}"
     return {
         "curate": [stored, *curate],
         "train": [stored, *train, f"data={store}/runs/laptop"],
         "evaluate": [stored, *evaluate, f"model={store}/models/laptop"],
+        "rl": [stored, *rl, "name=rl"],
     }
 
 
@@ -53,5 +59,7 @@ def loop(device: str, _: str) -> None:
     scores = json.loads((Path(store) / "evaluations/laptop/results.json").read_text())
     run = scores["runs"][0]["scores"]
     result("loop", "pass@1", next(iter(run.values()))["pass@1"]["value"])
-    if not (ROOT / "jobs/rl.py").is_file():
-        skipped("loop", "reinforcement learning on one GPU: this version has none")
+    learned = json.loads((Path(store) / "rl/rl/manifest.json").read_text())["metrics"]
+    result("loop", "reinforcement learning", learned["rollouts_per_s"], "rollouts/s",
+           **{name: learned[name] for name in ("rollouts", "first_reward", "last_reward")},
+           )  # fmt: skip

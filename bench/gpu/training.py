@@ -2,10 +2,13 @@
 
 import statistics
 import tempfile
+import time
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from bench.gpu import models
 from bench.gpu.report import result, skipped
@@ -24,7 +27,11 @@ def train(device: str, case: str) -> None:
     shape, _, kind = case.partition("-")
     name = f"train-{case}"
     folder = Path(tempfile.gettempdir()) / "limo_ray-bench-models"
-    found = models.train(folder, shape, device, STEPS, CHANGED.get(kind, {}))
+    changed = CHANGED.get(kind, {})
+    if device == "gpu" and (why := models.too_large(folder, shape, changed)):
+        skipped(name, why)
+        return
+    found = models.train(folder, shape, device, STEPS, changed)
     speed = statistics.median(found.tokens_per_s)
     result(name, "training speed", speed, "tokens/s", losses=found.losses)
     share = statistics.median(found.share_of_peak)
@@ -44,21 +51,25 @@ def train(device: str, case: str) -> None:
 
 
 def trl(device: str, case: str) -> None:
-    """TRL's SFTTrainer on the same tokens: packed, bfloat16, recomputed."""
+    """TRL's SFTTrainer on the same tokens: packed, bfloat16, recomputed.
+
+    Its attention is sdpa over whole rows, so it looks across examples; ours does not.
+    """
     name = f"trl-{case}"
-    if find_spec("trl") is None:
-        skipped(name, "trl is not installed")
-        return
-    import time
+    shape, _, liger = case.partition("-")
+    for package in ["trl", "liger_kernel"] if liger else ["trl"]:
+        if find_spec(package) is None:
+            skipped(name, f"{package} is not installed")
+            return
 
     from datasets import Dataset
     from transformers import AutoModelForCausalLM, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
     folder = Path(tempfile.gettempdir()) / "limo_ray-bench-models"
-    model = models.model_folder(folder, case, device)
-    config = models.settings(model, case, device)
-    data = models.examples(config, case)
+    model = models.model_folder(folder, shape, device)
+    config = models.settings(model, shape, device)
+    data = models.examples(config, shape)
     times: list[float] = []
 
     class Clock(TrainerCallback):
@@ -69,6 +80,7 @@ def trl(device: str, case: str) -> None:
         output_dir=tempfile.mkdtemp(), max_steps=STEPS, per_device_train_batch_size=1,
         gradient_accumulation_steps=2, packing=True, max_length=config.pack_tokens, bf16=True,
         gradient_checkpointing=True, report_to=[], save_strategy="no", disable_tqdm=True,
+        use_liger_kernel=bool(liger), use_cpu=device == "cpu",
     )  # fmt: skip
     trainer = SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(
@@ -80,6 +92,6 @@ def trl(device: str, case: str) -> None:
     trainer.train()
     laps = [b - a for a, b in pairwise(times)]
     tokens = 2 * config.pack_tokens
-    result(
-        name, "TRL's SFTTrainer on the same tokens", tokens / statistics.median(laps), "tokens/s"
-    )
+    memory = {} if device == "cpu" else {"gib": torch.cuda.max_memory_reserved() / GIB}
+    result(name, "TRL's SFTTrainer on the same tokens", tokens / statistics.median(laps),
+           "tokens/s", **memory)  # fmt: skip

@@ -210,6 +210,15 @@ class TrainableEngine(Engine, Protocol):
         (`limo_ray.engines.weight_sum`). Raises EngineError when they cannot be loaded.
         """
 
+    async def sleep(self) -> None:
+        """Leaves the GPU to others: weights go to host memory, the KV cache is given up.
+
+        No request may be open. Raises EngineError when the engine died.
+        """
+
+    async def wake(self) -> None:
+        """Takes its part of the GPU again. Raises EngineError when it cannot."""
+
 
 def create(config: EngineConfig) -> Engine:
     """The engine that a config names, not yet started."""

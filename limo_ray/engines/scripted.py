@@ -104,6 +104,12 @@ class ScriptedEngine:
         """Pass rates stay as they are. No parameters are compared."""
         return 0, 0
 
+    async def sleep(self) -> None:
+        """It has no GPU to leave."""
+
+    async def wake(self) -> None:
+        """It has no GPU to take."""
+
     async def cut_off(self) -> None:
         self._over = True
         for ended in self._open:

@@ -151,6 +151,20 @@ class VllmEngine:
             raise EngineError(f"weights of {folder} not loaded: {error}") from error
         return sum(size for size, _ in sums), sum(bits for _, bits in sums) % 2**63
 
+    async def sleep(self) -> None:
+        """See engines.base.TrainableEngine; needs `extra: {enable_sleep_mode: true}` and a GPU."""
+        try:
+            await self._vllm.sleep(level=1)
+        except Exception as error:  # as above
+            raise EngineError(f"engine for {self.config.model} did not sleep: {error}") from error
+
+    async def wake(self) -> None:
+        """See engines.base.TrainableEngine."""
+        try:
+            await self._vllm.wake_up()
+        except Exception as error:  # as above
+            raise EngineError(f"engine for {self.config.model} did not wake: {error}") from error
+
     async def cut_off(self) -> None:
         """Ends all open requests: `generate` returns what each has, with the reason cut."""
         from limo_ray.engines.vllm_internals import EngineDeadError

@@ -176,6 +176,9 @@ class RLConfig:
     compute.precision, whatever is given."""
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
     """How rollouts are logged and verified."""
+    share_gpu: bool = False
+    """One GPU for the engine and the worker, which take turns: the engine leaves it while the
+    worker learns. engine.gpu_memory and the worker's parameters and states must fit it together."""
     weights: str = "/dev/shm"
     """Folder that workers and engines both see, for the weights of each step: memory on one
     machine, a shared file system on several."""
@@ -242,6 +245,16 @@ class RLConfig:
             raise ValueError(
                 "lora.bits: 4 cannot be written for the engines at every step: give 16"
             )
+        if self.share_gpu:
+            for name, value, only in (
+                ("workers.count", self.workers.count, 1),
+                ("engine.min_replicas", self.engine.min_replicas, 1),
+                ("engine.tensor_parallel", self.engine.tensor_parallel, 1),
+                ("engine.pipeline_parallel", self.engine.pipeline_parallel, 1),
+                ("rollouts.max_staleness", self.rollouts.max_staleness, 0),
+            ):
+                if value != only:
+                    raise ValueError(f"{name}: {value} must be {only} with share_gpu")
         self.training().check()
 
     def training(self) -> TrainConfig:
@@ -260,9 +273,10 @@ class RLConfig:
     def policy_engine(self, device: str) -> EngineConfig:
         """The engine of the policy."""
         own = device if self.engine.device == "auto" else self.engine.device
+        sleeps = {"enable_sleep_mode": True} if self.share_gpu and own == "gpu" else {}
         return replace(
             self.engine, model=self.model, revision=self.revision, device=own, seed=self.seed,
-            dtype=self.compute.precision,
+            dtype=self.compute.precision, extra=sleeps | self.engine.extra,
         )  # fmt: skip
 
     def inputs(self) -> list[inputs.Input]:

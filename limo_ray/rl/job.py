@@ -41,6 +41,8 @@ from limo_ray.train.config import TrainConfig
 from limo_ray.train.sft import TrainResult, fit, stop_message, trainer
 from limo_ray.train.table import batch_layout
 
+HALF = 0.5  # of a GPU, as Ray counts: engine and worker share one
+
 
 class RLResult(TrainResult):
     """As of a supervised training, with figures of its own."""
@@ -101,6 +103,8 @@ def _reinforce(
     check_resumable(training, run.within(f"checkpoints/{key}"))
     estimate = memory_estimate(training, place)
     say(estimate.text())
+    if config.share_gpu and place == "gpu":
+        say(check_shared(config, estimate))
     weights = Path(config.weights) / f"limo_ray-{config.name}-{key}"
     shutil.rmtree(weights, ignore_errors=True)  # of a driver that was killed
     engines = start_engines(config, config.policy_engine(device), store)
@@ -116,7 +120,8 @@ def _reinforce(
         )  # fmt: skip
         with tracking.TrainingView(state, config.steps, SHOWN) as view:
             sent = {"job": job, "data": ray.put(data)}
-            fit(trainer(rl_loop, sent, training, place, run, key), training)
+            gpus = HALF if config.share_gpu else 1.0
+            fit(trainer(rl_loop, sent, training, place, run, key, gpus), training)
     finally:
         _stop(engines)
         shutil.rmtree(weights, ignore_errors=True)
@@ -136,8 +141,11 @@ def _reinforce(
 
 def start_engines(config: RLConfig, engine: EngineConfig, store: Store) -> list[Any]:
     """An actor for each engine. One that dies starts again and does its order again."""
+    asked = ray_options(engine)
+    if config.share_gpu and "num_gpus" in asked:
+        asked["num_gpus"] = HALF
     actor = ray.remote(RolloutEngine).options(
-        **ray_options(engine), max_restarts=-1, max_task_retries=-1, max_concurrency=1
+        **asked, max_restarts=-1, max_task_retries=-1, max_concurrency=1
     )
     return [actor.remote(config, engine, store) for _ in range(engine.min_replicas)]
 
@@ -194,6 +202,24 @@ def memory_estimate(training: TrainConfig, device: str) -> memory.MemoryEstimate
     return memory.estimate(training, device, training.pack_tokens)
 
 
+def check_shared(config: RLConfig, estimate: memory.MemoryEstimate) -> str:
+    """What one GPU holds while the engine draws, in a line. Raises ValueError when it is too much.
+
+    The worker then has its parameters and optimizer states; the rest comes when the engine sleeps.
+    """
+    parts = [estimate.device[name] for name in ("parameters", "optimizer states")]
+    worker, whole = sum(parts) / memory.GIB, config.workers.gpu_gib
+    share = config.engine.gpu_memory
+    if share * whole + worker > whole:
+        raise ValueError(
+            f"engine.gpu_memory: {share:g} of {whole:g} GiB and the worker's {worker:.1f} GiB of "
+            f"parameters and states do not fit one GPU: give at most "
+            f"{max(0.0, 1 - worker / whole):.2f}"
+        )
+    return (f"while rollouts are drawn  {share * whole:.1f} GiB for the engine, {worker:.1f} for "
+            f"the worker, of {whole:g}")  # fmt: skip
+
+
 def shown(data: Data) -> str:
     """Problems, and how many of them have logged attempts."""
     known = sum(finished > 0 for _, finished in data.known.values())
@@ -219,11 +245,15 @@ def outline(config: RLConfig, device: str) -> str:
     ]  # fmt: skip
     place = device if config.workers.device == "auto" else config.workers.device
     if place == engine.device == "gpu":
-        lines.append(f"GPUs      {config.workers.count} for workers and "
-                     f"{engine.min_replicas * engine.tensor_parallel * engine.pipeline_parallel} "
-                     "for engines: they share none")  # fmt: skip
+        count = engine.min_replicas * engine.tensor_parallel * engine.pipeline_parallel
+        lines.append("GPUs      1, for the worker and the engine in turn" if config.share_gpu else
+                     f"GPUs      {config.workers.count} for workers and {count} for engines: they "
+                     "share none")  # fmt: skip
     try:
-        lines.append(memory_estimate(config.training(), place).text())
+        estimate = memory_estimate(config.training(), place)
+        lines.append(estimate.text())
+        if config.share_gpu and place == "gpu":
+            lines.append(check_shared(config, estimate))
     except ValueError as error:
         lines.append(f"memory not estimated: {error}")
     lines.append(f"output    {Store(config.store).shown}/models/{config.name}")

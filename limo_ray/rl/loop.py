@@ -238,6 +238,8 @@ class Loop:
             made = [self._publish(step, weights)]
         dist.broadcast_object_list(made, src=0, device=self.worker.engine.device)
         assert made[0] is not None
+        if self.config.share_gpu and self.job.device == "gpu":
+            torch.cuda.empty_cache()  # what the engine needs when it wakes
         return made[0]
 
     def _publish(self, step: int, weights: dict[str, torch.Tensor]) -> Any:

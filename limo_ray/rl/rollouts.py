@@ -174,11 +174,14 @@ class RolloutEngine:
         )  # fmt: skip
         self.health = Health(max_error_share=sampler.max_error_share)
         self.loaded: str | None = None
+        self.shares = config.share_gpu and engine.device == "gpu"
+        self.asleep = False
         self._starting = asyncio.Lock()
 
     async def start(self) -> None:
         """Starts the engine. Raises EngineError with the reason when it cannot."""
         await self._engine(Order(fingerprint="", part="", weights=""))
+        await self._leave_gpu()
 
     async def stop(self) -> None:
         self.slots.shutdown()
@@ -202,7 +205,14 @@ class RolloutEngine:
             with contextlib.suppress(asyncio.CancelledError):
                 await flushing
             await written.flush()
+        await self._leave_gpu()
         return Drawn(groups=groups, new=drawing.new, seconds=time.monotonic() - begun)
+
+    async def _leave_gpu(self) -> None:
+        """Lets the worker have the GPU, if there is one for both."""
+        if self.shares and self.slots.engine is not None:
+            await cast(TrainableEngine, self.slots.engine).sleep()
+            self.asleep = True
 
     async def _keep_flushing(self, written: RolloutLog) -> None:
         while True:
@@ -216,9 +226,12 @@ class RolloutEngine:
         """The engine with the order's weights; a new one where the last died."""
         async with self._starting:
             if self.slots.engine is None:
-                self.loaded = None
+                self.loaded, self.asleep = None, False
                 await self.slots.start()
             engine = cast(TrainableEngine, self.slots.engine)
+            if self.asleep:
+                await engine.wake()
+                self.asleep = False
             if order.weights and self.loaded != order.weights:
                 size, bits = await engine.load_weights(order.weights)
                 if size >= order.size > 0 and bits != order.bits:

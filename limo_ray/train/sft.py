@@ -188,11 +188,14 @@ def _template(config: TrainConfig) -> str:
 
 def trainer(
     loop: Callable[[dict[str, Any]], None], sent: dict[str, Any], config: TrainConfig, device: str,
-    run: Store, key: str,
+    run: Store, key: str, gpus: float = 1.0,
 ) -> TorchTrainer:  # fmt: skip
-    """A Ray Train job that runs `loop(sent)` on every worker, checkpoints in <run>/checkpoints."""
+    """A Ray Train job that runs `loop(sent)` on every worker, checkpoints in <run>/checkpoints.
+
+    `gpus` of each worker; below 1, it shares one with others.
+    """
     workers = config.workers
-    each = {"CPU": workers.cpus} | ({"GPU": 1.0} if device == "gpu" else {})
+    each = {"CPU": workers.cpus} | ({"GPU": gpus} if device == "gpu" else {})
     storage = run.within("checkpoints")
     return TorchTrainer(
         loop,

@@ -14,6 +14,7 @@ from bench.gpu.table import lines, table
 from limo_ray.core import config
 from limo_ray.curate.config import CurateConfig
 from limo_ray.evaluate.config import EvaluateConfig
+from limo_ray.rl.config import RLConfig
 from limo_ray.serve.config import ServeConfig
 from limo_ray.train.config import TrainConfig
 
@@ -72,6 +73,7 @@ def test_what_the_checks_tell_our_jobs_is_what_they_take(device: str, tmp_path: 
     (tmp_path / "models/laptop/config.json").write_text("{}")
     schemas: dict[str, Any] = {
         "curate": CurateConfig, "train": TrainConfig, "evaluate": EvaluateConfig,
+        "rl": RLConfig,
     }  # fmt: skip
     for job, told in loop.arguments(device, str(tmp_path)).items():
         config.load(schemas[job], [str(ROOT / f"conf/{job}/laptop.yaml"), *told])

@@ -10,6 +10,7 @@ from limo_ray.attempts.log import AttemptLog
 from limo_ray.core import config as configs
 from limo_ray.core.records import Problem, problem_id
 from limo_ray.engines.base import EngineConfig
+from limo_ray.engines.scripted import ScriptedEngine
 from limo_ray.rl.config import RLConfig
 from limo_ray.rl.rollouts import Drawn, Order, RolloutEngine
 from limo_ray.storage.store import Store
@@ -94,3 +95,34 @@ def test_another_step_with_the_same_weights_draws_anew(tmp_path: Path) -> None:
 def test_a_pool_that_runs_out_ends_the_step(tmp_path: Path, probe: int) -> None:
     drawn = draw(tmp_path, order(count=3, probe=probe))
     assert len(drawn.groups) == 3
+
+
+def test_an_engine_that_shares_a_gpu_is_awake_only_while_it_draws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def record(name: str) -> None:
+        real = getattr(ScriptedEngine, name)
+
+        async def recorded(self: ScriptedEngine, *given: Any) -> Any:
+            if name != "generate" or calls[-1:] != ["generate"]:
+                calls.append(name)
+            return await real(self, *given)
+
+        monkeypatch.setattr(ScriptedEngine, name, recorded)
+
+    for name in ("sleep", "wake", "load_weights", "generate"):
+        record(name)
+    config = configs.load(RLConfig, overrides(tmp_path, share_gpu=True))
+    scripted = configs.load(EngineConfig, ["kind=scripted", "model=m", "device=gpu"])
+    actor = RolloutEngine(config, scripted, Store(config.store))
+
+    async def run() -> None:
+        await actor.start()
+        await actor.draw(order(4))
+        await actor.draw(order(4))  # all of it is logged: the prompts are the engine's
+        await actor.stop()
+
+    asyncio.run(run())
+    assert calls == ["sleep", "wake", "load_weights", "generate", "sleep", "wake", "sleep"]
