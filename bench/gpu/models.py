@@ -125,6 +125,8 @@ class Trained:
     peak_flops: float = 0.0
     device_bytes: int = 0
     """Reserved by torch at its top; 0 on CPU."""
+    allocated_bytes: int = 0
+    """Of these, in use."""
     host_bytes: int = 0
 
 
@@ -168,6 +170,7 @@ def train(
             found.share_of_peak.append(lap["share_of_peak"])
     if device == "gpu":
         found.device_bytes = torch.cuda.max_memory_reserved()
+        found.allocated_bytes = torch.cuda.max_memory_allocated()
     found.host_bytes = psutil.Process().memory_info().rss
     _end(worker, device)
     return found

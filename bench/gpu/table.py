@@ -31,12 +31,14 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 
 def table(found: list[dict[str, Any]]) -> str:
     """What ran, and each figure beside what it is compared with."""
-    out = []
+    out: list[str] = []
     for line in found:
         if line["check"] == "machine":
             versions = ", ".join(f"{name} {one}" for name, one in line["versions"].items())
-            out += [f"{line['card'] or line['machine']}; {versions}; {line['date']}, commit "
-                    f"{line['commit']}; `{line['command'].strip()}`", ""]  # fmt: skip
+            machine = f"{line['card'] or line['machine']}; {versions}; {line['date']}"
+            if machine not in out:
+                out += [machine, ""]
+            out += [f"`{line['command'].strip()}`", ""]
     out += ["| check | what | figure | beside | as it must be |", "| --- | --- | --- | --- | --- |"]
     for line in found:
         if "value" in line:

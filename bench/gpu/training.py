@@ -44,6 +44,7 @@ def train(device: str, case: str) -> None:
     error = planned / found.device_bytes - 1
     result(name, "memory of the GPU", found.device_bytes / GIB, "GiB", ok=abs(error) < 0.1,
            peer=round(planned / GIB, 2), peer_name="plan",
+           allocated=round(found.allocated_bytes / GIB, 2),
            parts={part: round(size / GIB, 2) for part, size in found.plan.device.items()},
            )  # fmt: skip
     result(name, "memory of the host", found.host_bytes / GIB, "GiB",

@@ -19,6 +19,7 @@ from limo_ray.train.config import TrainConfig
 GIB = 2**30
 SIZE = {"bfloat16": 2, "float32": 4}
 RESERVED = 0.08  # of a GPU: CUDA context, NCCL buffers, fragments of the allocator
+SUB_GROUP = 1e9  # elements: DeepSpeed's sub_group_size
 PROCESS = 0.5 * GIB  # host memory of a worker before it has a model: torch, transformers, Ray
 LIBRARIES = 60 * 2**20  # what DeepSpeed's engine and communication take beside, measured
 
@@ -191,8 +192,13 @@ def estimate_for_shape(
         master = 0
     states = shape.trainable * (2 * wide + master) / spread[1]
     offloaded = _offloaded(shape, config) / count if zero.offload_optimizer else 0.0
-    # The optimizer step: gradients in the states' precision, and one temporary of that size.
-    stepping = shape.trainable * wide * 2 / spread[1]
+    # The optimizer step: gradients in the states' precision. On CPU there is a temporary of that
+    # size; the fused step of a GPU has none, and stage 3 takes a sub-group at a time.
+    stepping = shape.trainable * wide / spread[1]
+    if device == "cpu":
+        stepping *= 2
+    elif zero.stage == 3:
+        stepping = min(stepping, SUB_GROUP * wide)
     part = tokens / compute.sequence_parallel
     edge = part * shape.hidden * size
     kept = shape.layers * (edge if compute.recompute else part * shape.kept)

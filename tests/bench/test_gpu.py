@@ -16,6 +16,7 @@ from limo_ray.curate.config import CurateConfig
 from limo_ray.evaluate.config import EvaluateConfig
 from limo_ray.rl.config import RLConfig
 from limo_ray.serve.config import ServeConfig
+from limo_ray.train import memory
 from limo_ray.train.config import TrainConfig
 
 ROOT = Path(__file__).parents[2]
@@ -87,6 +88,26 @@ def test_what_the_checks_tell_our_jobs_is_what_they_take(device: str, tmp_path: 
         models.settings(tmp_path, shape, "cpu", **training.CHANGED.get(kind, {}))
 
 
+@pytest.mark.parametrize("case", ["0.5b", "1.5b", "1.5b-whole", "3b", "3b-offload"])
+def test_the_memory_plan_covers_what_a_gpu_measured(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = int(139.8 * 2**30)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (whole, whole))
+    shape, _, kind = case.partition("-")
+    models.model_config(shape).save_pretrained(tmp_path)
+    settings = models.settings(tmp_path, shape, "gpu", **training.CHANGED.get(kind, {}))
+    plan = memory.estimate(settings, "gpu", settings.pack_tokens)
+    text = (ROOT / f"docs/benchmarks-gpu/h200/train-{case}.jsonl").read_text()
+    figures = {line["what"]: line["value"] for line in map(json.loads, text.splitlines())}
+    measured = figures["memory of the GPU"] * 2**30
+    bare = plan.needed - plan.device["reserved"]
+    assert bare < 1.05 * measured < 1.05 * plan.needed
+    assert abs(sum(plan.host.values()) / (figures["memory of the host"] * 2**30) - 1) < 0.1 or (
+        kind != "offload"
+    )
+
+
 def test_lines_of_the_servers_bench_are_understood() -> None:
     line = "streamed ours over vllm serve, tokens/s: 0.963 (0.86 to 1.04)"
     assert endpoint.RATIO.match(line)
@@ -117,9 +138,9 @@ def test_the_table_shows_figures_failures_and_skips() -> None:
     ]  # fmt: skip
     shown = table(found).splitlines()
     assert shown[0].startswith("A GPU, 580.1; torch 2.13")
-    assert shown[4] == "| zero | a\\|b | 1.5 s | 2 (stage 1) | NO |"
-    assert shown[5] == "| loss | skipped: no GPU |  |  |  |"
-    assert shown[6] == "| step | failed: over 60 s |  |  | NO |"
+    assert shown[6] == "| zero | a\\|b | 1.5 s | 2 (stage 1) | NO |"
+    assert shown[7] == "| loss | skipped: no GPU |  |  |  |"
+    assert shown[8] == "| step | failed: over 60 s |  |  | NO |"
 
 
 def test_a_broken_result_is_named(tmp_path: Path) -> None:
