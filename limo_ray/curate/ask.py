@@ -18,7 +18,7 @@ from limo_ray.core.records import DROP_REASON, Attempt, Problem, Verdict, proble
 from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.difficulty import Sampled
 from limo_ray.engines.base import EngineConfig, identity
-from limo_ray.sampling.passes import Pass, resolve, warn_missing_gpus
+from limo_ray.sampling.passes import Pass, check_engines, resolve
 from limo_ray.sampling.progress import Progress
 from limo_ray.sampling.ray_stage import sample, start_coordinator
 from limo_ray.sampling.reverify import reverify
@@ -58,7 +58,7 @@ def ask(
         first; and what the attempts in the logs cost, by fingerprint.
     """
     passes = _passes(config, questions, device)
-    warn_missing_gpus(passes, device)
+    check_engines(passes, device)
     _write_questions(run, questions)
     for pass_ in passes:
         costs = spending(_used([*sampled.passes, *passes]), store, config.sampler.spend_cap)

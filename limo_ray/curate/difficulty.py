@@ -7,7 +7,6 @@ engine's stages end before the next engine starts.
 
 import itertools
 import logging
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
@@ -29,7 +28,7 @@ from limo_ray.curate.pool import in_order
 from limo_ray.curate.promising_pool import promising_pool, statistics
 from limo_ray.curate.records import KeptProblem
 from limo_ray.engines.base import SamplingConfig, identity
-from limo_ray.sampling.passes import Pass, check_fits, engine_seconds, resolve, warn_missing_gpus
+from limo_ray.sampling.passes import Pass, check_engines, engine_seconds, resolve
 from limo_ray.sampling.progress import Progress
 from limo_ray.sampling.ray_stage import sample, start_coordinator
 from limo_ray.sampling.reverify import reverify
@@ -134,9 +133,7 @@ def sample_pool(
     """
     started = time.time()
     planned = passes(config, device)
-    warn_missing_gpus(planned, device)
-    if not os.environ.get("RAY_ADDRESS"):
-        check_fits(planned, ray.cluster_resources(), together=config.difficulty.overlap)
+    check_engines(planned, device, together=config.difficulty.overlap)
     _collect_published(planned, pool, run, store)
     stages = [stage for pass_ in planned for stage in pass_.stages]
     for stage in stages:

@@ -28,7 +28,7 @@ from limo_ray.evaluate.models import EvaluatedModel, evaluated_models, set_label
 from limo_ray.evaluate.publish import ModelRun, publish, results_of
 from limo_ray.runs import hub, provenance
 from limo_ray.runs.heartbeat import Heartbeat
-from limo_ray.sampling.passes import Pass, warn_missing_gpus
+from limo_ray.sampling.passes import Pass, check_engines
 from limo_ray.storage.store import Store
 
 FILES = ["results.json", "results.md", "items.parquet", "report.html"]  # on the hub
@@ -97,7 +97,7 @@ def _identified_models(config: EvaluateConfig, device: str) -> list[EvaluatedMod
     models = evaluated_models(config, device)
     own = [Pass(engine_name=model.label, engine=model.engine, stages=[])
            for model in models if not model.at_endpoint]  # fmt: skip
-    warn_missing_gpus(own, device)
+    check_engines(own, device)
     for model in models:
         model.identify()
         for benchmark in config.chosen():

@@ -1,9 +1,12 @@
 """Passes: neighbouring stages of attempts that share one engine."""
 
 import logging
+import os
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import Any
+
+import ray
 
 from limo_ray.engines.base import EngineConfig, ray_options
 from limo_ray.sampling.stages import Stage
@@ -25,6 +28,20 @@ def resolve(engine: EngineConfig, device: str) -> EngineConfig:
     if engine.kind == "published":
         device = "cpu"
     return replace(engine, device=device if engine.device == "auto" else engine.device)
+
+
+def check_engines(passes: list[Pass], device: str, *, together: bool = False) -> None:
+    """What `check_fits` refuses on this machine; on a cluster, which may grow, a warning.
+
+    Args:
+        device: gpu where the Ray cluster has one, else cpu.
+        together: whether all engines run at once.
+    """
+    if not os.environ.get("RAY_ADDRESS"):
+        there = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        check_fits(passes, there, together=together)
+    else:
+        warn_missing_gpus(passes, device)
 
 
 def check_fits(passes: list[Pass], there: dict[str, float], *, together: bool) -> None:

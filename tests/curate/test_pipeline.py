@@ -25,7 +25,7 @@ from limo_ray.curate.config import CurateConfig
 from limo_ray.curate.difficulty import passes
 from limo_ray.curate.pipeline import curate
 from limo_ray.curate.select import select
-from limo_ray.sampling.passes import check_fits, warn_missing_gpus
+from limo_ray.sampling.passes import check_engines, check_fits
 from limo_ray.storage.store import Store
 from limo_ray.verify import VerificationError
 from tests import processes
@@ -330,13 +330,18 @@ def test_without_a_preset_the_cluster_decides_and_the_first_line_says_so() -> No
 
 @pytest.mark.parametrize("preset", ["limo", "limo_v1", "s1"])
 def test_cluster_presets_ask_for_gpus_that_are_not_there_yet(
-    preset: str, caplog: pytest.LogCaptureFixture
+    preset: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = config.load(CurateConfig, [str(ROOT / f"conf/curate/{preset}.yaml")])
     planned = passes(settings, "cpu", identify=False)
     assert {one.engine.device for one in planned} == {"gpu"}
-    warn_missing_gpus(planned, "cpu")
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    check_engines(planned, "cpu")
     assert "the cluster has no GPU now, and the engines weak, strong" in caplog.text
+    monkeypatch.delenv("RAY_ADDRESS")
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 2.0})
+    with pytest.raises(ValueError, match="this machine has"):
+        check_engines(planned, "cpu")
 
 
 def test_engines_that_do_not_fit_the_machine_are_refused() -> None:
