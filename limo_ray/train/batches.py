@@ -78,7 +78,10 @@ class Schedule:
         return order[place * self.batch : (place + 1) * self.batch].tolist()
 
     def _batch_of_tokens(self, step: int) -> list[int]:
-        """Those whose middle lies in the step's share of the learned tokens of all epochs."""
+        """Those whose middle lies in the step's share of the learned tokens of all epochs.
+
+        The last example of `max_steps` is the one that brings the sum nearest to what it should be.
+        """
         targets = np.array(self.targets)
         total = int(targets.sum())
         begin, end = step * self.tokens, (step + 1) * self.tokens
@@ -87,6 +90,12 @@ class Schedule:
             order = _order(self.seed, epoch, self.examples)
             middle = epoch * total + np.cumsum(targets[order]) - targets[order] / 2
             found += order[(middle >= begin) & (middle < end)].tolist()
+        if step == self.max_steps - 1 and found:
+            learned = epoch * total + int(targets[order][middle < end].sum())
+            free = np.setdiff1d(np.arange(self.examples), found[:-1])
+            wanted = targets[found[-1]] + end - learned
+            if len(free):
+                found[-1] = int(free[np.abs(targets[free] - wanted).argmin()])
         return found
 
 
