@@ -6,6 +6,7 @@ python -m tests.chaos.driver curate|train|evaluate PRESET [key=value ...]
 import logging
 import os
 import sys
+from pathlib import Path
 
 import ray
 
@@ -30,6 +31,7 @@ def main(name: str, argv: list[str]) -> int:
     address = os.environ.get("RAY_ADDRESS", "")
     if not address:
         guard_local_ray()
+        os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])  # workers import tests.chaos
     ray.init(
         address=address or "local",
         include_dashboard=None if address else False,
