@@ -120,7 +120,6 @@ def reap(record: Path) -> int:
     children = [child for identity in content["children"] if (child := _alive(identity))]
     children += [each for each in _group(content) if each not in children]
     for child in children:
-        log.warning("ending process %d left behind by engine owner %s", child.pid, record.stem)
         with contextlib.suppress(psutil.NoSuchProcess):
             child.kill()
     psutil.wait_procs(children, timeout=10)
@@ -137,7 +136,10 @@ def reap_orphans() -> int:
         with contextlib.suppress(FileNotFoundError):
             if time.time() - printed.stat().st_mtime > 7 * 86_400:
                 printed.unlink()
-    return sum(reap(record) for record in records_folder().glob("*.json"))
+    ended = sum(reap(record) for record in records_folder().glob("*.json"))
+    if ended:
+        log.warning("ended %d engine processes whose owners had died", ended)
+    return ended
 
 
 if __name__ == "__main__":
