@@ -64,6 +64,8 @@ FORMULA = re.compile(
     """,
     re.VERBOSE,
 )
+# Markdown's **bold**, which models write; 2**3**2 is a power
+BOLD = re.compile(r"(?<![\w*)])\*\*(?=[^\s*])([^*\n]{1,200})(?<=\S)\*\*(?![\w*(])")
 INLINE = frozenset({"paren", "dollar", "boxed"})
 
 
@@ -101,7 +103,8 @@ def _plain(text: str, after_block: bool, before_block: bool) -> Markup:
         text = text.lstrip()
     if before_block:
         text = text.rstrip()
-    return escape(text.replace("\\$", "$"))  # \$ is money
+    shown = str(escape(text.replace("\\$", "$")))  # \$ is money
+    return Markup(BOLD.sub(r"<b>\1</b>", shown))  # of escaped text: the tags are ours
 
 
 def raw(latex: str) -> Markup:

@@ -112,7 +112,7 @@ def hints(problem: BookProblem) -> list[str]:
     gives_away = re.compile(rf"(?<![\w.]){answer}(?![\w])|boxed|answer is", re.IGNORECASE)
     found = []
     for sentence in _SENTENCE.split(_THINK.sub("", problem.solution)):
-        sentence = sentence.strip(" *#-")
+        sentence = sentence.replace("**", "").strip(" *#-")
         words = set(_WORD.findall(sentence.lower()))
         repeats = words and len(words & asked) / len(words) > 0.8
         usable = 25 <= len(sentence) <= 240 and not sentence.endswith(":")

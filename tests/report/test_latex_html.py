@@ -55,6 +55,12 @@ def test_what_does_not_convert_is_shown_as_it_stands(text: str) -> None:
     assert "".join(page.texts) == text
 
 
+def test_bold_is_shown_and_powers_stay() -> None:
+    assert render("1. **Choose <b>**: first") == "1. <b>Choose &lt;b&gt;</b>: first"
+    for text in ("2**3**2 is 512", "a ** b ** c", "(2)**(3)**(2)", "** open", "*****"):
+        assert render(text) == text
+
+
 def test_money_is_no_formula() -> None:
     text = "Tom pays $5 and Ann pays $6, or \\$7 with 1 < 2."
     assert render(text) == "Tom pays $5 and Ann pays $6, or $7 with 1 &lt; 2."
