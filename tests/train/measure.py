@@ -1,6 +1,6 @@
 """Peak memory of one worker of two, beside the plan's figure: see test_memory.py.
 
-python -m tests.train.measure MODEL STAGE PRECISION    # prints measured and planned bytes
+python -m tests.train.measure MODEL STAGE PRECISION OFFLOAD    # prints measured and planned bytes
 """
 
 import os
@@ -13,7 +13,7 @@ import time
 TOKENS = 1024
 
 
-def run(model: str, stage: str, precision: str) -> tuple[float, float]:
+def run(model: str, stage: str, precision: str, offload: str) -> tuple[float, float]:
     import numpy as np
     import psutil
     import torch
@@ -33,6 +33,7 @@ def run(model: str, stage: str, precision: str) -> tuple[float, float]:
 
     changed = {
         "model": model, "data": "x", "zero.stage": stage, "workers.count": 2,
+        "zero.offload_optimizer": offload,
         "workers.device": "cpu", "compute.precision": precision, "compute.recompute": "false",
         "rows.max_tokens": TOKENS, "batch.examples": 2,
     }  # fmt: skip
@@ -58,20 +59,21 @@ def run(model: str, stage: str, precision: str) -> tuple[float, float]:
         norm = made.update(1e-4)
         assert np.isfinite(norm), norm  # or the step is left out
     torch.distributed.barrier()
-    return peak[0], memory.estimate(config, "cpu", TOKENS, passes=1).needed
+    plan = memory.estimate(config, "cpu", TOKENS, passes=1)
+    return peak[0], plan.needed + plan.host["optimizer states"] / 2  # on CPU in the same memory
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 4:
+    if len(sys.argv) == 5:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = str(probe.getsockname()[1])
         command = [sys.executable, "-m", "tests.train.measure", *sys.argv[1:], port]
         started = [subprocess.Popen([*command, rank]) for rank in "10"]
         sys.exit(max(abs(process.wait()) for process in started))
-    port, rank = sys.argv[4:]
+    port, rank = sys.argv[5:]
     os.environ |= {"DS_ACCELERATOR": "cpu", "RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2",
                    "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}  # fmt: skip
-    measured, planned = run(*sys.argv[1:4])
+    measured, planned = run(*sys.argv[1:5])
     if rank == "0":
         print(measured, planned, flush=True)

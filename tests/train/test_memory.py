@@ -28,12 +28,13 @@ SMALL = {
 
 
 @pytest.mark.process
+@pytest.mark.parametrize("offload", ["false", "true"])
 @pytest.mark.parametrize(("name", "stage"), [("wide", "1"), ("deep", "3")])
 def test_the_plan_is_near_the_measured_peak(
-    tmp_path_factory: pytest.TempPathFactory, name: str, stage: str
+    tmp_path_factory: pytest.TempPathFactory, name: str, stage: str, offload: str
 ) -> None:
     folder = tiny.model_folder(tmp_path_factory.mktemp(name) / "model", **SMALL[name])
-    command = [sys.executable, "-m", "tests.train.measure", str(folder), stage, "bfloat16"]
+    command = [sys.executable, "-m", "tests.train.measure", str(folder), stage, "bfloat16", offload]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr[-3000:]
     measured, planned = map(float, done.stdout.split()[-2:])
