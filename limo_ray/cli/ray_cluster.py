@@ -13,7 +13,11 @@ from ray.exceptions import AuthenticationError
 
 from limo_ray.core.text import first_line
 from limo_ray.sampling import ray_data_settings
-from limo_ray.sampling.ray_internals import bind_to_loopback, silence_token_notice
+from limo_ray.sampling.ray_internals import (
+    bind_to_loopback,
+    silence_abandoned_tasks,
+    silence_token_notice,
+)
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +52,7 @@ def start_ray(*, log_to_driver: bool = True, niceness: int = 15) -> str:
         paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    silence_abandoned_tasks()
     try:
         ray.init(
             address=address or "local",

@@ -7,6 +7,7 @@ Ray may change them in any release; tests/sampling/test_ray_internals.py says wh
 | `ray._private.state.state.get_draining_nodes` | the deadline of a node that will be taken away: Ray Train and Ray Data watch it too, there is no public function |
 | `ray._private.ray_constants.ENABLE_RAY_CLUSTER` | false makes every server of a local Ray bind to 127.0.0.1; the variable that sets it is read when Ray is imported |
 | the logger `ray._private.authentication` | to silence its notice that tokens are on |
+| `ray._private.worker.print_to_stdstream` | to leave out what Ray says of tasks that nobody waits for any more |
 | `backpressure_policy.BackpressurePolicy`, its `_topology` | `QueuedBlocksLimit` is one: Ray Data has no public setting that bounds queued blocks |
 | `backpressure_policy.ENABLED_BACKPRESSURE_POLICIES` and `..._CONFIG_KEY` | to add it to Ray Data's own policies |
 | `OpState.total_enqueued_output_blocks`, `MapOperator.internal_input_queue_num_blocks`, `PhysicalOperator.output_dependencies` | to count queued blocks |
@@ -21,10 +22,13 @@ The module `backpressure_policy` and the classes are in `ray.data._internal.exec
 import logging
 import math
 import os
+import re
 import time
+from typing import Any
 
 import ray
 from ray._private import ray_constants
+from ray._private import worker as ray_worker
 from ray.data import DataContext
 from ray.data._internal.execution import backpressure_policy as backpressure
 from ray.data._internal.execution.execution_callback import ExecutionCallback
@@ -33,6 +37,8 @@ from ray.data._internal.execution.operators.map_operator import MapOperator
 from ray.data._internal.execution.streaming_executor import StreamingExecutor
 
 from limo_ray.sampling.batching import MAX_QUEUED_BLOCKS
+
+ABANDONED = re.compile(r"Task MapWorker\(.*\)\.submit failed\..*killed by `ray\.kill`")
 
 
 def bind_to_loopback() -> None:
@@ -48,6 +54,21 @@ def bind_to_loopback() -> None:
 def silence_token_notice() -> None:
     """Ray prints a warning where token authentication is on because nobody turned it off."""
     logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+
+
+def silence_abandoned_tasks() -> None:
+    """Leaves out that sampling was cut short: a stage that has what it wants leaves tasks behind.
+
+    Ray says that each "failed", and that it will be tried again, which it will not.
+    """
+    shown = ray_worker.print_to_stdstream
+
+    def print_to_stdstream(data: dict[str, Any], ignore_prefix: bool) -> None:
+        if not any(ABANDONED.search(line) for line in data["lines"]):
+            shown(data, ignore_prefix)
+
+    if shown.__module__ != __name__:  # once a process
+        ray_worker.print_to_stdstream = print_to_stdstream
 
 
 def seconds_until_drained(node_id: str) -> float | None:

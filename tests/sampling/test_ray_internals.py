@@ -30,6 +30,7 @@ PRIVATE = [
     f"{CALLBACK}.on_execution_step",
     EXECUTOR,
     "ray._private.ray_constants:ENABLE_RAY_CLUSTER",
+    "ray._private.worker:print_to_stdstream",
 ]
 
 
@@ -112,3 +113,22 @@ def test_a_node_that_stays_has_no_deadline(local_ray, monkeypatch: pytest.Monkey
     assert ray_internals.seconds_until_drained("soon") == pytest.approx(20, abs=2)
     assert ray_internals.seconds_until_drained("any moment") == 0
     assert ray_internals.seconds_until_drained("another") is None
+
+
+def test_only_abandoned_tasks_are_left_out_of_what_ray_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(
+        ray_internals.ray_worker, "print_to_stdstream",
+        lambda data, ignore_prefix: told.extend(data["lines"]),
+    )  # fmt: skip
+    ray_internals.silence_abandoned_tasks()
+    retried = "There are infinite retries remaining, so the task will be retried. Error: The actor"
+    killed = "is dead because it was killed by `ray.kill`."
+    abandoned = f"Task MapWorker(MapBatches(Sampler)).submit failed. {retried} {killed}"
+    node = f"Task MapWorker(MapBatches(Sampler)).submit failed. {retried} died with its node."
+    for line in (abandoned, node, "A worker died"):
+        message = {"lines": [line], "pid": "raylet", "is_err": False}
+        ray_internals.ray_worker.print_to_stdstream(message, ignore_prefix=False)
+    assert told == [node, "A worker died"]
