@@ -37,6 +37,8 @@ def check_engines(passes: list[Pass], device: str, *, together: bool = False) ->
         device: gpu where the Ray cluster has one, else cpu.
         together: whether all engines run at once.
     """
+    if not passes:
+        return
     if not os.environ.get("RAY_ADDRESS"):
         there = ray.cluster_resources()  # type: ignore[no-untyped-call]
         check_fits(passes, there, together=together)

@@ -94,8 +94,9 @@ class Schedule:
             learned = epoch * total + int(targets[order][middle < end].sum())
             free = np.setdiff1d(np.arange(self.examples), found[:-1])
             wanted = targets[found[-1]] + end - learned
-            if len(free):
-                found[-1] = int(free[np.abs(targets[free] - wanted).argmin()])
+            off = np.abs(targets - wanted)
+            if len(free) and off[free].min() < off[found[-1]]:
+                found[-1] = int(free[off[free].argmin()])
         return found
 
 
