@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from limo_ray.core.errors import EngineError
@@ -143,27 +144,21 @@ class VllmEngine:
 
     async def load_weights(self, folder: str) -> tuple[int, int]:
         """See engines.base.TrainableEngine. The folder must be seen by the engine's workers."""
-        try:
+        with _engine_error(f"weights of {folder} not loaded"):
             await self._vllm.collective_rpc("reload_weights", kwargs={"weights_path": folder})
             sums = await self._vllm.collective_rpc("weight_sum")
             await self._vllm.reset_prefix_cache()  # it holds what the old weights computed
-        except Exception as error:  # vLLM sends the worker's exception as a bare Exception
-            raise EngineError(f"weights of {folder} not loaded: {error}") from error
         return sum(size for size, _ in sums), sum(bits for _, bits in sums) % 2**63
 
     async def sleep(self) -> None:
         """See engines.base.TrainableEngine; needs `extra: {enable_sleep_mode: true}` and a GPU."""
-        try:
+        with _engine_error(f"engine for {self.config.model} did not sleep"):
             await self._vllm.sleep(level=1)
-        except Exception as error:  # as above
-            raise EngineError(f"engine for {self.config.model} did not sleep: {error}") from error
 
     async def wake(self) -> None:
         """See engines.base.TrainableEngine."""
-        try:
+        with _engine_error(f"engine for {self.config.model} did not wake"):
             await self._vllm.wake_up()
-        except Exception as error:  # as above
-            raise EngineError(f"engine for {self.config.model} did not wake: {error}") from error
 
     async def cut_off(self) -> None:
         """Ends all open requests: `generate` returns what each has, with the reason cut."""
@@ -220,6 +215,15 @@ class VllmEngine:
         if self._guard is not None:
             self._guard.release()
             self._guard = None
+
+
+@contextlib.contextmanager
+def _engine_error(what: str) -> Iterator[None]:
+    """vLLM sends an exception of its workers as a bare Exception."""
+    try:
+        yield
+    except Exception as error:
+        raise EngineError(f"{what}: {error}") from error
 
 
 def _chosen(answer: Any) -> list[float]:

@@ -31,21 +31,18 @@ def read(named: dict[str, str]) -> list[Adapter]:
     for name, uri in named.items():
         try:
             folder = model_files.resolve_adapter(uri)
-            file = folder / "adapter_config.json"
+        except ValueError as error:
+            raise ValueError(f"adapters.{name}: {error}") from error
+        file = folder / "adapter_config.json"
+        try:
             rank = json.loads(file.read_text())["r"]
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"adapters.{name}: {_why(error, uri)}") from error
+            shown = f"{redact(uri)}/adapter_config.json"
+            raise ValueError(f"adapters.{name}: {shown}: is not JSON with a rank `r`") from error
         if type(rank) is not int or not 1 <= rank <= RANKS[-1]:
             raise ValueError(f"adapters.{name}: {file}: r: {rank!r} is not in 1 to {RANKS[-1]}")
         found.append(Adapter(name, folder, rank))
     return found
-
-
-def _why(error: Exception, uri: str) -> str:
-    file = f"{redact(uri)}/adapter_config.json"
-    if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):
-        return str(error)  # of resolve_adapter
-    return f"{file}: is not JSON with a rank `r`"
 
 
 def engine_arguments(adapters: list[Adapter]) -> dict[str, Any]:
